@@ -348,7 +348,7 @@ def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
         if callable(dump := getattr(raw, method, None)):
             return cast("Mapping[str, Any]", dump())
     if hasattr(raw, "__dict__"):
-        return cast("Mapping[str, Any]", vars(cast("Any", raw)))
+        return dict(raw.__dict__)
     raise UsageError(f"{dialect} usage is {type(raw).__name__}; expected a mapping or an SDK object")
 
 

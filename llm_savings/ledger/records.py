@@ -1,0 +1,258 @@
+"""The shapes that go into the ledger and come out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Literal
+
+from llm_savings.errors import LedgerError
+from llm_savings.usage import FIELDS, Usage
+
+# Amounts are stored as whole picodollars (1e-12 USD). Every token price in LiteLLM's map is a whole number of
+# them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
+PICODOLLARS = 10**12
+_PICO = Decimal(1).scaleb(-12)
+_INT64 = 2**63 - 1
+
+Host = Literal["langchain", "litellm", "sdk"]
+Mode = Literal["standard", "batch", "flex", "priority"]
+Status = Literal["sent", "ok", "hit", "error", "abandoned"]
+Basis = Literal["measured", "estimated", "unknown", "unpriced", "suspect"]
+"""How a row's figure came about.
+
+measured: the provider's own token counts, priced exactly. estimated: tokens counted here, or priced with an
+assumption. unknown: the call may have been billed and nobody said how much; between $0 and its bound. unpriced: the
+tokens are known, the price is not. suspect: the provider's counts contradict themselves.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A call that is about to leave: what is known before the answer.
+
+    Attributes:
+        call_id: Unique for this call; writing the same id twice changes nothing.
+        host: Who sent it.
+        requested_model: The model that the user asked for.
+        provider: The host's name of the provider, if it said one.
+        mode: The price list asked for.
+        stream: Whether the answer was asked for as a stream.
+        started_at: UTC, aware.
+        bound: USD that the call cannot exceed, or None when nothing bounds it.
+        tags: The user's own labels, such as {"feature": "faq"}.
+        user: Who caused the call, in the user's own words.
+        session: The conversation or trace it belongs to.
+        tenant: A keyed hash naming the tenant; never an API key.
+    """
+
+    call_id: str
+    host: Host
+    requested_model: str
+    provider: str | None = None
+    mode: Mode = "standard"
+    stream: bool = False
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    bound: Decimal | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    user: str | None = None
+    session: str | None = None
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How a call ended.
+
+    Attributes:
+        status: ok, hit (answered by a cache for $0), error, or abandoned (a stream the user left).
+        basis: How the figures came about; see `Basis`.
+        model: The model that answered, as the price book or the provider names it.
+        mode: The price list that applied.
+        usage: What was consumed.
+        actual: USD really spent, or None when unknown.
+        baseline: USD the call would have cost with nothing saved, or None when unknown.
+        strategies: What each saving did, such as {"semantic_cache": {"hit": True}}.
+        response_id: The provider's id of the answer, to match its own records.
+        error: The kind of error, without its text.
+        latency: Seconds from start to end.
+    """
+
+    status: Status
+    basis: Basis
+    model: str | None = None
+    mode: Mode | None = None
+    usage: Usage = field(default_factory=Usage)
+    actual: Decimal | None = None
+    baseline: Decimal | None = None
+    strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    response_id: str | None = None
+    error: str | None = None
+    latency: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One row of the ledger, read back. `settled` is None while the call is in flight or if its end was lost."""
+
+    sent: Sent
+    settled: Settled | None
+
+    @property
+    def basis(self) -> Basis:
+        """A row that was never settled is unknown."""
+        return self.settled.basis if self.settled else "unknown"
+
+    @property
+    def status(self) -> Status:
+        """`sent` until the call is settled."""
+        return self.settled.status if self.settled else "sent"
+
+
+def to_picodollars(usd: Decimal | None) -> int | None:
+    """A dollar amount as whole picodollars, rounded half to even where it has more decimals.
+
+    Raises:
+        LedgerError: The amount is not finite or does not fit 64 bits (about 9.2 million dollars).
+    """
+    if usd is None:
+        return None
+    if not usd.is_finite():
+        raise LedgerError(f"amount is {usd}; expected a finite number of dollars")
+    pico = int((usd * PICODOLLARS).to_integral_value(ROUND_HALF_EVEN))
+    if abs(pico) > _INT64:
+        raise LedgerError(f"amount ${usd} is too large for one call")
+    return pico
+
+
+def from_picodollars(pico: int | Decimal | None) -> Decimal | None:
+    """Whole picodollars as dollars, exactly."""
+    return None if pico is None else Decimal(int(pico)) * _PICO
+
+
+def microseconds(moment: datetime) -> int:
+    """UTC microseconds since 1970, exactly.
+
+    Raises:
+        LedgerError: The datetime is naive, so its instant is anybody's guess.
+    """
+    if moment.tzinfo is None:
+        raise LedgerError(f"time {moment.isoformat()} has no time zone; pass an aware datetime, such as UTC")
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+SENT_COLUMNS = (
+    "call_id",
+    "host",
+    "requested_model",
+    "provider",
+    "mode",
+    "stream",
+    "started_us",
+    "bound_pusd",
+    "tags",
+    "user_id",
+    "session_id",
+    "tenant",
+)
+SETTLED_COLUMNS = (
+    "status",
+    "basis",
+    "model",
+    "mode",
+    "actual_pusd",
+    "baseline_pusd",
+    "strategies",
+    "response_id",
+    "error",
+    "latency_us",
+    *(f"{name}_tokens" for name in FIELDS),
+)
+
+
+def sent_values(sent: Sent) -> tuple[Any, ...]:
+    """The values of `SENT_COLUMNS`, in order."""
+    return (
+        sent.call_id,
+        sent.host,
+        sent.requested_model,
+        sent.provider,
+        sent.mode,
+        int(sent.stream),
+        microseconds(sent.started_at),
+        to_picodollars(sent.bound),
+        _json(sent.tags),
+        sent.user,
+        sent.session,
+        sent.tenant,
+    )
+
+
+def settled_values(settled: Settled, sent: Sent) -> tuple[Any, ...]:
+    """The values of `SETTLED_COLUMNS`, in order."""
+    u = settled.usage
+    return (
+        settled.status,
+        settled.basis,
+        settled.model,
+        settled.mode or sent.mode,
+        to_picodollars(settled.actual),
+        to_picodollars(settled.baseline),
+        _json(settled.strategies),
+        settled.response_id,
+        settled.error,
+        None if settled.latency is None else round(settled.latency * 1_000_000),
+        *(getattr(u, name) or None for name in FIELDS),
+    )
+
+
+def call_from_row(row: Mapping[str, Any]) -> Call:
+    """A `Call` from a database row keyed by column name."""
+    sent = Sent(
+        call_id=row["call_id"],
+        host=row["host"],
+        requested_model=row["requested_model"],
+        provider=row["provider"],
+        mode=row["mode"],
+        stream=bool(row["stream"]),
+        started_at=from_microseconds(row["started_us"]),
+        bound=from_picodollars(row["bound_pusd"]),
+        tags=json.loads(row["tags"]) if row["tags"] else {},
+        user=row["user_id"],
+        session=row["session_id"],
+        tenant=row["tenant"],
+    )
+    if row["status"] == "sent":
+        return Call(sent, None)
+    settled = Settled(
+        status=row["status"],
+        basis=row["basis"],
+        model=row["model"],
+        mode=row["mode"],
+        usage=Usage(**{name: row[f"{name}_tokens"] or 0 for name in FIELDS}),
+        actual=from_picodollars(row["actual_pusd"]),
+        baseline=from_picodollars(row["baseline_pusd"]),
+        strategies=json.loads(row["strategies"]) if row["strategies"] else {},
+        response_id=row["response_id"],
+        error=row["error"],
+        latency=None if row["latency_us"] is None else row["latency_us"] / 1_000_000,
+    )
+    return Call(sent, settled)
+
+
+def from_microseconds(micros: int) -> datetime:
+    """An aware UTC datetime, exactly."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def _json(labels: Mapping[str, Any]) -> str | None:
+    # Sorted and compact, so that equal labels are equal text and group together in a report.
+    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True, separators=(",", ":")) if labels else None

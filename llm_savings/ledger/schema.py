@@ -1,0 +1,42 @@
+"""The ledger's tables, their versions, and how an older file becomes a newer one."""
+
+from __future__ import annotations
+
+from llm_savings.usage import FIELDS
+
+_TOKENS = ",\n  ".join(f"{name}_tokens BIGINT" for name in FIELDS)
+
+# One statement list a version; a new version is appended and never edits an older one. Written in the SQL that
+# SQLite and PostgreSQL share; {id} is the only difference.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"""CREATE TABLE calls (
+  id {{id}},
+  call_id TEXT NOT NULL UNIQUE,
+  host TEXT NOT NULL,
+  requested_model TEXT NOT NULL,
+  provider TEXT,
+  mode TEXT NOT NULL,
+  stream SMALLINT NOT NULL,
+  started_us BIGINT NOT NULL,
+  bound_pusd BIGINT,
+  tags TEXT,
+  user_id TEXT,
+  session_id TEXT,
+  tenant TEXT,
+  status TEXT NOT NULL DEFAULT 'sent',
+  basis TEXT NOT NULL DEFAULT 'unknown',
+  model TEXT,
+  actual_pusd BIGINT,
+  baseline_pusd BIGINT,
+  strategies TEXT,
+  response_id TEXT,
+  error TEXT,
+  latency_us BIGINT,
+  {_TOKENS}
+)""",
+        "CREATE INDEX calls_started ON calls (started_us)",
+    ),
+)
+
+VERSION = len(MIGRATIONS)
