@@ -1,0 +1,223 @@
+"""Anthropic's messages: POST /v1/messages, whole and streamed, and /v1/messages/count_tokens.
+
+Source: https://docs.claude.com/en/api/messages, https://docs.claude.com/en/api/messages-streaming
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .anthropic_rules import (
+    COUNT_PARAMETERS,
+    MESSAGE_PARAMETERS,
+    check_body,
+    check_marks,
+    check_messages,
+    read_choice,
+    read_tools,
+    text_of,
+)
+from .answers import Answer, Answers, Ask, Tool
+from .catalog import Model, find
+from .count import AnthropicTokens, anthropic_tokens
+from .wire import JSON, Event, WireError, Work, check_range, dumps, mapping, pieces, sequence
+
+# What the wire format itself costs, in the order of what Anthropic reports for real requests. Tools: the system
+# prompt that tool use adds (346 tokens with tool_choice auto, 313 with any or tool on Claude 4 and 3.5 models).
+# Source: https://docs.claude.com/en/docs/agents-and-tools/tool-use/overview#pricing
+PER_REQUEST, PER_MESSAGE, PER_TOOL, PER_CALL, PER_ANSWER = 4, 3, 12, 20, 3
+TOOLS_AUTO, TOOLS_FORCED = 346, 313
+IMAGE = 1_600
+
+
+def messages(body: JSON, answers: Answers) -> Work:
+    """The work that a message request asks for.
+
+    Raises:
+        WireError: Anthropic would refuse it.
+    """
+    check_body(body, MESSAGE_PARAMETERS, required=("model", "messages", "max_tokens"))
+    model = find("anthropic", body["model"])
+    check_range(body, "max_tokens", 1, model.max_output)
+    check_range(body, "temperature", 0, 1)
+    check_range(body, "top_p", 0, 1)
+    ask, tools, prompt_tokens = _read(body, model)
+    if prompt_tokens > model.context:
+        raise WireError(400, f"prompt is too long: {prompt_tokens} tokens > {model.context} maximum")
+    answer = answers.reply(ask)
+    return _work(body, model, prompt_tokens, answer)
+
+
+def count_tokens(body: JSON) -> JSON:
+    """What `/v1/messages/count_tokens` says of a request.
+
+    Raises:
+        WireError: Anthropic would refuse it.
+    """
+    check_body(body, COUNT_PARAMETERS, required=("model", "messages"))
+    _, _, prompt_tokens = _read(body, find("anthropic", body["model"]))
+    return {"input_tokens": prompt_tokens}
+
+
+def cache_split(model: Model, prompt_tokens: int) -> tuple[int, int, int, int]:
+    """Prompt tokens that are fresh, read from the cache, written for 5 minutes, written for an hour.
+
+    All are fresh: this sandbox has no prompt cache yet.
+    """
+    del model
+    return prompt_tokens, 0, 0, 0
+
+
+def count_messages(turns: list[Any], system: object, tokens: AnthropicTokens) -> int:
+    """Prompt tokens of the system prompt and the messages, with what their framing costs."""
+    total = PER_REQUEST + sum(tokens(text) for text in text_of(system))
+    for turn in turns:
+        total += PER_MESSAGE + sum(tokens(text) for text in text_of(turn["content"]))
+        for block in sequence(turn["content"]):
+            if block["type"] == "tool_use":
+                total += PER_CALL + tokens(block["name"]) + tokens(dumps(block.get("input")))
+            elif block["type"] == "tool_result":
+                total += PER_CALL + sum(tokens(text) for text in text_of(block.get("content")))
+            total += IMAGE * _images(block)
+    return total
+
+
+def count_tools(tools: tuple[Tool, ...], choice: str, tokens: AnthropicTokens) -> int:
+    """Prompt tokens of tool definitions, with the hidden system prompt that explains them."""
+    if not tools:
+        return 0
+    each = (tokens(tool.name) + tokens(tool.description) + tokens(dumps(tool.schema)) + PER_TOOL for tool in tools)
+    return (TOOLS_AUTO if choice in ("auto", "none") else TOOLS_FORCED) + sum(each)
+
+
+def _read(body: JSON, model: Model) -> tuple[Ask, tuple[Tool, ...], int]:
+    turns = sequence(body["messages"])
+    check_messages(turns)
+    check_marks(body)
+    tools = read_tools(body)
+    choice, several = read_choice(body, tools)
+    tokens = anthropic_tokens()
+    schema = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format")).get("schema")
+    prompt_tokens = count_messages(turns, body.get("system"), tokens) + count_tools(tools, choice, tokens)
+    if isinstance(schema, dict):
+        prompt_tokens += tokens(dumps(schema)) + PER_TOOL
+    asked = ["\n".join(text_of(turn["content"])) for turn in turns if turn["role"] == "user"]
+    asked = [text for text in asked if text] or [""]
+    results = [block for block in sequence(turns[-1]["content"]) if block["type"] == "tool_result"]
+    ask = Ask(
+        prompt=asked[-1],
+        context=dumps([body.get("system"), [[turn["role"], turn["content"]] for turn in turns]]),
+        small=model.small,
+        tool_result="\n".join(t for block in results for t in text_of(block.get("content"))) if results else None,
+        tools=tools,
+        choice=choice,
+        several=several,
+        schema=mapping(schema) if isinstance(schema, dict) else None,
+    )
+    return ask, tools, prompt_tokens
+
+
+def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[JSON], str, str | None, int]:
+    """The content blocks that fit, why they end, the stop sequence that was met, and the output tokens."""
+    limit = int(body["max_tokens"])
+    if answer.calls:
+        cost = PER_ANSWER + sum(tokens(call.name) + tokens(call.arguments) + PER_CALL for call in answer.calls)
+        if cost > limit:  # cut inside a call: nothing usable is left, all of it is billed
+            return [], "max_tokens", None, limit
+        blocks: list[JSON] = [
+            {
+                "type": "tool_use",
+                "id": f"toolu_{uuid.uuid4().hex[:24]}",
+                "name": c.name,
+                "input": json.loads(c.arguments),
+            }
+            for c in answer.calls
+        ]
+        return blocks, "tool_use", None, cost
+    text, reason, met = answer.text, "end_turn", None
+    for stop in sequence(body.get("stop_sequences")):
+        if stop in text:
+            text, reason, met = text.partition(stop)[0], "stop_sequence", str(stop)
+    cost = PER_ANSWER + tokens(text)
+    if cost > limit:
+        text, reason, met, cost = tokens.clip(text, max(0, limit - PER_ANSWER)), "max_tokens", None, limit
+    return [{"type": "text", "text": text}] if text else [], reason, met, cost
+
+
+def _work(body: JSON, model: Model, prompt_tokens: int, answer: Answer) -> Work:
+    tokens = anthropic_tokens()
+    blocks, reason, met, output = _finish(body, answer, tokens)
+    fresh, read, write_5m, write_1h = cache_split(model, prompt_tokens)
+
+    def usage(output_tokens: int) -> JSON:
+        return {
+            "input_tokens": fresh,
+            "cache_creation_input_tokens": write_5m + write_1h,
+            "cache_read_input_tokens": read,
+            "cache_creation": {"ephemeral_5m_input_tokens": write_5m, "ephemeral_1h_input_tokens": write_1h},
+            "output_tokens": output_tokens,
+            "service_tier": "standard",
+        }
+
+    message: JSON = {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "type": "message",
+        "role": "assistant",
+        "model": model.snapshot,
+        "content": blocks,
+        "stop_reason": reason,
+        "stop_sequence": met,
+        "usage": usage(output),
+    }
+    user = mapping(body.get("metadata")).get("user_id")
+    return Work(
+        id=message["id"],
+        endpoint="/v1/messages",
+        model=body["model"],
+        tier="standard",
+        stream=body.get("stream") is True,
+        user=user if isinstance(user, str) else None,
+        usage=message["usage"],
+        body=message,
+        events=_stream(message, usage(1)),
+        partial=lambda text: usage(min(output, PER_ANSWER + tokens(text))),
+    )
+
+
+def _stream(message: JSON, first: JSON) -> Callable[[], Iterator[Event]]:
+    """message_start, each block in pieces, message_delta with the final usage, message_stop."""
+
+    def event(name: str, payload: JSON, text: str = "", complete: bool = False) -> Event:
+        data = f"event: {name}\ndata: {dumps({'type': name, **payload})}\n\n".encode()
+        return Event(data, text, complete)
+
+    def events() -> Iterator[Event]:
+        start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": first}
+        yield event("message_start", {"message": start})
+        for index, block in enumerate(message["content"]):
+            place: JSON = {"index": index}
+            if block["type"] == "text":
+                yield event("content_block_start", {**place, "content_block": {"type": "text", "text": ""}})
+                yield event("ping", {})
+                for piece in pieces(block["text"]):
+                    yield event("content_block_delta", {**place, "delta": {"type": "text_delta", "text": piece}}, piece)
+            else:
+                yield event("content_block_start", {**place, "content_block": {**block, "input": {}}}, block["name"])
+                for piece in pieces(dumps(block["input"])):
+                    delta = {"type": "input_json_delta", "partial_json": piece}
+                    yield event("content_block_delta", {**place, "delta": delta}, piece)
+            yield event("content_block_stop", place)
+        ending = {"stop_reason": message["stop_reason"], "stop_sequence": message["stop_sequence"]}
+        counted = {name: count for name, count in message["usage"].items() if name.endswith("_tokens")}
+        yield event("message_delta", {"delta": ending, "usage": counted}, complete=True)
+        yield event("message_stop", {})
+
+    return events
+
+
+def _images(block: JSON) -> int:
+    inner = sequence(block.get("content")) if block["type"] == "tool_result" else [block]
+    return sum(mapping(item).get("type") == "image" for item in inner)
