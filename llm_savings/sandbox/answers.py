@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from . import phrases
 from .knowledge import Knowledge
 from .shape import Shaper
-from .wire import JSON, dumps
+from .wire import JSON, dumps, is_object
 
 _HANGUL = re.compile(r"[가-힣]")
 _CODE = re.compile(
-    r"```|\b(code|function|script|regex|sql|query|python|javascript|typescript|bash|class|algorithm|refactor|unit test)\b"
+    r"```|\b(code|function|script|regex|sql|query|python|javascript|typescript|bash|algorithm|refactor|unit test)\b"
     r"|코드|함수|스크립트|정규식|정규표현식|파이썬|자바스크립트|쿼리|알고리즘|구현",
     re.IGNORECASE,
 )
@@ -29,9 +29,13 @@ _ANALYSE = re.compile(
     r"\b(analy[sz]e|analysis|compare|summari[sz]e|evaluate|root cause)\b|분석|요약|비교|평가", re.IGNORECASE
 )
 _COMMON = frozenset(
-    "a about an and are can code could do does explain for from function give has have help how i if in into is it me "
-    "my of on or please python show tell text that the their there this to translate was we what when where which "
-    "who why will with would write you your 그리고 대해 무엇 방법 설명 어떻게 있나요 주세요 해주세요 합니다".split()
+    re.findall(
+        r"\w+",
+        "a about an and are can code could do does explain for from function give has have help how i if in into is it "
+        "me my of on or please python show tell text that the their there this to translate was we what when where "
+        "which who why will with would write you your "
+        "그리고 대해 무엇 방법 설명 어떻게 있나요 하나요 주세요 해주세요 합니다",
+    )
 )
 
 
@@ -204,9 +208,9 @@ def _json_object(text: str) -> JSON | None:
         value = json.loads(text)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if is_object(value) else None
 
 
 def _fits_roughly(value: JSON, schema: JSON) -> bool:
-    """Whether a known JSON answer has the members that the schema wants; the knowledge file's author saw to the rest."""
+    """Whether a known JSON answer has the members that the schema wants; its author saw to the rest."""
     return set(schema.get("required", ())) <= set(value) and set(value) <= set(schema.get("properties", value))

@@ -6,10 +6,10 @@ Source: https://docs.claude.com/en/api/messages (November 2026)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from .answers import Tool
-from .wire import JSON, WireError, check_types, mapping, sequence
+from .wire import JSON, WireError, check_types, is_array, is_object, mapping, sequence
 
 MESSAGE_PARAMETERS = {
     "cache_control": "object",
@@ -64,12 +64,12 @@ def check_messages(turns: list[Any]) -> None:
         role, content = mapping(turn).get("role"), mapping(turn).get("content")
         if role not in ("user", "assistant"):
             raise WireError(400, f"{place}.role: Input should be 'user' or 'assistant', got {role!r}")
-        if not isinstance(content, (str, list)):
+        if not (isinstance(content, str) or is_array(content)):
             raise WireError(400, f"{place}.content: Input should be a valid string or list")
         last_answer = role == "assistant" and number == len(turns) - 1
         if not content and not last_answer:
             raise WireError(400, f"{place}: all messages must have non-empty content")
-        blocks = sequence(cast("object", content))
+        blocks = sequence(content)
         for index, block in enumerate(blocks):
             _check_block(mapping(block), f"{place}.content.{index}", asked)
         if role == "assistant":
@@ -112,9 +112,9 @@ def read_tools(body: JSON) -> tuple[Tool, ...]:
         name, schema = tool.get("name"), tool.get("input_schema")
         if not isinstance(name, str) or not name:
             raise WireError(400, f"tools.{number}.custom.name: Field required")
-        if not isinstance(schema, dict):
+        if not is_object(schema):
             raise WireError(400, f"tools.{number}.custom.input_schema: Field required")
-        tools.append(Tool(name, str(tool.get("description") or ""), mapping(cast("object", schema))))
+        tools.append(Tool(name, str(tool.get("description") or ""), mapping(schema)))
     return tuple(tools)
 
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .answers import Answer, Answers, Ask, Tool
 from .anthropic_rules import (
     COUNT_PARAMETERS,
     MESSAGE_PARAMETERS,
@@ -20,10 +21,9 @@ from .anthropic_rules import (
     read_tools,
     text_of,
 )
-from .answers import Answer, Answers, Ask, Tool
 from .catalog import Model, find
 from .count import AnthropicTokens, anthropic_tokens
-from .wire import JSON, Event, WireError, Work, check_range, dumps, mapping, pieces, sequence
+from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
 
 # What the wire format itself costs, in the order of what Anthropic reports for real requests. Tools: the system
 # prompt that tool use adds (346 tokens with tool_choice auto, 313 with any or tool on Claude 4 and 3.5 models).
@@ -44,7 +44,7 @@ def messages(body: JSON, answers: Answers) -> Work:
     check_range(body, "max_tokens", 1, model.max_output)
     check_range(body, "temperature", 0, 1)
     check_range(body, "top_p", 0, 1)
-    ask, tools, prompt_tokens = _read(body, model)
+    ask, prompt_tokens = _read(body, model)
     if prompt_tokens > model.context:
         raise WireError(400, f"prompt is too long: {prompt_tokens} tokens > {model.context} maximum")
     answer = answers.reply(ask)
@@ -58,7 +58,7 @@ def count_tokens(body: JSON) -> JSON:
         WireError: Anthropic would refuse it.
     """
     check_body(body, COUNT_PARAMETERS, required=("model", "messages"))
-    _, _, prompt_tokens = _read(body, find("anthropic", body["model"]))
+    _, prompt_tokens = _read(body, find("anthropic", body["model"]))
     return {"input_tokens": prompt_tokens}
 
 
@@ -93,7 +93,7 @@ def count_tools(tools: tuple[Tool, ...], choice: str, tokens: AnthropicTokens) -
     return (TOOLS_AUTO if choice in ("auto", "none") else TOOLS_FORCED) + sum(each)
 
 
-def _read(body: JSON, model: Model) -> tuple[Ask, tuple[Tool, ...], int]:
+def _read(body: JSON, model: Model) -> tuple[Ask, int]:
     turns = sequence(body["messages"])
     check_messages(turns)
     check_marks(body)
@@ -102,7 +102,7 @@ def _read(body: JSON, model: Model) -> tuple[Ask, tuple[Tool, ...], int]:
     tokens = anthropic_tokens()
     schema = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format")).get("schema")
     prompt_tokens = count_messages(turns, body.get("system"), tokens) + count_tools(tools, choice, tokens)
-    if isinstance(schema, dict):
+    if is_object(schema):
         prompt_tokens += tokens(dumps(schema)) + PER_TOOL
     asked = ["\n".join(text_of(turn["content"])) for turn in turns if turn["role"] == "user"]
     asked = [text for text in asked if text] or [""]
@@ -115,9 +115,9 @@ def _read(body: JSON, model: Model) -> tuple[Ask, tuple[Tool, ...], int]:
         tools=tools,
         choice=choice,
         several=several,
-        schema=mapping(schema) if isinstance(schema, dict) else None,
+        schema=mapping(schema) if is_object(schema) else None,
     )
-    return ask, tools, prompt_tokens
+    return ask, prompt_tokens
 
 
 def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[JSON], str, str | None, int]:
@@ -195,7 +195,7 @@ def _stream(message: JSON, first: JSON) -> Callable[[], Iterator[Event]]:
         return Event(data, text, complete)
 
     def events() -> Iterator[Event]:
-        start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": first}
+        start: JSON = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": first}
         yield event("message_start", {"message": start})
         for index, block in enumerate(message["content"]):
             place: JSON = {"index": index}

@@ -1,185 +1,32 @@
-"""The HTTP side: routes, keys, faults, and the bill that is written before an answer's last byte leaves."""
+"""The HTTP side: the routes, errors in each provider's format, and the admin endpoints under `/_sandbox`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
-from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
 
-from . import anthropic_wire, openai_embeddings, openai_responses, openai_wire
-from .answers import Answers
-from .bill import Bill, BillRow, cost, now
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from . import anthropic_wire
+from .bill import Bill
 from .catalog import Provider, find, models
-from .faults import Fault, Faults
-from .wire import JSON, WireError, Work, dumps, mapping
+from .faults import Fault
+from .service import ENDPOINTS, Read, Service, check_key, read_body
+from .wire import JSON, WireError, dumps, mapping
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
-
-Read = Callable[[JSON, Answers], Work]
-ENDPOINTS: dict[str, tuple[Provider, Read]] = {
-    "/v1/chat/completions": ("openai", openai_wire.chat),
-    "/v1/responses": ("openai", openai_responses.respond),
-    "/v1/embeddings": ("openai", openai_embeddings.embed),
-    "/v1/messages": ("anthropic", anthropic_wire.messages),
-}
-_JSON_TYPE = (b"content-type", b"application/json")
-_SSE_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
-
-
-class Service:
-    """The provider: what it knows, what it served, what trouble is ordered.
-
-    Args:
-        answers: Where answers come from.
-        seed: Repeats the dice of faults with a probability.
-        latency: Seconds before an answer begins.
-        pause: Seconds between the pieces of a stream.
-    """
-
-    def __init__(self, answers: Answers, *, seed: int = 0, latency: float = 0.0, pause: float = 0.0) -> None:
-        self.answers, self.latency, self.pause = answers, latency, pause
-        self.faults = Faults(seed)
-        self.rows: list[BillRow] = []
-        self.arrived: Counter[str] = Counter()
-
-    def reset(self) -> None:
-        """Forget the bill, the counts and the faults."""
-        self.rows.clear()
-        self.arrived.clear()
-        self.faults.reset()
-
-    def charge(self, work: Work, outcome: str, usage: JSON | None = None) -> None:
-        """Put a request on the bill."""
-        used = work.usage if usage is None else usage
-        model = find(ENDPOINTS[work.endpoint][0], work.model, embedding=work.endpoint == "/v1/embeddings")
-        usd = cost(model, work.tier, used)
-        row = BillRow(
-            work.id, work.endpoint, work.model, work.stream, used, usd, now(), outcome, work.user, work.tier
-        )  # fmt: skip
-        self.rows.append(row)
-
-    async def serve(self, request: Request, provider: Provider, read: Read) -> Reply | HangUp:
-        """One request at a model endpoint, from its key to its answer."""
-        path = request.url.path
-        self.arrived[path] += 1
-        body = await _read_body(request, provider)
-        model = body.get("model")
-        fault = self.faults.take(path, model if isinstance(model, str) else None)
-        kind = fault.kind if fault else None
-        if fault and kind == "disconnect":
-            return HangUp()
-        if fault and kind in ("429", "500", "stall-unbilled"):
-            if kind == "stall-unbilled":
-                await asyncio.sleep(fault.seconds)
-            raise _failure(fault, provider)
-        work = read(body, self.answers)
-        wait = self.latency + (fault.seconds if fault and kind == "stall" else 0)
-        if wait:
-            await asyncio.sleep(wait)
-        if kind == "500-after":
-            self.charge(work, "error-after")
-            raise WireError(500, "The server had an error while processing your request.", kind=_server_error(provider))
-        pause = fault.seconds if fault and kind == "slow" else self.pause
-        return Reply(self, request, work, fault=kind, pause=pause)
-
-
-class HangUp:
-    """An ASGI response that closes the connection without a word."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hang up."""
-        scope["sandbox.hang_up"]()
-        await receive()  # returns once the connection is gone
-
-
-class Reply:
-    """An answer on its way out: an ASGI response that bills before the client can have it all.
-
-    Args:
-        service: Where it is billed.
-        request: What is answered.
-        work: The answer.
-        fault: A kind of fault that the answer suffers on its way.
-        pause: Seconds between the pieces of a stream.
-    """
-
-    def __init__(
-        self, service: Service, request: Request, work: Work, *, fault: str | None = None, pause: float = 0.0
-    ) -> None:
-        self._service, self._request, self._work = service, request, work
-        self._fault, self._pause = fault, pause
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
-        if self._work.stream:
-            await self._stream(self._service, self._work, receive, send)
-        else:
-            await self._whole(self._service, self._work, send)
-
-    async def _whole(self, service: Service, work: Work, send: Send) -> None:
-        data = dumps(work.body).encode()
-        outcome = "ok"
-        if self._fault == "garbage":
-            data, outcome = data[: len(data) // 2], "garbage"
-        elif self._fault == "cut":
-            outcome = "cut"
-        elif service.latency or self._fault == "stall":
-            outcome = "abandoned" if await self._request.is_disconnected() else "ok"
-        service.charge(work, outcome)
-        headers = [_JSON_TYPE, (b"content-length", str(len(data)).encode()), *_ids(work)]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        cut = outcome == "cut"
-        # Returning with more to come makes the server close the connection.
-        await send({"type": "http.response.body", "body": data[: len(data) // 2] if cut else data, "more_body": cut})
-
-    async def _stream(self, service: Service, work: Work, receive: Receive, send: Send) -> None:
-        gone = asyncio.ensure_future(receive())  # nothing more can come but the news that the client has left
-        sent, billed = "", False
-        events = list(work.events())
-        cut_at = _middle([bool(event.text) for event in events]) if self._fault in ("cut", "garbage") else None
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": [_SSE_TYPE, *_ids(work)]})
-            for number, event in enumerate(events):
-                if number == cut_at:
-                    outcome = str(self._fault)
-                    # What was generated is billed; unreadable bytes do not stop the model, a cut does.
-                    service.charge(work, outcome, work.partial(sent) if outcome == "cut" else None)
-                    billed = True
-                    if outcome == "garbage":
-                        data = event.data[: len(event.data) // 2] + b"\n\n"
-                        await send({"type": "http.response.body", "body": data, "more_body": False})
-                    return
-                # Without a pause the loop still has to run for the news of a lost client to arrive.
-                await asyncio.sleep(self._pause if event.text else 0)
-                if gone.done():
-                    return
-                if event.complete:
-                    service.charge(work, "ok")
-                    billed = True
-                sent += event.text
-                await send({"type": "http.response.body", "body": event.data, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            gone.cancel()
-            if not billed:
-                service.charge(work, "abandoned", work.partial(sent))
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 def build(service: Service) -> Starlette:
     """The application that serves a service."""
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, PlainTextResponse, Response
-    from starlette.routing import Route
 
-    def guarded(provider: Provider, work: Callable[[Request], Any]) -> Any:
-        async def endpoint(request: Request) -> Any:
+    def guarded(provider: Provider, work: Endpoint) -> Endpoint:
+        async def endpoint(request: Request) -> ASGIApp:
             try:
                 return await work(request)
             except WireError as error:
@@ -187,17 +34,20 @@ def build(service: Service) -> Starlette:
 
         return endpoint
 
-    def model_endpoint(provider: Provider, read: Read) -> Any:
+    def model_endpoint(provider: Provider, read: Read) -> Endpoint:
         return guarded(provider, lambda request: service.serve(request, provider, read))
 
     async def count_tokens(request: Request) -> Response:
-        return JSONResponse(anthropic_wire.count_tokens(await _read_body(request, "anthropic")))
+        return JSONResponse(anthropic_wire.count_tokens(await read_body(request, "anthropic")))
 
     async def list_models(request: Request) -> Response:
-        return JSONResponse(_models(_caller(request)))
-
-    async def show_model(request: Request) -> Response:
-        return JSONResponse(_model(_caller(request), request.path_params["name"]))
+        provider = _caller(request)
+        try:
+            check_key(request, provider)
+            name = request.path_params.get("name")
+            return JSONResponse(_model(provider, name) if name else _models(provider))
+        except WireError as error:
+            return _error(error, provider)
 
     async def bill(request: Request) -> Response:
         start = int(request.query_params.get("since", "0"))
@@ -215,7 +65,7 @@ def build(service: Service) -> Starlette:
         return JSONResponse([fault.as_dict() for fault in service.faults.armed])
 
     async def stats(_: Request) -> Response:
-        total = sum((row.usd for row in service.rows), start=0)
+        total = Bill(tuple(service.rows)).total
         by_path = dict(service.arrived)
         return JSONResponse(
             {"requests": sum(by_path.values()), "by_path": by_path, "billed": len(service.rows), "usd": str(total)}
@@ -229,7 +79,7 @@ def build(service: Service) -> Starlette:
     routes += [
         Route("/v1/messages/count_tokens", guarded("anthropic", count_tokens), methods=["POST"]),
         Route("/v1/models", list_models),
-        Route("/v1/models/{name:path}", guarded("openai", show_model)),
+        Route("/v1/models/{name:path}", list_models),
         Route("/_sandbox/bill", bill),
         Route("/_sandbox/faults", faults, methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/stats", stats),
@@ -238,43 +88,7 @@ def build(service: Service) -> Starlette:
     return Starlette(routes=routes)
 
 
-async def _read_body(request: Request, provider: Provider) -> JSON:
-    """The request's JSON object, once its key and version are in order."""
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not (bearer or request.headers.get("x-api-key")):
-        if provider == "anthropic":
-            raise WireError(401, "x-api-key header is required", kind="authentication_error")
-        raise WireError(401, "You didn't provide an API key.", code="invalid_api_key")
-    if provider == "anthropic" and "anthropic-version" not in request.headers:
-        raise WireError(400, "anthropic-version: header is required")
-    try:
-        body: object = json.loads(await request.body())
-    except ValueError as error:
-        raise WireError(400, f"We could not parse the JSON body of your request: {error}") from error
-    if not isinstance(body, dict):
-        raise WireError(400, "The body of your request is not a JSON object.")
-    return mapping(body)
-
-
-def _failure(fault: Fault, provider: Provider) -> WireError:
-    if fault.kind == "429":
-        wait = 1.0 if fault.retry_after is None else fault.retry_after
-        if provider == "anthropic":
-            message = "This request would exceed your organization's rate limit."
-            return WireError(429, message, kind="rate_limit_error", retry_after=wait)
-        message = f"Rate limit reached. Please try again in {wait:g}s."
-        return WireError(429, message, kind="requests", code="rate_limit_exceeded", retry_after=wait)
-    message = "The server had an error while processing your request. Sorry about that!"
-    return WireError(500, message, kind=_server_error(provider), retry_after=fault.retry_after)
-
-
-def _server_error(provider: Provider) -> str:
-    return "api_error" if provider == "anthropic" else "server_error"
-
-
-def _error(error: WireError, provider: Provider) -> Any:
-    from starlette.responses import Response
-
+def _error(error: WireError, provider: Provider) -> Response:
     request_id = f"req_{uuid.uuid4().hex}"
     body: JSON
     if provider == "anthropic":
@@ -293,18 +107,6 @@ def _error(error: WireError, provider: Provider) -> Any:
         headers["retry-after"] = f"{error.retry_after:g}"
         headers["retry-after-ms"] = f"{error.retry_after * 1000:.0f}"
     return Response(dumps(body), error.status, headers, media_type="application/json")
-
-
-def _ids(work: Work) -> list[tuple[bytes, bytes]]:
-    header = b"request-id" if work.endpoint == "/v1/messages" else b"x-request-id"
-    value = work.id if work.endpoint == "/v1/embeddings" else f"req_{uuid.uuid4().hex}"
-    return [(header, value.encode())]
-
-
-def _middle(with_text: list[bool]) -> int:
-    """Where to break a stream: in the middle of its text, or after its first event when it has none."""
-    places = [number for number, has_text in enumerate(with_text) if has_text]
-    return places[len(places) // 2] if places else 1
 
 
 def _caller(request: Request) -> Provider:

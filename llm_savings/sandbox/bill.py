@@ -66,7 +66,8 @@ class BillRow:
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> BillRow:
         """The row that `as_dict` wrote."""
-        return cls(**{**row, "usd": Decimal(row["usd"]), "at": datetime.fromisoformat(row["at"])})
+        typed: dict[str, Any] = {"usd": Decimal(row["usd"]), "at": datetime.fromisoformat(row["at"])}
+        return cls(**{**row, **typed})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from .answers import Answers
 from .catalog import Model, find
 from .count import embedding_tokens
 from .openai_rules import EMBEDDING_PARAMETERS, check_body
-from .wire import JSON, WireError, Work, check_range, fits_type, sequence
+from .wire import JSON, WireError, Work, check_range, fits_type, is_array, sequence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,9 @@ def embed(body: JSON, answers: Answers) -> Work:
     data: list[JSON] = []
     for index, (text, _) in enumerate(texts):
         found = vector(text, model, body.get("dimensions") or model.dimensions)
-        shown: Any = base64.b64encode(found.tobytes()).decode() if encoding == "base64" else found.tolist()
+        shown: Any = (
+            base64.b64encode(found.astype("<f4").tobytes()).decode() if encoding == "base64" else found.tolist()
+        )
         data.append({"object": "embedding", "index": index, "embedding": shown})
     usage: JSON = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
     return Work(
@@ -69,10 +71,10 @@ def embed(body: JSON, answers: Answers) -> Work:
 
 
 def vector(text: str, model: Model, dimensions: int) -> NDArray[np.float32]:
-    """The unit vector of a text: float32, little-endian, of that many dimensions."""
+    """The unit vector of a text, of that many dimensions."""
     import numpy as np
 
-    total = np.zeros(model.dimensions, dtype="<f4")
+    total = np.zeros(model.dimensions, dtype=np.float32)
     words: list[str] = re.findall(r"\w+", text.casefold()) or [""]
     for word in words:
         for feature in (word, *(f"#{word[i : i + 3]}" for i in range(max(1, len(word) - 2)))):
@@ -108,7 +110,7 @@ def _texts(given: object) -> list[tuple[str, int]]:
     for number, item in enumerate(items):
         if isinstance(item, str) and item:
             texts.append((item, tokens(item)))
-        elif sequence(item) and all(fits_type(token, "integer") for token in item):
+        elif is_array(item) and item and all(fits_type(token, "integer") for token in item):
             texts.append((_decode(item), len(item)))
         else:
             raise WireError(400, f"'$.input[{number}]' is invalid.", code="invalid_type", param="input")

@@ -22,7 +22,7 @@ from .openai_rules import (
     read_function,
 )
 from .openai_wire import PER_TOOL, Choice, Writing, cached_tokens, check_context, count_messages, count_tools, text_of
-from .wire import JSON, Event, WireError, Work, check_range, dumps, mapping, pieces, sequence
+from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
 
 
 def respond(body: JSON, answers: Answers) -> Work:
@@ -115,7 +115,7 @@ def _ask(body: JSON, messages: list[JSON], model: Model, tools: tuple[Tool, ...]
         small=model.small,
         tool_result=text_of(last["content"]) if last["role"] == "tool" else None,
         tools=tools,
-        choice=str(mapping(chosen).get("name", "required") if isinstance(chosen, dict) else chosen),
+        choice=str(mapping(chosen).get("name", "required") if is_object(chosen) else chosen),
         several=body.get("parallel_tool_calls") is not False,
         schema=schema,
     )
@@ -194,7 +194,7 @@ def _output(model: Model, choice: Choice) -> list[JSON]:
             }
         )
     if choice.answer.text:
-        part = {"type": "output_text", "text": choice.answer.text, "annotations": [], "logprobs": []}
+        part: JSON = {"type": "output_text", "text": choice.answer.text, "annotations": [], "logprobs": []}
         items.append(
             {
                 "id": f"msg_{uuid.uuid4().hex}",
@@ -219,13 +219,15 @@ def _stream(response: JSON) -> Callable[[], Iterator[Event]]:
             data = dumps({"type": name, "sequence_number": number, **payload})
             return Event(f"event: {name}\ndata: {data}\n\n".encode(), text, complete)
 
-        begun = {**response, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+        begun: JSON = {**response, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
         yield event("response.created", {"response": begun})
         yield event("response.in_progress", {"response": begun})
         for index, item in enumerate(response["output"]):
             place: JSON = {"output_index": index, "item_id": item["id"]}
-            empty = {"message": {"content": []}, "function_call": {"arguments": ""}}.get(item["type"], {})
-            opened = {**item, **empty, **({"status": "in_progress"} if empty else {})}
+            opened: JSON = dict(item)
+            if item["type"] != "reasoning":
+                opened |= {"status": "in_progress"}
+                opened |= {"content": []} if item["type"] == "message" else {"arguments": ""}
             yield event("response.output_item.added", {"output_index": index, "item": opened})
             if item["type"] == "message":
                 part = item["content"][0]

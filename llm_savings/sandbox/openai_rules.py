@@ -10,7 +10,7 @@ from typing import Any
 from .answers import Tool
 from .catalog import Model
 from .shape import check_strict
-from .wire import JSON, WireError, check_types, find_key, mapping, sequence
+from .wire import JSON, WireError, check_types, find_key, is_array, is_object, mapping, sequence
 
 CHAT_PARAMETERS = {
     "audio": "object",
@@ -144,7 +144,7 @@ def check_messages(messages: list[Any], where: str = "messages") -> None:
     open_calls: set[str] = set()
     for number, message in enumerate(messages):
         place = f"{where}[{number}]"
-        if not isinstance(message, dict):
+        if not is_object(message):
             raise WireError(400, f"Invalid type for '{place}': expected object.", code="invalid_type", param=place)
         role = mapping(message).get("role")
         if role not in ROLES:
@@ -203,7 +203,7 @@ def read_format(wanted: JSON, messages: list[Any]) -> JSON | None:
         raise _bad_value("response_format.type", kind, ("text", "json_object", "json_schema"))
     inner = mapping(wanted.get("json_schema")) or wanted  # the Responses API has no inner object
     schema, name = inner.get("schema"), inner.get("name")
-    for member, value, usable in (("name", name, isinstance(name, str)), ("schema", schema, isinstance(schema, dict))):
+    for member, value, usable in (("name", name, isinstance(name, str)), ("schema", schema, is_object(schema))):
         if not usable:
             place = f"response_format.json_schema.{member}"
             message = f"Missing or invalid required parameter: '{place}' is {value!r}."
@@ -229,7 +229,7 @@ def _check_content(message: JSON, place: str) -> None:
     if content is None:
         if message.get("role") != "assistant":
             raise WireError(400, f"Invalid value for '{place}': expected a string, got null.", param=place)
-    elif isinstance(content, list):
+    elif is_array(content):
         for number, part in enumerate(sequence(content)):
             kind = mapping(part).get("type")
             if kind not in PARTS:

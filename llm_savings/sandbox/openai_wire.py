@@ -23,7 +23,7 @@ from .openai_rules import (
     read_format,
     read_tools,
 )
-from .wire import JSON, Event, WireError, Work, check_range, dumps, mapping, pieces, sequence
+from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
 
 # What the wire format itself costs. Messages: OpenAI's cookbook, "How to count tokens with tiktoken". Tools: a
 # preamble and a frame around each. Images: the fixed low-detail price, and a typical high-detail one.
@@ -165,7 +165,7 @@ def _ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...],
     asked = [text_of(message.get("content")) for message in messages if message["role"] == "user"]
     prompt = asked[-1] if asked else text_of(messages[-1].get("content"))
     chosen = body.get("tool_choice") or body.get("function_call") or "auto"
-    if isinstance(chosen, dict):
+    if is_object(chosen):
         chosen = mapping(chosen.get("function")).get("name") or chosen.get("name") or "required"
         if not any(tool.name == chosen for tool in tools):
             message = f"Tool choice '{chosen}' not found in 'tools' parameter."

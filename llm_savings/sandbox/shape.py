@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Any, cast
+from typing import Any
 
 from .pattern import matching
-from .wire import JSON, WireError, mapping, sequence
+from .wire import JSON, WireError, is_array, is_object, mapping, sequence
 
 # Fields that hold "the answer" get the model's answer to the prompt, so that quality can be measured there too.
 _ANSWER_FIELDS = {
@@ -82,10 +82,10 @@ class Shaper:
                 target: Any = self._root
                 for step in str(rule["$ref"]).removeprefix("#").strip("/").split("/"):
                     target = mapping(target).get(step) if step else target
-                if not isinstance(target, dict):
+                if not is_object(target):
                     message = f"Invalid schema: {rule['$ref']!r} cannot be resolved."
                     raise WireError(400, message, code="invalid_json_schema")
-                rule = {**mapping(cast("object", target)), **{k: v for k, v in rule.items() if k != "$ref"}}
+                rule = {**mapping(target), **{k: v for k, v in rule.items() if k != "$ref"}}
             elif "allOf" in rule:
                 parts = [self._resolve(mapping(part)) for part in sequence(rule["allOf"])]
                 rule = _merge([{k: v for k, v in rule.items() if k != "allOf"}, *parts])
@@ -104,8 +104,8 @@ class Shaper:
     @staticmethod
     def _kind(rule: JSON) -> str:
         kind = rule.get("type")
-        if isinstance(kind, list):
-            kinds = [str(item) for item in cast("list[Any]", kind)]
+        if is_array(kind):
+            kinds = [str(item) for item in kind]
             return next((item for item in kinds if item != "null"), "null")
         if kind is None:
             if "properties" in rule or "additionalProperties" in rule:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 JSON = dict[str, Any]
 
@@ -110,27 +110,37 @@ def type_name(value: object) -> str:
     return next(kind for kind in _TYPES if fits_type(value, kind))
 
 
+def is_object(value: object) -> TypeGuard[JSON]:
+    """Whether it is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether it is a JSON array."""
+    return isinstance(value, list)
+
+
 def mapping(value: object) -> JSON:
     """The value as a JSON object; anything else as an empty one."""
-    return cast("JSON", value) if isinstance(value, dict) else {}
+    return value if is_object(value) else {}
 
 
 def sequence(value: object) -> list[Any]:
     """The value as a JSON array; anything else as an empty one."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
+    return value if is_array(value) else []
 
 
 def find_key(value: object, key: str, path: str = "") -> str | None:
     """Where a member of that name first occurs in a JSON value, as `messages[0].content[1].key`."""
-    if isinstance(value, dict):
-        for name, item in cast("JSON", value).items():
+    if is_object(value):
+        for name, item in value.items():
             here = f"{path}.{name}" if path else name
             if name == key:
                 return here
-            if isinstance(item, (dict, list)) and (found := find_key(cast("object", item), key, here)):
+            if found := find_key(item, key, here):
                 return found
-    elif isinstance(value, list):
-        for number, item in enumerate(cast("list[Any]", value)):
+    elif is_array(value):
+        for number, item in enumerate(value):
             if found := find_key(item, key, f"{path}[{number}]"):
                 return found
     return None
