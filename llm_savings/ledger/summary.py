@@ -154,7 +154,7 @@ def _query() -> str:
     return (
         "SELECT {column} AS key, basis, status, COUNT(*) AS calls, COUNT(bound_pusd) AS bounded, "  # noqa: S608
         + parts
-        + " FROM calls {where} GROUP BY {column}, basis, status"
+        + " FROM calls {where} GROUP BY 1, 2, 3"
     )
 
 
@@ -191,7 +191,7 @@ def _dollars(row: Mapping[str, Any], name: str) -> Decimal:
 
 def _grouping(by: By, tz: tzinfo) -> tuple[str, Callable[[Any], str]]:
     if by == "total":
-        return "''", lambda _: "total"
+        return "CAST('' AS TEXT)", lambda _: "total"
     if by == "day":
         return f"started_us / {_QUARTER}", lambda q: _day(int(q), tz)
     if by in ("model", "user", "host"):

@@ -1,0 +1,308 @@
+"""`Meter`: what every host does with a call, decided once: bound it, write it ahead, price it, settle it.
+
+Hosts (LangChain's callback, LiteLLM's logger) translate what they see into `Sent` and `Answer` and leave the rest
+to a meter. A meter never raises into the user's call.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from llm_savings.errors import SavingsError, UnknownModelError
+from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
+from llm_savings.pricing import PriceBook
+from llm_savings.usage import Usage
+
+_log = logging.getLogger("llm_savings.meter")
+
+# A prompt this long may fall into a dearer tier (the lowest in the map begins above 100,000 tokens).
+_LONG_PROMPT = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a host learned of a call's end.
+
+    Attributes:
+        model: The model that answered, in the provider's words.
+        usage: Token counts, or None when nobody reported any.
+        mode: The price list that applied, if the answer said so.
+        response_id: The provider's id of the answer.
+        hit: A cache answered and nothing was sent; `usage` is what the call would have consumed.
+        estimated: The tokens were counted here, or a part of the price rests on an assumption.
+        suspect: The provider's counts contradict themselves.
+        strategies: What each saving did.
+    """
+
+    model: str | None = None
+    usage: Usage | None = None
+    mode: Mode | None = None
+    response_id: str | None = None
+    hit: bool = False
+    estimated: bool = False
+    suspect: bool = False
+    strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A call in flight. `target` names its ledger; `done` is set once it is settled."""
+
+    sent: Sent
+    target: str
+    began: float
+    done: bool = False
+
+
+current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
+"""The call that the outer host is metering right now, so that an inner host does not meter it again."""
+
+
+class Meter:
+    """Meters calls into a ledger.
+
+    Args:
+        ledger: A `Ledger`, or what `Ledger` takes (a path, ":memory:", a postgresql:// URL, None for the default).
+        prices: The price book; LiteLLM's bundled map by default.
+        tags: Labels for every call of this meter.
+
+    Raises:
+        ConfigError: The ledger's path or URL cannot be one.
+
+    Example:
+        >>> meter = Meter(":memory:")
+        >>> live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o"), prompt=50, max_tokens=100)
+        >>> meter.answered(live, Answer(model="gpt-4o", usage=Usage(input=10, output=5)))
+        >>> meter.spent
+        Decimal('0.000075')
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger | str | Path | None = None,
+        *,
+        prices: PriceBook | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        self.prices = prices or PriceBook()
+        self.tags = dict(tags or {})
+        self._lines: dict[str, Line] = {}
+        self._lock = threading.Lock()
+
+    def begin(
+        self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1
+    ) -> Live:
+        """Write a call ahead, at a bound that it cannot exceed.
+
+        Args:
+            sent: The call; its `bound` is worked out here unless the host knows it.
+            prompt: Tokens that the prompt cannot exceed (see `tokens.upper_bound`).
+            max_tokens: The limit on output tokens that the request carries, if any.
+            choices: How many answers were asked for.
+        """
+        live = Live(sent, self.ledger.target, time.monotonic())
+        try:
+            if sent.bound is None and prompt is not None:
+                bound = upper_bound(self.prices, sent, prompt=prompt, max_tokens=max_tokens, choices=choices)
+                live.sent = sent = replace(sent, bound=bound)
+            self.ledger.sent(sent)
+        except Exception:
+            _log.exception("call %s was not written ahead", sent.call_id)
+        return live
+
+    def answered(self, live: Live, answer: Answer) -> None:
+        """Settle a call that was answered."""
+        self._settle(live, "hit" if answer.hit else "ok", answer)
+
+    def abandoned(self, live: Live, answer: Answer) -> None:
+        """Settle a stream that the user left: what was streamed is known, the provider may have made more."""
+        self._settle(live, "abandoned", replace(answer, estimated=True))
+
+    def failed(self, live: Live, error: BaseException, answer: Answer | None = None) -> None:
+        """Settle a call that ended in an error; free when the provider surely refused it, else unknown."""
+        if answer is None and not may_have_billed(error):
+            answer = Answer(usage=Usage(), mode=live.sent.mode)
+        self._settle(live, "error", answer or Answer(), error=type(error).__name__)
+
+    def _settle(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> None:
+        if live.done:
+            return
+        live.done = True
+        try:
+            settled = settle(self.prices, live.sent, answer, status)
+            settled = replace(settled, error=error, latency=time.monotonic() - live.began)
+            self.ledger.settle(live.sent, settled)
+            self._count(live.sent, settled)
+        except Exception:  # a defect here must not become the user's
+            _log.exception("call %s was not settled", live.sent.call_id)
+
+    def _count(self, sent: Sent, settled: Settled) -> None:
+        line = _line(settled.model or sent.requested_model, sent, settled)
+        with self._lock:
+            seen = self._lines.get(line.key)
+            self._lines[line.key] = seen + line if seen else line
+
+    @property
+    def lines(self) -> list[Line]:
+        """This meter's calls by model, the most expensive first. The ledger may know more, from other processes."""
+        with self._lock:
+            return sorted(self._lines.values(), key=lambda line: (-line.actual, line.key))
+
+    @property
+    def spent(self) -> Decimal:
+        """USD spent by the calls of this meter, measured and estimated."""
+        return total(self.lines).actual
+
+    @property
+    def saved(self) -> Decimal:
+        """USD that the calls of this meter would have cost more with nothing saved."""
+        return total(self.lines).saved
+
+    @property
+    def calls(self) -> int:
+        """How many calls this meter has settled."""
+        return total(self.lines).calls
+
+
+def settle(prices: PriceBook, sent: Sent, answer: Answer, status: Status) -> Settled:
+    """What a call cost and would have cost, and how surely that is known. Pure."""
+    basis: Basis = "estimated" if answer.estimated else "measured"
+    settled = Settled(
+        status=status,
+        basis=basis,
+        model=answer.model or sent.requested_model,
+        mode=answer.mode or sent.mode,
+        usage=answer.usage or Usage(),
+        strategies=answer.strategies,
+        response_id=answer.response_id,
+    )
+    if answer.suspect:
+        return replace(settled, basis="suspect")
+    if answer.usage is None:
+        return replace(settled, basis="unknown")
+    if not answer.usage:
+        # An answer for no tokens at all is a usage that went missing; a refusal for none is free.
+        free = status in ("error", "hit")
+        return replace(settled, actual=Decimal(0) if free else None, basis=basis if free else "unknown")
+    try:
+        actual, baseline = _price(prices, sent, settled)
+    except SavingsError:
+        # A hit costs nothing even where its worth cannot be told.
+        known = Decimal(0) if answer.hit else None
+        return replace(settled, actual=known, basis=basis if answer.hit else "unpriced")
+    return replace(settled, actual=Decimal(0) if answer.hit else actual, baseline=baseline)
+
+
+def _price(prices: PriceBook, sent: Sent, settled: Settled) -> tuple[Decimal, Decimal]:
+    model, mode = _priced_model(prices, sent, settled.model), settled.mode or sent.mode
+
+    def price(usage: Usage, mode: Mode) -> Decimal:
+        return prices.price(usage, model, mode=mode, at=sent.started_at, provider=sent.provider)
+
+    actual = price(settled.usage, mode)
+    plain = settled.usage.uncached()
+    # Batch is a saving; flex and priority are what the user ordered.
+    list_mode: Mode = "standard" if mode == "batch" else mode
+    if plain == settled.usage and list_mode == mode:
+        return actual, actual
+    return actual, price(plain, list_mode)
+
+
+def _priced_model(prices: PriceBook, sent: Sent, answered: str | None) -> str:
+    """The name to price by: the one that answered, or the one asked for if that is the same model undated."""
+    try:
+        prices.resolve(answered or sent.requested_model, provider=sent.provider)
+    except UnknownModelError:
+        asked = sent.requested_model
+        if answered and not answered.startswith(asked.rpartition("/")[2]):
+            # Azure and gateways answer for deployments that only the user's overrides know.
+            prices.resolve(asked, provider=sent.provider)
+        return asked
+    return answered or sent.requested_model
+
+
+def upper_bound(
+    prices: PriceBook, sent: Sent, *, prompt: int, max_tokens: int | None = None, choices: int = 1
+) -> Decimal | None:
+    """USD that a call cannot exceed, or None when its model's price or output limit is not known.
+
+    The prompt is bounded at the dearest rate it could be billed at (a cache write costs more than plain input), the
+    output by the request's own limit, else by the model's.
+    """
+    limit = max_tokens
+    if limit is None:
+        limit = prices.limits(sent.requested_model, provider=sent.provider).max_output_tokens
+    rates = _dearest(
+        prices, sent.requested_model, sent.provider, sent.mode, prompt > _LONG_PROMPT, int(time.time() // 900)
+    )
+    if limit is None or rates is None:
+        return None
+    return prompt * rates[0] + limit * choices * rates[1]
+
+
+@lru_cache(maxsize=1024)
+def _dearest(
+    prices: PriceBook, model: str, provider: str | None, mode: Mode, long: bool, _quarter: int
+) -> tuple[Decimal, Decimal] | None:
+    # Prices may depend on the time of day, so a rate is kept for a quarter of an hour.
+    many = 10_000_000 if long else 1_000
+    rates: list[Decimal] = []
+    for bucket in ("input", "cache_write_5m", "cache_write_1h"):
+        try:
+            rates.append(prices.price(Usage(**{bucket: many}), model, mode=mode, provider=provider) / many)
+        except SavingsError:
+            continue
+    try:
+        both = prices.price(Usage(input=many, output=many), model, mode=mode, provider=provider)
+        plain = prices.price(Usage(input=many), model, mode=mode, provider=provider)
+    except SavingsError:
+        return None
+    return max(rates), (both - plain) / many
+
+
+def may_have_billed(error: BaseException) -> bool:
+    """Whether a provider may have charged for a call that ended in this error.
+
+    A refusal (HTTP 4xx but 408 and 409, which can follow work done) and a connection that was never made cost
+    nothing. A server error, a timeout, a lost connection or an answer that cannot be read may all follow work done.
+    """
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 499):
+        return False
+    seen: BaseException | None = error
+    while seen is not None:
+        if type(seen).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"):
+            return False
+        seen = seen.__cause__ or seen.__context__
+    return not getattr(error, "llm_savings_refused", False)
+
+
+def _line(key: str, sent: Sent, settled: Settled) -> Line:
+    unknown = settled.basis in ("unknown", "suspect")
+    hit = settled.status == "hit"
+    actual = settled.actual or Decimal(0)
+    return Line(
+        key=key,
+        calls=1,
+        hits=int(hit),
+        errors=int(settled.status == "error"),
+        estimated=int(settled.basis == "estimated"),
+        unknown=int(unknown),
+        unpriced=int(settled.basis == "unpriced"),
+        unbounded=int(unknown and sent.bound is None),
+        usage=Usage() if hit else settled.usage,
+        actual=actual,
+        estimated_usd=actual if settled.basis == "estimated" else Decimal(0),
+        baseline=actual if settled.baseline is None else settled.baseline,
+        unknown_bound=(sent.bound or Decimal(0)) if unknown else Decimal(0),
+    )

@@ -1,0 +1,173 @@
+"""What happens to a user's calls when the ledger's file or database misbehaves: nothing, and no record is lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_savings import Ledger, LedgerError
+from llm_savings.ledger import Sent, Settled
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_savings.ledger.ledger._RETRY_SECONDS", 0.0)
+
+
+def write(ledger: Ledger, call_id: str) -> None:
+    call = Sent(call_id=call_id, host="sdk", requested_model="gpt-4o", bound=Decimal(1))
+    ledger.sent(call)
+    ledger.settle(call, Settled(status="ok", basis="measured", model="gpt-4o", actual=Decimal("0.01")))
+
+
+def spent(ledger: Ledger) -> Decimal:
+    return ledger.summary("total")[0].actual
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_a_locked_file_delays_records_and_loses_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "costs.db"
+    ledger = Ledger(path)
+    write(ledger, "before")
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    write(ledger, "during-1")
+    write(ledger, "during-2")
+    assert len(warnings(caplog)) == 1
+    assert "locked" in warnings(caplog)[0]
+    blocker.execute("ROLLBACK")
+    write(ledger, "after")
+    assert spent(ledger) == Decimal("0.04")
+    assert (tmp_path / "costs.db.spool").stat().st_size == 0
+
+
+def test_a_corrupt_file_is_left_alone_and_records_wait_beside_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "costs.db"
+    path.write_bytes(b"this is not a database" * 100)
+    ledger = Ledger(path)
+    for i in range(3):
+        write(ledger, f"c{i}")
+    assert len(warnings(caplog)) == 1
+    assert "not a database" in warnings(caplog)[0]
+    with pytest.raises(LedgerError, match="not a database"):
+        list(ledger.calls())
+    assert path.read_bytes().startswith(b"this is not")
+    # The user moves the broken file away: what waited is written by whoever opens the ledger next.
+    path.unlink()
+    with Ledger(path) as fresh:
+        assert spent(fresh) == Decimal("0.03")
+
+
+def test_what_was_written_before_the_damage_can_still_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    with Ledger(path) as ledger:
+        write(ledger, "a")
+    good = path.read_bytes()
+    path.write_bytes(b"\0" * 100 + good[100:])
+    broken = Ledger(path)
+    write(broken, "b")
+    path.write_bytes(good)
+    with Ledger(path) as restored:
+        assert spent(restored) == Decimal("0.02")
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # Root may open anything, so the refusal is put where the system would give it.
+    real, refuse = os.open, True
+
+    def deny(path: Any, *rest: Any, **named: Any) -> int:
+        if refuse and str(path).endswith("costs.db"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", deny)
+    ledger = Ledger(tmp_path / "costs.db")
+    write(ledger, "a")
+    assert "Permission denied" in warnings(caplog)[0]
+    refuse = False
+    write(ledger, "b")
+    assert spent(ledger) == Decimal("0.02")
+
+
+def test_a_full_disk_keeps_records_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "costs.db"
+    ledger = Ledger(path)
+    write(ledger, "before")
+    pages = ledger._store._connection.execute("PRAGMA page_count").fetchone()[0]  # type: ignore[attr-defined]
+    ledger._store._connection.execute(f"PRAGMA max_page_count={pages}")  # type: ignore[attr-defined]
+    real, full = os.write, True
+
+    def write_to_full_disk(handle: int, data: bytes) -> int:
+        if full:
+            raise OSError(28, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(os, "write", write_to_full_disk)
+    for i in range(60):  # more than fits the last page
+        write(ledger, f"during-{i}")
+    full = False
+    ledger._store._connection.execute("PRAGMA max_page_count=100000")  # type: ignore[attr-defined]
+    write(ledger, "after")
+    assert spent(ledger) == Decimal("0.62")
+
+
+def test_a_half_written_line_of_a_killed_writer_hurts_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    path.write_bytes(b"broken")
+    ledger = Ledger(path)
+    write(ledger, "a")
+    spool = tmp_path / "costs.db.spool"
+    with spool.open("ab") as file:
+        file.write(b'[["torn')
+    write(ledger, "b")
+    path.unlink()
+    with Ledger(path) as fresh:
+        assert spent(fresh) == Decimal("0.02")
+
+
+def test_postgres_gone_and_back(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE faults")
+        ledger = Ledger(postgres_url.replace("/postgres?", "/faults?"))
+        write(ledger, "before")
+        admin.execute("ALTER DATABASE faults ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'faults'")
+        for i in range(3):
+            write(ledger, f"during-{i}")
+        assert len(warnings(caplog)) == 1
+        assert list((tmp_path / "state").rglob("*.spool"))
+        admin.execute("ALTER DATABASE faults ALLOW_CONNECTIONS true")
+        write(ledger, "after")
+    assert spent(ledger) == Decimal("0.05")
+    ledger.close()
+
+
+def test_a_warning_is_given_once_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "costs.db"
+    ledger = Ledger(path)
+    for outage in range(2):
+        write(ledger, f"ok-{outage}")
+        blocker = sqlite3.connect(path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        write(ledger, f"out-{outage}")
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        write(ledger, f"back-{outage}")
+    assert len(warnings(caplog)) == 2
+    assert spent(ledger) == Decimal("0.06")
