@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +20,7 @@ from .faults import Fault
 from .service import ENDPOINTS, Read, Service, check_key, read_body
 from .wire import JSON, WireError, dumps, mapping
 
+_log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
@@ -31,6 +33,9 @@ def build(service: Service) -> Starlette:
                 return await work(request)
             except WireError as error:
                 return _error(error, provider)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not look like one of the network
+                _log.exception("the sandbox failed")
+                return _error(WireError(500, f"The sandbox failed: {error!r}", kind="api_error"), provider)
 
         return endpoint
 

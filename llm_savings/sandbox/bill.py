@@ -24,7 +24,7 @@ class BillRow:
 
     Attributes:
         id: The response id that the client got: `chatcmpl-...`, `resp_...`, `msg_...`. Embeddings carry no id in
-            their body; theirs is the `x-request-id` header.
+            their body.
         endpoint: The path, such as `/v1/chat/completions`.
         model: The model as the request named it.
         stream: Whether the request streamed.
@@ -35,6 +35,8 @@ class BillRow:
             `garbage` (the answer was unreadable); `abandoned` (the client left before the end).
         user: OpenAI's `user` or Anthropic's `metadata.user_id`.
         tier: The service tier that was billed: `standard`, `flex` or `priority`.
+        request_id: The id in the answer's header (`x-request-id`, Anthropic's `request-id`), for clients that hide
+            the response id: LiteLLM replaces Anthropic's with its own.
     """
 
     id: str
@@ -47,11 +49,13 @@ class BillRow:
     outcome: str
     user: str | None = None
     tier: str = "standard"
+    request_id: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON: money as a string, the time in ISO 8601."""
         return {
             "id": self.id,
+            "request_id": self.request_id,
             "at": self.at.isoformat(),
             "endpoint": self.endpoint,
             "model": self.model,
@@ -88,13 +92,13 @@ class Bill:
         return sum((row.usd for row in self.rows), Decimal(0))
 
     def __getitem__(self, response_id: str) -> BillRow:
-        """The row of a response id.
+        """The row of a response id or request id.
 
         Raises:
             KeyError: Nothing was billed under that id.
         """
         for row in self.rows:
-            if row.id == response_id:
+            if response_id in (row.id, row.request_id):
                 return row
         raise KeyError(response_id)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections import Counter
 from collections.abc import Callable
 
@@ -57,8 +56,18 @@ class Service:
         model = find(ENDPOINTS[work.endpoint][0], work.model, embedding=work.endpoint == "/v1/embeddings")
         usd = cost(model, work.tier, used)
         row = BillRow(
-            work.id, work.endpoint, work.model, work.stream, used, usd, now(), outcome, work.user, work.tier
-        )  # fmt: skip
+            id=work.id,
+            endpoint=work.endpoint,
+            model=work.model,
+            stream=work.stream,
+            usage=used,
+            usd=usd,
+            at=now(),
+            outcome=outcome,
+            user=work.user,
+            tier=work.tier,
+            request_id=work.request_id,
+        )
         self.rows.append(row)
 
     async def serve(self, request: Request, provider: Provider, read: Read) -> Reply | HangUp:
@@ -183,8 +192,11 @@ async def read_body(request: Request, provider: Provider) -> JSON:
     """The request's JSON object, once its key and version are in order."""
     check_key(request, provider)
     try:
-        body: object = json.loads(await request.body())
-    except ValueError as error:
+        raw = await request.body()
+        body: object = json.loads(raw)
+        if b"\\u" in raw:
+            dumps(body).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
         raise WireError(400, f"We could not parse the JSON body of your request: {error}") from error
     if not is_object(body):
         raise WireError(400, "The body of your request is not a JSON object.")
@@ -209,8 +221,7 @@ def _server_error(provider: Provider) -> str:
 
 def _ids(work: Work) -> list[tuple[bytes, bytes]]:
     header = b"request-id" if work.endpoint == "/v1/messages" else b"x-request-id"
-    value = work.id if work.endpoint == "/v1/embeddings" else f"req_{uuid.uuid4().hex}"
-    return [(header, value.encode())]
+    return [(header, work.request_id.encode())]
 
 
 def _middle(with_text: list[bool]) -> int:

@@ -14,6 +14,7 @@ _ANSWER_FIELDS = {
     "answer", "code", "content", "explanation", "message", "output", "reply", "response", "result", "summary", "text",
     "translation", "답변", "번역", "요약",
 }  # fmt: skip
+_IDENTIFIER = re.compile(r"(^|_)(id|number|no|code)$", re.IGNORECASE)  # such fields get the prompt's first number
 _FORMATS = {
     "date": "2026-03-14",
     "time": "09:30:00Z",
@@ -174,6 +175,8 @@ class Shaper:
             return _FORMATS[rule["format"]]
         if name.lower() in _ANSWER_FIELDS:
             made = self._answer
+        elif _IDENTIFIER.search(name) and any(map(_has_digit, self._words)):
+            made = next(filter(_has_digit, self._words))
         else:
             start = self._dice.randrange(len(self._words))
             made = " ".join(self._words[start : start + self._dice.randint(1, 3)])
@@ -200,7 +203,12 @@ def check_strict(schema: JSON, where: str, param: str, code: str | None = None) 
         for inner in mapping(schema.get(key)).values():
             check_strict(mapping(inner), where, param, code)
     for inner in (schema.get("items"), *sequence(schema.get("anyOf"))):
-        check_strict(mapping(inner), where, param, code)
+        if is_object(inner):
+            check_strict(inner, where, param, code)
+
+
+def _has_digit(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
 
 
 def _gap(rule: JSON, step: float) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 JSON = dict[str, Any]
@@ -56,6 +57,7 @@ class Work:
         body: The answer of a request that does not stream.
         events: The answer of one that does.
         partial: The usage when only this much text was generated.
+        request_id: The id in the answer's header (`x-request-id` or `request-id`).
     """
 
     id: str
@@ -68,6 +70,7 @@ class Work:
     body: JSON
     events: Callable[[], Iterator[Event]]
     partial: Callable[[str], JSON]
+    request_id: str = field(default_factory=lambda: f"req_{uuid.uuid4().hex}")
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
