@@ -116,7 +116,7 @@ class Meter:
                 bound = upper_bound(self.prices, sent, prompt=prompt, max_tokens=max_tokens, choices=choices)
                 live.sent = sent = replace(sent, bound=bound)
             self.ledger.sent(sent)
-        except Exception:
+        except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("call %s was not written ahead", sent.call_id)
         return live
 
@@ -143,7 +143,7 @@ class Meter:
             settled = replace(settled, error=error, latency=time.monotonic() - live.began)
             self.ledger.settle(live.sent, settled)
             self._count(live.sent, settled)
-        except Exception:  # a defect here must not become the user's
+        except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
 
     def _count(self, sent: Sent, settled: Settled) -> None:

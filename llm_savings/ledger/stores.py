@@ -27,6 +27,8 @@ _ALL = (*SENT_COLUMNS, *(c for c in SETTLED_COLUMNS if c not in SENT_COLUMNS))
 _KEEP = tuple(i for i, c in enumerate(SETTLED_COLUMNS) if c not in SENT_COLUMNS)
 _MODE_SENT, _MODE_SETTLED = SENT_COLUMNS.index("mode"), SETTLED_COLUMNS.index("mode")
 
+_EVERY_ID = (0, 2**62)
+
 
 def _statements(mark: str) -> tuple[str, str, str]:
     def insert(columns: Sequence[str]) -> str:
@@ -58,6 +60,10 @@ class Store(Protocol):
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """The rows of a query, one at a time, keyed by column name."""
+        ...
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Ranges of row ids (from, below) that together hold every row and may be read side by side."""
         ...
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
@@ -124,6 +130,14 @@ class SqliteStore:
             reader = sqlite3.connect(self._uri("ro"), uri=True, timeout=5, check_same_thread=False)
         with closing(reader), self._translated():
             yield from _sqlite_rows(reader, sql, parameters)
+
+    def parts(self) -> list[tuple[int, int]]:
+        """See `Store.parts`."""
+        if self._memory:
+            return [_EVERY_ID]
+        (row,) = self.rows("SELECT MAX(id) AS last FROM calls")
+        size = max((row["last"] or 0) // (os.cpu_count() or 1) + 1, 100_000)
+        return [(start, start + size) for start in range(0, (row["last"] or 0) + 1, size)]
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """See `Store.execute`."""
@@ -252,6 +266,10 @@ class PostgresStore:
             with db.cursor(name="llm_savings", row_factory=self._psycopg.rows.dict_row) as cursor:
                 cursor.execute(sql, parameters)
                 yield from cursor
+
+    def parts(self) -> list[tuple[int, int]]:
+        """See `Store.parts`: PostgreSQL divides the work by itself."""
+        return [_EVERY_ID]
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """See `Store.execute`."""

@@ -190,7 +190,7 @@ def test_unknown_groups_are_refused(by: str) -> None:
 
 
 def test_unknown_zone_and_naive_times_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'Mars/Olympus'.*IANA"):
+    with pytest.raises(ConfigError, match=r"'Mars/Olympus'.*IANA"):
         Ledger(":memory:").summary("day", tz="Mars/Olympus")
     with pytest.raises(LedgerError, match="no time zone"):
         Ledger(":memory:").sent(sent(started_at=datetime(2026, 1, 1)))
