@@ -99,9 +99,7 @@ class Meter:
         self._lines: dict[str, Line] = {}
         self._lock = threading.Lock()
 
-    def begin(
-        self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1
-    ) -> Live:
+    def begin(self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1) -> Live:
         """Write a call ahead, at a bound that it cannot exceed.
 
         Args:
@@ -255,19 +253,13 @@ def _dearest(
     prices: PriceBook, model: str, provider: str | None, mode: Mode, long: bool, _quarter: int
 ) -> tuple[Decimal, Decimal] | None:
     # Prices may depend on the time of day, so a rate is kept for a quarter of an hour.
-    many = 10_000_000 if long else 1_000
-    rates: list[Decimal] = []
-    for bucket in ("input", "cache_write_5m", "cache_write_1h"):
-        try:
-            rates.append(prices.price(Usage(**{bucket: many}), model, mode=mode, provider=provider) / many)
-        except SavingsError:
-            continue
     try:
-        both = prices.price(Usage(input=many, output=many), model, mode=mode, provider=provider)
-        plain = prices.price(Usage(input=many), model, mode=mode, provider=provider)
+        rates = prices.rates(model, prompt=10_000_000 if long else 0, mode=mode, provider=provider)
     except SavingsError:
         return None
-    return max(rates), (both - plain) / many
+    ins = [rates[name] for name in ("input", "cache_write_5m", "cache_write_1h", "audio_input") if name in rates]
+    outs = [rates[name] for name in ("output", "audio_output", "image_output") if name in rates]
+    return max(ins, default=Decimal(0)), max(outs, default=Decimal(0))
 
 
 def may_have_billed(error: BaseException) -> bool:

@@ -1,0 +1,133 @@
+"""`llm-savings demo`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from llm_savings.errors import ConfigError
+from llm_savings.ledger import Ledger, total
+from llm_savings.report import calls_table, dollars, notes
+
+if TYPE_CHECKING:
+    from llm_savings.demo.drive import Target
+    from llm_savings.demo.workload import Workload
+
+_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+
+
+@click.command(
+    epilog="Example: llm-savings demo, or with a key: llm-savings demo --provider openai --model gpt-4o-mini"
+)
+@click.option("--workload", type=click.Path(exists=True, dir_okay=False), help="Your own requests, as JSON lines.")
+@click.option("--ledger", metavar="PATH", help="Keep the demo's ledger in this file; by default it is thrown away.")
+@click.option("--provider", default="sandbox", show_default=True, type=click.Choice(["sandbox", *_KEYS]))
+@click.option("--model", help="With a real provider: the model to use.")
+@click.option("--yes", is_flag=True, help="With a real provider: do not ask before spending.")
+def demo(workload: str | None, ledger: str | None, provider: str, model: str | None, yes: bool) -> None:
+    """Run a shop's workload through LangChain and LiteLLM, before and after, and compare with the provider's bill."""
+    from llm_savings.demo.workload import load
+
+    work = load(workload)
+    with tempfile.TemporaryDirectory() as folder:
+        book = Ledger(ledger or Path(folder, "demo.db"))
+        if provider == "sandbox":
+            fine = _against_sandbox(work, book)
+        else:
+            _for_real(work, book, provider, model, yes)
+            fine = True
+        book.close()
+    if not fine:
+        sys.exit(1)
+
+
+def _against_sandbox(work: Workload, book: Ledger) -> bool:
+    from llm_savings.demo.drive import Target
+    from llm_savings.demo.show import before_after, compare, verdict
+    from llm_savings.sandbox import Sandbox
+
+    if any(True for _ in book.calls()):
+        raise ConfigError(f"--ledger {book.target!r} has calls in it; the demo needs a new file")
+    console = Console()
+    console.print(
+        f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
+    )
+    with Sandbox.spawn() as box:
+        target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url)
+        _run("as it is today", work, target, None)
+        before = box.bill()
+        box.reset()
+        _run("with llm-savings", work, target, book)
+        after = box.bill()
+    console.print(before_after(before, after))
+    models = book.summary("model")
+    console.print(calls_table(models, by="model", title="The ledger, by model"))
+    console.print(calls_table(book.summary("tag:day"), by="tag:day", title="The ledger, by simulated day"))
+    console.print(calls_table(book.summary("tag:feature"), by="tag:feature", title="The ledger, by feature"))
+    whole, agreement = total(models), compare(book, after)
+    for note in notes(whole):
+        console.print(f"• {note}", markup=False, highlight=False)
+    console.print(
+        f"• So far llm-savings meters every call and changes none, so before and after cost the same: "
+        f"{dollars(before.total)} and {dollars(after.total)}.",
+        highlight=False,
+    )
+    console.print(verdict(agreement, whole), style="bold green" if agreement.exact else "bold red", highlight=False)
+    return agreement.exact
+
+
+def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, yes: bool) -> None:
+    from llm_savings.demo.drive import Target
+
+    if not os.environ.get(_KEYS[provider]):
+        raise ConfigError(f"--provider {provider} needs a key; set {_KEYS[provider]}")
+    if not model:
+        raise ConfigError(f"--provider {provider} needs --model, such as --model gpt-4o-mini")
+    if not yes:
+        click.confirm(
+            f"Send {len(work.requests)} requests to {provider} ({_at_most(work, provider, model)})?", abort=True
+        )
+    openai, anthropic = (model, None) if provider == "openai" else (None, model)
+    _run(f"{provider} with llm-savings", work, Target(openai_model=openai, anthropic_model=anthropic), book)
+    console = Console()
+    models = book.summary("model")
+    console.print(calls_table(models, by="model", title="The ledger, by model"))
+    for note in notes(total(models)):
+        console.print(f"• {note}", markup=False, highlight=False)
+
+
+def _at_most(work: Workload, provider: str, model: str) -> str:
+    from llm_savings.ledger import Sent
+    from llm_savings.meter import upper_bound
+    from llm_savings.pricing import PriceBook
+    from llm_savings.tokens import MESSAGE_OVERHEAD
+    from llm_savings.tokens import upper_bound as token_bound
+
+    prices, sent = PriceBook(), Sent(call_id="", host="sdk", requested_model=model, provider=provider)
+    bounds = [
+        upper_bound(
+            prices,
+            sent,
+            prompt=token_bound([request.system, request.prompt]) + 3 * MESSAGE_OVERHEAD,
+            max_tokens=request.max_tokens,
+        )
+        for request in work.requests
+    ]
+    known = [bound for bound in bounds if bound is not None]
+    return f"at most {dollars(sum(known, start=known[0] * 0))}" if len(known) == len(bounds) else "cost unknown"
+
+
+def _run(title: str, work: Workload, target: Target, book: Ledger | None) -> None:
+    from llm_savings.demo.drive import Driver
+
+    columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=len(work.requests))
+        Driver(target, book).run(work, lambda: progress.advance(task))

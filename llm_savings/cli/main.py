@@ -1,0 +1,38 @@
+"""`llm-savings`: the commands, and how an error is told without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from llm_savings import __version__
+from llm_savings.cli.demo import demo
+from llm_savings.cli.prices import prices
+from llm_savings.cli.report import export, report
+from llm_savings.cli.sandbox import sandbox
+from llm_savings.errors import SavingsError
+
+
+class _Commands(click.Group):
+    """Commands whose own errors end in one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except SavingsError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            sys.exit(0)  # `llm-savings report | head`
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="llm-savings")
+def main() -> None:
+    """Know and cut what your LangChain and LiteLLM calls cost."""
+
+
+for command in (demo, report, export, prices, sandbox):
+    main.add_command(command)

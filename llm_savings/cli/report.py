@@ -1,0 +1,139 @@
+"""`llm-savings report` and `llm-savings export`."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+
+from llm_savings import settings
+from llm_savings.errors import ConfigError
+from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
+from llm_savings.ledger import export as export_calls
+from llm_savings.pricing import PriceBook
+from llm_savings.report import calls_table, notes
+
+_LEDGER = click.option(
+    "--ledger",
+    metavar="PATH|URL",
+    help="The ledger to read: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
+)
+_SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
+_UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
+_TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whose days are meant, as Asia/Seoul.")
+
+
+@click.command(epilog="Example: llm-savings report --by tag:feature --since 7d --tz Asia/Seoul")
+@_LEDGER
+@click.option("--by", default="model", show_default=True, help="model, day, user, host, total or tag:NAME.")
+@_SINCE
+@_UNTIL
+@_TZ
+@click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+def report(ledger: str | None, by: str, since: str | None, until: str | None, tz: str, as_json: bool) -> None:
+    """What the calls in a ledger cost, and what is not known of them."""
+    start, end = instant(since, tz), instant(until, tz)
+    book = Ledger(existing(ledger))
+    lines = book.summary(by, since=start, until=end, tz=tz)
+    if as_json:
+        click.echo(json.dumps(_document(book, by, tz, start, end, lines), ensure_ascii=False, indent=2))
+        return
+    console = Console()
+    where = masked(book.target)
+    if not lines:
+        period = " in this period" if since or until else ""
+        console.print(f"Nothing recorded{period} in {where}.", highlight=False)
+        console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
+        return
+    console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
+    for note in [*notes(total(lines)), _price_note()]:
+        console.print(f"• {note}", markup=False, highlight=False)
+
+
+@click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
+@click.argument("path", type=click.Path(dir_okay=False))
+@_LEDGER
+@_SINCE
+@_UNTIL
+@_TZ
+def export(path: str, ledger: str | None, since: str | None, until: str | None, tz: str) -> None:
+    """Write the ledger's calls to PATH: .csv, .jsonl or .parquet, by its ending."""
+    book = Ledger(existing(ledger))
+    count = export_calls(book.calls(since=instant(since, tz), until=instant(until, tz)), path)
+    click.echo(f"{count:,} calls written to {path}")
+
+
+def existing(ledger: str | None) -> str:
+    """The ledger to read; reading never makes one at a mistyped path."""
+    from pathlib import Path
+
+    target = ledger or settings.default_ledger()
+    if ledger and "://" not in ledger and not Path(ledger).exists():
+        raise ConfigError(f"--ledger {ledger!r}: there is no such file")
+    return target if "://" in target or Path(target).exists() else ":memory:"
+
+
+def instant(when: str | None, tz: str) -> datetime | None:
+    """The instant that `24h`, `7d` or an ISO date or time means in a zone.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if when is None:
+        return None
+    if match := re.fullmatch(r"(\d{1,5})([hd])", when.strip()):
+        count = int(match[1])
+        return (
+            datetime.now(UTC) - timedelta(hours=count) if match[2] == "h" else last_days(count, tz, datetime.now(UTC))
+        )
+    try:
+        moment = datetime.fromisoformat(when)
+    except ValueError as error:
+        raise ConfigError(f"time {when!r}: expected 24h, 7d, 2026-11-01 or 2026-11-01T09:00+09:00") from error
+    if moment.tzinfo is None:
+        return day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
+    return moment
+
+
+def _price_note() -> str:
+    prices = PriceBook()
+    age = " It may be out of date: llm-savings prices --update fetches a newer one." if prices.stale else ""
+    return f"Prices: {prices.source}, known to be current on {prices.date}.{age}"
+
+
+def _document(
+    book: Ledger, by: str, tz: str, since: datetime | None, until: datetime | None, lines: list[Line]
+) -> dict[str, Any]:
+    return {
+        "ledger": masked(book.target),
+        "by": by,
+        "tz": tz,
+        "since": since and since.isoformat(),
+        "until": until and until.isoformat(),
+        "currency": "USD",
+        "lines": [_line(line) for line in lines],
+        "total": _line(total(lines)),
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "key": line.key,
+        "calls": line.calls,
+        "hits": line.hits,
+        "errors": line.errors,
+        "estimated": line.estimated,
+        "unknown": line.unknown,
+        "unbounded": line.unbounded,
+        "unpriced": line.unpriced,
+        "tokens": line.usage.as_dict(),
+        "spent": format(line.actual, "f"),
+        "estimated_usd": format(line.estimated_usd, "f"),
+        "baseline": format(line.baseline, "f"),
+        "saved": format(line.saved, "f"),
+        "unknown_bound": format(line.unknown_bound, "f"),
+    }

@@ -1,0 +1,118 @@
+"""What the demo shows: the bill before, the ledger after, and whether they agree."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from llm_savings.ledger import Ledger, Line
+from llm_savings.report import dollars, tokens
+
+if TYPE_CHECKING:
+    from llm_savings.sandbox import Bill
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The ledger against the provider's own bill.
+
+    Attributes:
+        rows: How many calls both have.
+        different: How many calls the two price differently, or only one of them has.
+        ledger: USD in the ledger.
+        bill: USD on the bill.
+    """
+
+    rows: int
+    different: int
+    ledger: Decimal
+    bill: Decimal
+
+    @property
+    def exact(self) -> bool:
+        """Whether every call agrees to the last decimal."""
+        return self.different == 0 and self.ledger == self.bill
+
+
+def compare(ledger: Ledger, bill: Bill) -> Agreement:
+    """Compare call by call, by the provider's id of the answer."""
+    mine = {
+        call.settled.response_id: call.settled.actual
+        for call in ledger.calls()
+        if call.settled and call.settled.response_id
+    }
+    theirs = {row.id: row.usd for row in bill.rows}
+    different = sum(mine.get(id) != theirs.get(id) for id in mine.keys() | theirs.keys())
+    total = sum((usd for usd in mine.values() if usd is not None), Decimal(0))
+    return Agreement(len(mine.keys() & theirs.keys()), different, total, bill.total)
+
+
+def before_after(before: Bill, after: Bill) -> Table:
+    """The two bills by model."""
+    table = Table(
+        title="The provider's bill by model: as it is today, then with llm-savings",
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("model", min_width=12)
+    for name in ("calls", "then", "tokens", "then", "cost", "then"):
+        table.add_column(name, justify="right", no_wrap=True)
+    sums = [_by_model(before), _by_model(after)]
+    for model in sorted(sums[0].keys() | sums[1].keys()):
+        table.add_row(model, *_pairs(sums[0][model], sums[1][model]))
+    table.add_section()
+    whole = [
+        (
+            sum(s[0] for s in side.values()),
+            sum(s[1] for s in side.values()),
+            sum((s[2] for s in side.values()), Decimal(0)),
+        )
+        for side in sums
+    ]
+    table.add_row("total", *_pairs(*whole), style="bold")
+    return table
+
+
+_Sum = tuple[int, int, Decimal]
+
+
+def _by_model(bill: Bill) -> defaultdict[str, _Sum]:
+    sums: defaultdict[str, _Sum] = defaultdict(lambda: (0, 0, Decimal(0)))
+    for row in bill.rows:
+        calls, used, usd = sums[row.model]
+        sums[row.model] = (calls + 1, used + _tokens(row.usage), usd + row.usd)
+    return sums
+
+
+def _tokens(usage: dict[str, object]) -> int:
+    names = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
+    cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(value for name in (*names, *cached) if isinstance(value := usage.get(name), int))
+
+
+def _pairs(before: _Sum, after: _Sum) -> list[str]:
+    return [
+        tokens(before[0]),
+        tokens(after[0]),
+        tokens(before[1]),
+        tokens(after[1]),
+        dollars(before[2]),
+        dollars(after[2]),
+    ]
+
+
+def verdict(agreement: Agreement, whole: Line) -> str:
+    """One sentence: does the ledger equal the bill."""
+    unsure = f" ({whole.unknown} unknown, {whole.unpriced} unpriced, {whole.estimated} estimated)"
+    if agreement.exact:
+        return (
+            f"Ledger = provider's bill: {dollars(agreement.ledger)}, all {agreement.rows:,} calls "
+            f"equal to the last decimal{unsure}."
+        )
+    return f"Ledger {agreement.ledger} and bill {agreement.bill} USD differ in {agreement.different:,} calls{unsure}."

@@ -1,0 +1,115 @@
+"""A workload file: a header line, then one request a line, in time order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from llm_savings.errors import LogFormatError
+
+FIRST_DAY = date(2026, 11, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a workload.
+
+    Attributes:
+        id: Its name in the file.
+        at: Seconds since midnight of the first day.
+        feature: support, translation, coding, analysis, or the user's own word.
+        user: Who asks.
+        system: The system prompt's text.
+        prompt: The question.
+        max_tokens: The limit on output tokens.
+        stream: Whether the answer is streamed.
+    """
+
+    id: str
+    at: int
+    feature: str
+    user: str
+    system: str
+    prompt: str
+    max_tokens: int
+    stream: bool
+
+    @property
+    def day(self) -> str:
+        """The simulated day, as an ISO date."""
+        return (FIRST_DAY + timedelta(days=self.at // 86_400)).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests in time order."""
+
+    name: str
+    requests: tuple[Request, ...]
+
+
+def load(path: str | Path | None = None) -> Workload:
+    """Read a workload file; the bundled shop's without a path.
+
+    The first line is `{"workload": name, "systems": {name: system prompt}}`; every other line a request with
+    `prompt`, and optionally `id`, `at`, `feature`, `user`, `system` (a name from the header), `max_tokens`, `stream`.
+
+    Raises:
+        LogFormatError: A line cannot be used; it names the line and the field.
+        OSError: The file cannot be read.
+    """
+    if path is None:
+        text = (files("llm_savings.demo") / "workload.jsonl").read_text(encoding="utf-8")
+    else:
+        text = Path(path).read_text(encoding="utf-8")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise LogFormatError("the workload is empty; its first line is a header", 1)
+    header = _object(*lines[0])
+    if "workload" not in header:
+        raise LogFormatError('the header has no "workload" (its name)', lines[0][0])
+    systems = cast("Mapping[str, str]", header.get("systems") or {})
+    requests = [_request(number, _object(number, line), systems) for number, line in lines[1:]]
+    return Workload(str(header["workload"]), tuple(sorted(requests, key=lambda request: request.at)))
+
+
+def _object(number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise LogFormatError(f"not JSON ({error})", number) from error
+    if not isinstance(value, dict):
+        raise LogFormatError("expected a JSON object", number)
+    return cast("dict[str, Any]", value)
+
+
+def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Request:
+    values: dict[str, Any] = {
+        "id": f"line-{number}",
+        "at": 0,
+        "feature": "other",
+        "user": "",
+        "max_tokens": 500,
+        "stream": False,
+    } | raw
+    for name, kind in (("prompt", str), ("at", int), ("max_tokens", int), ("stream", bool), ("feature", str)):
+        if type(values.get(name)) is not kind:
+            raise LogFormatError(f"{name} is {values.get(name)!r}; expected {kind.__name__}", number)
+    system = values.get("system", "")
+    if system and system not in systems:
+        raise LogFormatError(f"system is {system!r}, which the header's systems do not have", number)
+    return Request(
+        id=str(values["id"]),
+        at=values["at"],
+        feature=values["feature"],
+        user=str(values["user"]),
+        system=systems.get(system, ""),
+        prompt=values["prompt"],
+        max_tokens=values["max_tokens"],
+        stream=values["stream"],
+    )

@@ -1,0 +1,29 @@
+"""How amounts and counts are shown. Rounding is for the eye only; sums are made before."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+
+def dollars(usd: Decimal | None) -> str:
+    """A dollar amount to the cent, or to six places below a dollar, where cents would hide it.
+
+    Example:
+        >>> dollars(Decimal("1234.567")), dollars(Decimal("0.005615")), dollars(None)
+        ('$1,234.57', '$0.005615', 'unknown')
+    """
+    if usd is None:
+        return "unknown"
+    places = Decimal("0.01") if abs(usd) >= 1 or usd == 0 else Decimal("0.000001")
+    sign = "-" if usd < 0 else ""
+    return f"{sign}${abs(usd).quantize(places, ROUND_HALF_EVEN):,}"
+
+
+def tokens(count: int) -> str:
+    """A count with thousands separators, or in millions from ten million on.
+
+    Example:
+        >>> tokens(1234567), tokens(113137658)
+        ('1,234,567', '113.1M')
+    """
+    return f"{count:,}" if count < 10_000_000 else f"{count / 1_000_000:,.1f}M"

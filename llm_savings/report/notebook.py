@@ -1,0 +1,43 @@
+"""The report in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from llm_savings.ledger import Line, total
+from llm_savings.report.money import dollars, tokens
+from llm_savings.report.terminal import notes
+
+_HEAD = ("", "calls", "tokens in", "cached", "tokens out", "spent", "saved")
+
+
+def html_table(lines: Sequence[Line], *, caption: str = "") -> str:
+    """A table with a total row and the notes below; everything from outside is escaped.
+
+    Example:
+        >>> "&lt;b&gt;" in html_table([Line("<b>")])
+        True
+    """
+    whole = total(list(lines))
+    head = "".join(f'<th scope="col">{name}</th>' for name in _HEAD)
+    body = "".join(_row(line) for line in lines)
+    said = "".join(f"<li>{escape(note)}</li>" for note in notes(whole))
+    return (
+        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody><tfoot>{_row(whole)}</tfoot></table>" + (f"<ul>{said}</ul>" if said else "")
+    )
+
+
+def _row(line: Line) -> str:
+    used = line.usage
+    cells = (
+        tokens(line.calls),
+        tokens(used.prompt),
+        tokens(used.cache_read + used.audio_cache_read),
+        tokens(used.completion),
+        dollars(line.actual),
+        dollars(line.saved),
+    )
+    name = escape(line.key or "(none)")
+    return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

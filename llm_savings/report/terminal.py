@@ -1,0 +1,78 @@
+"""The report in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from llm_savings.ledger import Line, total
+from llm_savings.report.money import dollars, tokens
+
+
+def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> Table:
+    """Calls, tokens and dollars, a row a line and a total below.
+
+    Example:
+        >>> calls_table([Line("gpt-4o", calls=2)], by="model").row_count
+        2
+    """
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.add_column(by.removeprefix("tag:"), overflow="fold", min_width=10)
+    for name in ("calls", "tokens in", "cached", "out", "spent", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = [*lines, total(list(lines))]
+    # A column that is empty for everybody would only cost width; the notes tell what it counts.
+    unsure = any(map(_unsure, rows))
+    if unsure:
+        table.add_column("not measured", justify="right")
+    for number, line in enumerate(rows):
+        last = number == len(rows) - 1
+        if last:
+            table.add_section()
+        table.add_row(*_cells(line)[: None if unsure else -1], style="bold" if last else "")
+    return table
+
+
+def _cells(line: Line) -> list[Text]:
+    used = line.usage
+    cells = [
+        line.key or "(none)",
+        tokens(line.calls),
+        tokens(used.prompt),
+        tokens(used.cache_read + used.audio_cache_read),
+        tokens(used.completion),
+        dollars(line.actual),
+        dollars(line.saved),
+        tokens(_unsure(line)),
+    ]
+    # Text, not markup: a tag named "[red]" is shown, not obeyed.
+    return [Text(cell) for cell in cells]
+
+
+def _unsure(line: Line) -> int:
+    return line.estimated + line.unknown + line.unpriced
+
+
+def notes(whole: Line) -> list[str]:
+    """What a reader must know of the figures, in sentences."""
+    said: list[str] = []
+    if whole.hits:
+        said.append(f"{whole.hits:,} calls were answered by a cache for $0.")
+    if whole.errors:
+        said.append(f"{whole.errors:,} calls ended in an error.")
+    if whole.estimated:
+        said.append(f"{whole.estimated:,} calls ({dollars(whole.estimated_usd)}) are estimates: tokens counted here.")
+    if whole.unknown:
+        limit = f"at most {dollars(whole.unknown_bound)}"
+        if whole.unbounded:
+            limit += f", besides {whole.unbounded:,} without a bound"
+        said.append(f"{whole.unknown:,} calls may have cost something that nobody reported: {limit}. Not in spent.")
+    if whole.unpriced:
+        said.append(
+            f"{whole.unpriced:,} calls used a model or feature without a known price. Not in spent; add a price with "
+            "LLM_SAVINGS_PRICES (see llm-savings prices --help)."
+        )
+    return said
