@@ -95,9 +95,9 @@ class Names:
         self, name: str, hint: str | None
     ) -> Iterator[tuple[str, Callable[[str], bool] | None, str | None]]:
         """Names to look up, in order, with a check that the entry found must pass and the provider it must be of."""
-        yield name, None, hint
         if hint:
-            yield f"{hint}/{name}", None, hint
+            yield f"{hint}/{name}", None, hint  # first, as LiteLLM does: some bare names are another entry
+        yield name, None, hint
         prefix, separator, rest = self._split(name)
         if separator:
             family = provider_name(prefix)

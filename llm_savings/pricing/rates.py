@@ -155,10 +155,10 @@ def why_not(entry: Mapping[str, Any], prices: Mapping[tuple[str, int, str], Deci
     )
     if hidden := [key for key in _HIDDEN if key in others]:
         return f"part of its tokens is billed by {', '.join(hidden)}, which a usage does not tell apart"
-    has_input, has_output = (("input", 0, STANDARD) in prices), (("output", 0, STANDARD) in prices)
-    if others and not has_input:
+    priced = {bucket for bucket, _, _ in prices}
+    if others and "input" not in priced:
         return f"it is priced by {', '.join(others)}, not only by tokens"
-    if not has_input and not has_output:
+    if not priced & {"input", "output"}:
         return "the price map has no price for it"
     if not any(prices.values()) and not free:
         if others:
