@@ -159,7 +159,7 @@ def _check_block(block: JSON, place: str, asked: set[str]) -> None:
             raise WireError(400, "messages: text content blocks must be non-empty")
     if kind == "tool_use" and not isinstance(block.get("name"), str):
         raise WireError(400, f"{place}.tool_use.name: Field required")
-    if kind == "tool_result" and block.get("tool_use_id") not in asked:
+    if kind == "tool_result" and str(block.get("tool_use_id")) not in asked:
         text = "unexpected `tool_use_id` found in `tool_result` blocks"
         raise WireError(400, f"{place}: {text}: {block.get('tool_use_id')}")
 

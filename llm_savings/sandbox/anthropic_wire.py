@@ -23,7 +23,20 @@ from .anthropic_rules import (
 )
 from .catalog import Model, find
 from .count import AnthropicTokens, anthropic_tokens
-from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
+from .wire import (
+    JSON,
+    Event,
+    WireError,
+    Work,
+    check_range,
+    check_texts,
+    dumps,
+    heard,
+    is_object,
+    mapping,
+    pieces,
+    sequence,
+)
 
 # What the wire format itself costs, in the order of what Anthropic reports for real requests. Tools: the system
 # prompt that tool use adds (346 tokens with tool_choice auto, 313 with any or tool on Claude 4 and 3.5 models).
@@ -44,6 +57,7 @@ def messages(body: JSON, answers: Answers) -> Work:
     check_range(body, "max_tokens", 1, model.max_output)
     check_range(body, "temperature", 0, 1)
     check_range(body, "top_p", 0, 1)
+    check_texts(sequence(body.get("stop_sequences")), "stop_sequences")
     ask, prompt_tokens = _read(body, model)
     if prompt_tokens > model.context:
         raise WireError(400, f"prompt is too long: {prompt_tokens} tokens > {model.context} maximum")
@@ -109,7 +123,7 @@ def _read(body: JSON, model: Model) -> tuple[Ask, int]:
     results = [block for block in sequence(turns[-1]["content"]) if block["type"] == "tool_result"]
     ask = Ask(
         prompt=asked[-1],
-        context=dumps([body.get("system"), [[turn["role"], turn["content"]] for turn in turns]]),
+        context=dumps([heard(body.get("system")), [[turn["role"], heard(turn["content"])] for turn in turns]]),
         small=model.small,
         tool_result="\n".join(t for block in results for t in text_of(block.get("content"))) if results else None,
         tools=tools,

@@ -58,7 +58,7 @@ class Knowledge:
                 wrong = str(row["wrong"]) if row.get("hard") else None
                 entry = Entry(row["id"], row["kind"], row["lang"], row["answer"], wrong)
                 prompts = [str(prompt) for prompt in row["prompts"]]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ConfigError(f"knowledge file {path}, line {number}: {error!r}") from error
             for prompt in prompts:
                 self._close.setdefault(_close(prompt), entry)

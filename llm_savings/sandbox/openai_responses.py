@@ -22,7 +22,7 @@ from .openai_rules import (
     read_function,
 )
 from .openai_wire import PER_TOOL, Choice, Writing, cached_tokens, check_context, count_messages, count_tools, text_of
-from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
+from .wire import JSON, Event, WireError, Work, check_range, dumps, heard, is_object, mapping, pieces, sequence
 
 
 def respond(body: JSON, answers: Answers) -> Work:
@@ -111,7 +111,7 @@ def _ask(body: JSON, messages: list[JSON], model: Model, tools: tuple[Tool, ...]
     last = messages[-1]
     return Ask(
         prompt=asked[-1] if asked else text_of(last["content"]),
-        context=dumps([[message["role"], message["content"]] for message in messages]),
+        context=dumps([[message["role"], heard(message["content"])] for message in messages]),
         small=model.small,
         tool_result=text_of(last["content"]) if last["role"] == "tool" else None,
         tools=tools,

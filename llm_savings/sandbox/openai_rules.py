@@ -146,20 +146,21 @@ def check_messages(messages: list[Any], where: str = "messages") -> None:
         place = f"{where}[{number}]"
         if not is_object(message):
             raise WireError(400, f"Invalid type for '{place}': expected object.", code="invalid_type", param=place)
-        role = mapping(message).get("role")
+        role = message.get("role")
         if role not in ROLES:
             raise _bad_value(f"{place}.role", role, ROLES)
-        _check_content(mapping(message), f"{place}.content")
+        check_types(message, {"name": "string", "tool_call_id": "string", "tool_calls": "array"}, f"{place}.")
+        _check_content(message, f"{place}.content")
         if role == "tool":
-            if mapping(message).get("tool_call_id") not in open_calls:
+            if str(message.get("tool_call_id")) not in open_calls:
                 text = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
                 raise WireError(400, f"Invalid parameter: {text}", param=f"{place}.role")
-            open_calls.discard(mapping(message)["tool_call_id"])
+            open_calls.discard(str(message.get("tool_call_id")))
             continue
         if open_calls:
             text = "An assistant message with 'tool_calls' must be followed by tool messages responding to each."
             raise WireError(400, f"{text} No answer to: {', '.join(sorted(open_calls))}", param=place)
-        open_calls = {str(mapping(call).get("id")) for call in sequence(mapping(message).get("tool_calls"))}
+        open_calls = {str(mapping(call).get("id")) for call in sequence(message.get("tool_calls"))}
 
 
 def read_tools(body: JSON) -> tuple[Tool, ...]:

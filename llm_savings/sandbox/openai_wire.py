@@ -23,7 +23,20 @@ from .openai_rules import (
     read_format,
     read_tools,
 )
-from .wire import JSON, Event, WireError, Work, check_range, dumps, is_object, mapping, pieces, sequence
+from .wire import (
+    JSON,
+    Event,
+    WireError,
+    Work,
+    check_range,
+    check_texts,
+    dumps,
+    heard,
+    is_object,
+    mapping,
+    pieces,
+    sequence,
+)
 
 # What the wire format itself costs. Messages: OpenAI's cookbook, "How to count tokens with tiktoken". Tools: a
 # preamble and a frame around each. Images: the fixed low-detail price, and a typical high-detail one.
@@ -46,6 +59,7 @@ def chat(body: JSON, answers: Answers) -> Work:
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     check_range({"max_tokens": limit}, "max_tokens", 1, model.max_output)
     stops = [body["stop"]] if isinstance(body.get("stop"), str) else sequence(body.get("stop"))
+    check_texts(stops, "stop")
     messages = sequence(body["messages"])
     check_messages(messages)
     tokens = openai_tokens()
@@ -129,7 +143,7 @@ def count_messages(messages: list[Any], tokens: OpenAITokens) -> int:
         if message.get("name"):
             total += PER_NAME + tokens(message["name"])
         for call in sequence(message.get("tool_calls")):
-            function = mapping(call.get("function"))
+            function = mapping(mapping(call).get("function"))
             total += PER_CALL + tokens(str(function.get("name"))) + tokens(str(function.get("arguments")))
         for part in sequence(message.get("content")):
             if part["type"] == "image_url":
@@ -173,7 +187,7 @@ def _ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...],
     results = [text_of(message.get("content")) for message in messages if message["role"] in ("tool", "function")]
     return Ask(
         prompt=prompt,
-        context=dumps([[message["role"], message.get("content")] for message in messages]),
+        context=dumps([[message["role"], heard(message.get("content"))] for message in messages]),
         small=model.small,
         tool_result=results[-1] if results and messages[-1]["role"] in ("tool", "function") else None,
         tools=tools,

@@ -28,6 +28,8 @@ _FORMATS = {
     "url": "https://example.com/help",
     "uuid": "6f1c3a52-8d0e-4b7a-9c21-5e4f7a90b3d8",
 }
+_LIMIT = re.compile(r"\b((?:min|max|exclusiveM|multiple)[A-Za-z]*): (-?\d+(?:\.\d+)?)")
+_PATTERN = re.compile(r"\bpattern: (.+?)(?=, [a-zA-Z]+: |$)")
 _DEEP = 4  # below this, optional fields are left out and arrays are as short as allowed
 _BOTTOM = 30
 
@@ -47,13 +49,21 @@ class Shaper:
         self._words = re.findall(r"\w+", prompt)[:60] or ["example"]
 
     def value(self) -> Any:
-        """A value that the whole schema accepts."""
-        return self._make(self._root, "", 0)
+        """A value that the whole schema accepts.
+
+        Raises:
+            WireError: The schema makes no sense.
+        """
+        try:
+            return self._make(self._root, "", 0)
+        except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+            raise WireError(400, f"Invalid schema: {error}", code="invalid_json_schema") from error
 
     def _make(self, schema: object, name: str, depth: int) -> Any:
         if depth > _BOTTOM:
             raise WireError(400, "Invalid schema: it has no finite value.", code="invalid_json_schema")
         rule = self._resolve(mapping(schema))
+        rule = {**_told(rule), **rule}
         if "const" in rule:
             return rule["const"]
         if rule.get("enum"):
@@ -205,6 +215,20 @@ def check_strict(schema: JSON, where: str, param: str, code: str | None = None) 
     for inner in (schema.get("items"), *sequence(schema.get("anyOf"))):
         if is_object(inner):
             check_strict(inner, where, param, code)
+
+
+def _told(rule: JSON) -> JSON:
+    """Limits that only the description states, as Anthropic's client writes them: `{maximum: 3, minimum: 1}`.
+
+    Source: `anthropic.transform_schema`, which moves what the API does not enforce to where the model reads it.
+    """
+    description = str(rule.get("description", ""))
+    if not description.endswith("}"):
+        return {}
+    limits = description[description.rfind("\n") + 1 :].removeprefix("{").removesuffix("}")
+    told: JSON = {name: float(value) for name, value in _LIMIT.findall(limits)}
+    pattern = _PATTERN.search(limits)
+    return {**told, "pattern": pattern[1]} if pattern else told
 
 
 def _has_digit(word: str) -> bool:

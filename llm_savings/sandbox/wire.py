@@ -108,6 +108,14 @@ def check_range(body: Mapping[str, Any], name: str, low: float, high: float) -> 
         raise WireError(400, message, code="invalid_value", param=name)
 
 
+def check_texts(values: list[Any], name: str) -> None:
+    """Refuse anything but non-empty strings."""
+    for number, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            place = f"{name}[{number}]"
+            raise WireError(400, f"Invalid type for '{place}': expected a string.", code="invalid_type", param=place)
+
+
 def type_name(value: object) -> str:
     """The JSON name of a value's type, for a message."""
     return next(kind for kind in _TYPES if fits_type(value, kind))
@@ -131,6 +139,17 @@ def mapping(value: object) -> JSON:
 def sequence(value: object) -> list[Any]:
     """The value as a JSON array; anything else as an empty one."""
     return value if is_array(value) else []
+
+
+_UNHEARD = ("cache_control", "id", "tool_use_id", "tool_call_id")  # members that a model does not read
+
+
+def heard(content: object) -> list[str]:
+    """What a model gets to read of a message's content; the same for a string and for parts with cache marks."""
+    if not is_array(content):
+        return [content if isinstance(content, str) else dumps(content)]
+    parts = [{name: item for name, item in mapping(part).items() if name not in _UNHEARD} for part in content]
+    return [part["text"] if part.get("type") == "text" and "text" in part else dumps(part) for part in parts]
 
 
 def find_key(value: object, key: str, path: str = "") -> str | None:
