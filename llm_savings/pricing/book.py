@@ -208,6 +208,10 @@ class PriceBook:
         """
         return self._tariff(model, provider).key
 
+    def is_override(self, model: str) -> bool:
+        """Whether the user registered a price for exactly this name."""
+        return model.lower() in self._overrides
+
     def models(self) -> list[str]:
         """All names in the book, sorted."""
         return sorted({*self._entries, *self._overrides})

@@ -110,16 +110,20 @@ def parse_map(text: str) -> dict[str, Mapping[str, Any]]:
     """Parse a price map with exact decimals.
 
     Raises:
-        ValueError: Not a JSON object of objects.
+        ValueError: Not a JSON object with models in it.
     """
     raw: object = json.loads(text, parse_float=Decimal, parse_constant=_no_constant)
     if not isinstance(raw, dict):
         raise ValueError("expected a JSON object of models")
-    entries = cast("dict[str, Any]", raw)
-    for name, entry in entries.items():
-        if not isinstance(entry, dict):
-            raise ValueError(f"the entry of {name!r} is not an object")
-    return {name: entry for name, entry in entries.items() if name not in _NOT_MODELS}
+    # What is not an object is no model; a map may gain such things without harm.
+    models = {
+        name: cast("Mapping[str, Any]", entry)
+        for name, entry in cast("dict[str, object]", raw).items()
+        if isinstance(entry, dict) and name not in _NOT_MODELS
+    }
+    if not models:
+        raise ValueError("there is no model in it")
+    return models
 
 
 def written_on(text: str, today: date | None = None) -> date | None:

@@ -74,7 +74,7 @@ def _check(entries: Mapping[str, Mapping[str, Any]]) -> None:
                 if money(price) > _MAX_PER_TOKEN:
                     raise ValueError(f"{key} of {name!r} is {price} USD per token")
     if priced < _MIN_PRICED:
-        raise ValueError(f"only {priced} prices in it")
+        raise ValueError(f"it has only {priced} prices")
 
 
 def _write(target: Path, body: bytes) -> None:
