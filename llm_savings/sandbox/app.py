@@ -55,7 +55,8 @@ def build(service: Service) -> Starlette:
             return _error(error, provider)
 
     async def bill(request: Request) -> Response:
-        start = int(request.query_params.get("since", "0"))
+        since = request.query_params.get("since", "0")
+        start = int(since) if since.isdecimal() else 0
         text = Bill(tuple(service.rows[start:])).to_jsonl()
         return PlainTextResponse(text, media_type="application/jsonl")
 
@@ -90,7 +91,15 @@ def build(service: Service) -> Starlette:
         Route("/_sandbox/stats", stats),
         Route("/_sandbox/reset", reset, methods=["POST"]),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={404: _no_such_place, 405: _no_such_place})
+
+
+async def _no_such_place(request: Request, error: Exception) -> Response:
+    del error
+    path = request.url.path
+    hint = " OpenAI's clients want a base URL that ends in /v1." if f"/v1{path}" in ENDPOINTS else ""
+    message = f"Invalid URL ({request.method} {path}).{hint}"
+    return _error(WireError(404, message, code="unknown_url"), _caller(request))
 
 
 def _error(error: WireError, provider: Provider) -> Response:

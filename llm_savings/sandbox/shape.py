@@ -28,8 +28,21 @@ _FORMATS = {
     "url": "https://example.com/help",
     "uuid": "6f1c3a52-8d0e-4b7a-9c21-5e4f7a90b3d8",
 }
-_LIMIT = re.compile(r"\b((?:min|max|exclusiveM|multiple)[A-Za-z]*): (-?\d+(?:\.\d+)?)")
-_PATTERN = re.compile(r"\bpattern: (.+?)(?=, [a-zA-Z]+: |$)")
+_LIMITS = {
+    name: re.compile(rf"{words}:? (-?\d+(?:\.\d+)?)", re.IGNORECASE)
+    for name, words in {
+        "minimum": r"(?<!exclusive )\bminimum(?: value)?",
+        "maximum": r"(?<!exclusive )\bmaximum(?: value)?",
+        "exclusiveMinimum": r"\bexclusive ?minimum(?: value)?",
+        "exclusiveMaximum": r"\bexclusive ?maximum(?: value)?",
+        "multipleOf": r"\bmultiple ?of",
+        "minLength": r"\b(?:minLength|minimum length)",
+        "maxLength": r"\b(?:maxLength|maximum length)",
+        "minItems": r"\b(?:minItems|minimum number of items)",
+        "maxItems": r"\b(?:maxItems|maximum number of items)",
+    }.items()
+}
+_PATTERN = re.compile(r"\{(?:.*, )?pattern: (.+?)(?:, [a-zA-Z]+: .*)?\}$")
 _DEEP = 4  # below this, optional fields are left out and arrays are as short as allowed
 _BOTTOM = 30
 
@@ -218,16 +231,16 @@ def check_strict(schema: JSON, where: str, param: str, code: str | None = None) 
 
 
 def _told(rule: JSON) -> JSON:
-    """Limits that only the description states, as Anthropic's client writes them: `{maximum: 3, minimum: 1}`.
+    """Limits that only the description states.
 
-    Source: `anthropic.transform_schema`, which moves what the API does not enforce to where the model reads it.
+    Anthropic's API enforces none, so its own client writes `{maximum: 3, minimum: 1}` where the model reads it, and
+    LiteLLM `minimum value: 1, maximum value: 3`.
     """
-    description = str(rule.get("description", ""))
-    if not description.endswith("}"):
+    description = rule.get("description")
+    if not isinstance(description, str):
         return {}
-    limits = description[description.rfind("\n") + 1 :].removeprefix("{").removesuffix("}")
-    told: JSON = {name: float(value) for name, value in _LIMIT.findall(limits)}
-    pattern = _PATTERN.search(limits)
+    told: JSON = {name: float(found[1]) for name, words in _LIMITS.items() if (found := words.search(description))}
+    pattern = _PATTERN.search(description)
     return {**told, "pattern": pattern[1]} if pattern else told
 
 

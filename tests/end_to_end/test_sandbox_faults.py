@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -275,6 +276,20 @@ def test_a_spawned_sandbox_is_the_same_thing() -> None:
         url = box.url
     with pytest.raises(httpx.TransportError):
         httpx.get(url)
+
+
+@pytest.mark.parametrize("make", [Sandbox, Sandbox.spawn])
+def test_closing_waits_for_nobody(make: Any) -> None:
+    box = make()
+    box.fail("stall", seconds=600, times=None)
+    with openai.OpenAI(base_url=box.openai_url, api_key="any", max_retries=0) as client:
+        turn: Any = {"role": "user", "content": "Hi"}
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.chat.completions.create, model="gpt-4o", messages=[turn])
+            wait_for(box.requests)
+            box.close()
+            with pytest.raises(openai.APIError):
+                waiting.result(timeout=20)
 
 
 @pytest.mark.parametrize("make", [Sandbox, Sandbox.spawn])

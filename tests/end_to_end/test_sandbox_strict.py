@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,14 @@ def test_keys(box: Sandbox, path: str) -> None:
             400,
             "anthropic-version: header is required",
         )
+
+
+def test_a_wrong_place_is_named(box: Sandbox) -> None:
+    with openai.OpenAI(base_url=box.url, api_key="k", max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="a base URL that ends in /v1"):
+            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hi"}])
+        with pytest.raises(openai.NotFoundError, match=r"Invalid URL \(POST /images/generations\)"):
+            client.images.generate(prompt="a cat")
 
 
 def test_a_dated_name_is_the_same_model(http: httpx.Client) -> None:
