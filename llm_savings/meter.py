@@ -7,13 +7,13 @@ to a meter. A meter never raises into the user's call.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.meter")
 
-# A prompt this long may fall into a dearer tier (the lowest in the map begins above 100,000 tokens).
-_LONG_PROMPT = 100_000
+_IN = ("input", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
+_OUT = ("output", "audio_output", "image_output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,17 +216,24 @@ def _price(prices: PriceBook, sent: Sent, settled: Settled) -> tuple[Decimal, De
     return actual, price(plain, list_mode)
 
 
+_DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})")
+
+
 def _priced_model(prices: PriceBook, sent: Sent, answered: str | None) -> str:
-    """The name to price by: the one that answered, or the one asked for if that is the same model undated."""
-    try:
-        prices.resolve(answered or sent.requested_model, provider=sent.provider)
-    except UnknownModelError:
-        asked = sent.requested_model
-        if answered and not answered.startswith(asked.rpartition("/")[2]):
-            # Azure and gateways answer for deployments that only the user's overrides know.
-            prices.resolve(asked, provider=sent.provider)
+    """The name to price by: the one that answered, unless the user registered a price for the one asked for.
+
+    A name that only adds an unknown date to the one asked for is that model; any other unknown name is unpriced.
+    """
+    asked = sent.requested_model
+    if answered is None or answered == asked or prices.is_override(asked):
         return asked
-    return answered or sent.requested_model
+    try:
+        prices.resolve(answered, provider=sent.provider)
+    except UnknownModelError:
+        bare = asked.rpartition("/")[2]
+        if answered.startswith(bare) and _DATED.fullmatch(answered, len(bare)):
+            return asked
+    return answered
 
 
 def upper_bound(
@@ -237,29 +244,18 @@ def upper_bound(
     The prompt is bounded at the dearest rate it could be billed at (a cache write costs more than plain input), the
     output by the request's own limit, else by the model's.
     """
-    limit = max_tokens
+    model, provider, mode = sent.requested_model, sent.provider, sent.mode
+    limit = max_tokens if max_tokens is not None else prices.limits(model, provider=provider).max_output_tokens
     if limit is None:
-        limit = prices.limits(sent.requested_model, provider=sent.provider).max_output_tokens
-    rates = _dearest(
-        prices, sent.requested_model, sent.provider, sent.mode, prompt > _LONG_PROMPT, int(time.time() // 900)
-    )
-    if limit is None or rates is None:
         return None
-    return prompt * rates[0] + limit * choices * rates[1]
-
-
-@lru_cache(maxsize=1024)
-def _dearest(
-    prices: PriceBook, model: str, provider: str | None, mode: Mode, long: bool, _quarter: int
-) -> tuple[Decimal, Decimal] | None:
-    # Prices may depend on the time of day, so a rate is kept for a quarter of an hour.
     try:
-        rates = prices.rates(model, prompt=10_000_000 if long else 0, mode=mode, provider=provider)
+        rates = prices.rates(model, prompt=prompt, mode=mode, provider=provider)
+        fee = prices.price(Usage(), model, mode=mode, provider=provider)
     except SavingsError:
         return None
-    ins = [rates[name] for name in ("input", "cache_write_5m", "cache_write_1h", "audio_input") if name in rates]
-    outs = [rates[name] for name in ("output", "audio_output", "image_output") if name in rates]
-    return max(ins, default=Decimal(0)), max(outs, default=Decimal(0))
+    ins = [rates[name] for name in _IN if name in rates]
+    outs = [rates[name] for name in _OUT if name in rates]
+    return fee + prompt * max(ins, default=Decimal(0)) + limit * choices * max(outs, default=Decimal(0))
 
 
 def may_have_billed(error: BaseException) -> bool:

@@ -77,7 +77,7 @@ def upper_bound(value: Any) -> int:
     if isinstance(value, Mapping):
         pairs = cast("Mapping[Any, Any]", value)
         extra = IMAGE_BOUND if "image_url" in pairs or pairs.get("type") in ("image", "file", "input_image") else 0
-        return extra + sum(6 + len(str(key)) + upper_bound(item) for key, item in pairs.items())
+        return extra + sum(6 + upper_bound(str(key)) + upper_bound(item) for key, item in pairs.items())
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return sum(2 + upper_bound(item) for item in cast("Sequence[Any]", value))
     return 0 if value is None else len(str(value))

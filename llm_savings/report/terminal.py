@@ -20,6 +20,7 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> 
         2
     """
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)  # a report has to fit 80 columns
     table.add_column(by.removeprefix("tag:"), overflow="fold", min_width=10)
     for name in ("calls", "tokens in", "cached", "out", "spent", "saved"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -27,7 +28,7 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> 
     # A column that is empty for everybody would only cost width; the notes tell what it counts.
     unsure = any(map(_unsure, rows))
     if unsure:
-        table.add_column("not measured", justify="right")
+        table.add_column("unsure", justify="right", no_wrap=True)
     for number, line in enumerate(rows):
         last = number == len(rows) - 1
         if last:

@@ -1,0 +1,131 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from llm_savings import ConfigError, Ledger, Usage
+from llm_savings.cli import main
+from llm_savings.cli.report import instant
+from llm_savings.ledger import Sent, Settled
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    path = tmp_path / "costs.db"
+    with Ledger(path) as book:
+        for i, (model, tag) in enumerate([("gpt-4o", "faq"), ("gpt-4o", "[red]x[/red]"), ("gpt-4o-mini", "faq")]):
+            call = Sent(
+                call_id=str(i),
+                host="sdk",
+                requested_model=model,
+                tags={"feature": tag},
+                started_at=datetime(2026, 11, 23, 14 + i, 30, tzinfo=UTC),
+            )
+            used = Usage(input=1000, output=100)
+            end = Settled(status="ok", basis="measured", model=model, usage=used, actual=Decimal("0.0035"))
+            book.settle(call, end)
+        book.sent(Sent(call_id="lost", host="sdk", requested_model="gpt-4o", bound=Decimal("0.25")))
+    return str(path)
+
+
+def test_report(ledger: str) -> None:
+    shown = run("report", "--ledger", ledger)
+    assert shown.exit_code == 0
+    assert "gpt-4o-mini" in shown.output
+    assert "$0.0105" in shown.output
+    assert "at most $0.250000" in shown.output
+    assert "Prices: litellm" in shown.output
+
+
+def test_report_by_tag_shows_hostile_tags_as_text(ledger: str) -> None:
+    assert "[red]x[/red]" in run("report", "--ledger", ledger, "--by", "tag:feature").output
+
+
+def test_report_json_by_the_users_days(ledger: str) -> None:
+    shown = run("report", "--ledger", ledger, "--by", "day", "--tz", "Asia/Seoul", "--until", "2026-11-25", "--json")
+    document = json.loads(shown.output)
+    lines = {line["key"]: line for line in document["lines"]}
+    assert lines["2026-11-23"]["calls"] == 1
+    assert lines["2026-11-24"]["spent"] == "0.007000000000"
+    assert document["total"]["tokens"] == {"input": 3000, "output": 300}
+
+
+def test_report_of_nothing(tmp_path: Path) -> None:
+    shown = run("report")
+    assert shown.exit_code == 0
+    assert "Nothing recorded" in shown.output
+    assert not list(tmp_path.rglob("costs.db"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("report", "--ledger", "/no/such/file.db"), "there is no such file"),
+        (("report", "--tz", "Mars"), "IANA zone name"),
+        (("report", "--by", "color"), "expected 'model', 'day'"),
+        (("report", "--since", "yesterday"), "expected 24h, 7d"),
+        (("prices", "nobody-knows-it"), "no price for nobody-knows-it"),
+        (("export", "calls.xlsx"), "expected csv, jsonl or parquet"),
+        (("demo", "--provider", "openai"), "set OPENAI_API_KEY"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(arguments: tuple[str, ...], message: str) -> None:
+    shown = run(*arguments)
+    assert shown.exit_code != 0
+    assert message in shown.output
+    assert "Traceback" not in shown.output
+
+
+def test_a_corrupt_ledger_is_an_error_not_an_empty_report(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    path.write_bytes(b"garbage" * 1000)
+    shown = run("report", "--ledger", str(path))
+    assert shown.exit_code == 1
+    assert "not a database" in shown.output
+
+
+def test_export(ledger: str, tmp_path: Path) -> None:
+    target = tmp_path / "calls.jsonl"
+    assert "4 calls written" in run("export", str(target), "--ledger", ledger).output
+    assert len(target.read_text().splitlines()) == 4
+
+
+def test_prices_of_the_articles_models() -> None:
+    shown = run("prices")
+    assert shown.exit_code == 0
+    for name, price in (("gpt-4o", "2.50"), ("gpt-4o-mini", "0.60"), ("claude-3-5-sonnet", "15.00"), ("haiku", "1.25")):
+        assert name in shown.output
+        assert price in shown.output
+    assert "llama-3.1-70b on your own machines" in shown.output
+
+
+def test_prices_json_and_mode() -> None:
+    document = json.loads(run("prices", "gpt-4o", "--mode", "batch", "--json").output)
+    assert Decimal(document["models"]["gpt-4o"]["output"]) == Decimal("0.000005")
+
+
+def test_help_has_examples() -> None:
+    for command in ("report", "export", "demo", "sandbox"):
+        assert "Example:" in run(command, "--help").output
+
+
+def test_instants() -> None:
+    assert instant("2026-11-01", "Asia/Seoul") == datetime(2026, 10, 31, 15, tzinfo=UTC)
+    assert instant("2026-11-01T09:00+09:00", "UTC") == datetime(2026, 11, 1, tzinfo=UTC)
+    assert instant(None, "UTC") is None
+    day = instant("24h", "UTC")
+    assert day is not None
+    assert abs(datetime.now(UTC) - day - timedelta(hours=24)) < timedelta(minutes=1)
+    with pytest.raises(ConfigError):
+        instant("2026-13-01", "UTC")

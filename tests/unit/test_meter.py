@@ -1,0 +1,168 @@
+"""The decision that both hosts share: what a call cost, would have cost, could cost, and how surely."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_savings import Meter, PriceBook, Usage
+from llm_savings.ledger import Sent
+from llm_savings.meter import Answer, may_have_billed, settle, upper_bound
+
+PRICES = PriceBook()
+SENT = Sent(call_id="c", host="sdk", requested_model="gpt-4o", provider="openai", bound=Decimal("0.5"))
+USED = Usage(input=86, cache_read=1920, output=300)
+
+
+def test_a_measured_call() -> None:
+    end = settle(PRICES, SENT, Answer(model="gpt-4o-2024-08-06", usage=USED), "ok")
+    assert (end.basis, end.actual) == ("measured", Decimal("0.005615"))
+    # With nothing cached, 2,006 tokens in: 0.005015 + 0.003.
+    assert end.baseline == Decimal("0.008015")
+
+
+def test_a_batch_call_is_compared_with_the_list_price() -> None:
+    end = settle(PRICES, SENT, Answer(model="gpt-4o", usage=Usage(input=1000, output=1000), mode="batch"), "ok")
+    assert (end.actual, end.baseline) == (Decimal("0.00625"), Decimal("0.0125"))
+
+
+def test_flex_is_what_the_user_ordered_not_a_saving() -> None:
+    sent = replace(SENT, requested_model="gpt-5", mode="flex")
+    end = settle(PRICES, sent, Answer(model="gpt-5", usage=Usage(input=2000, cache_read=8000, output=1000)), "ok")
+    assert end.actual == Decimal("0.00675")
+    assert end.baseline == Decimal("0.01125")
+
+
+def test_a_hit_costs_nothing_and_is_worth_its_call() -> None:
+    end = settle(PRICES, SENT, Answer(model="gpt-4o", usage=USED, hit=True), "hit")
+    assert (end.actual, end.baseline, end.basis) == (0, Decimal("0.008015"), "measured")
+
+
+@pytest.mark.parametrize(
+    ("answer", "basis"),
+    [
+        (Answer(model="gpt-4o"), "unknown"),
+        (Answer(model="gpt-4o", usage=Usage()), "unknown"),
+        (Answer(model="gpt-4o", suspect=True), "suspect"),
+        (Answer(model="nobody-knows-it", usage=USED), "unpriced"),
+        (Answer(model="gpt-4o", usage=USED, mode="priority"), "measured"),
+        (Answer(model="gpt-4o", usage=USED, estimated=True), "estimated"),
+    ],
+)
+def test_what_is_not_known_is_never_zero(answer: Answer, basis: str) -> None:
+    end = settle(PRICES, SENT, answer, "ok")
+    assert end.basis == basis
+    assert (end.actual is None) == (basis in ("unknown", "suspect", "unpriced"))
+
+
+def test_the_name_asked_for_prices_an_answer_that_only_adds_a_date() -> None:
+    sent = replace(SENT, requested_model="openai/gpt-4o")
+    dated = settle(PRICES, sent, Answer(model="gpt-4o-2031-01-01", usage=USED), "ok")
+    assert dated.actual == Decimal("0.005615")
+    for other in ("llama-behind-a-gateway", "gpt-4o-giant", "gpt-4o-giant-2031-01-01"):
+        assert settle(PRICES, sent, Answer(model=other, usage=USED), "ok").basis == "unpriced"
+
+
+def test_a_price_of_the_users_own_wins_over_the_model_that_answered() -> None:
+    prices = PRICES.with_overrides({"azure/prod": {"input": "1", "output": "2"}})
+    sent = replace(SENT, requested_model="azure/prod", provider="azure")
+    end = settle(prices, sent, Answer(model="gpt-4o-2024-08-06", usage=Usage(input=1000, output=1000)), "ok")
+    assert end.actual == Decimal("0.003")
+
+
+@given(
+    st.integers(0, 200_000),
+    st.integers(0, 10_000),
+    st.sampled_from(["gpt-4o", "gpt-5.4", "claude-sonnet-4-5", "o3"]),
+    st.sampled_from(["input", "cache_read", "cache_write_5m"]),
+)
+def test_no_split_of_the_prompt_exceeds_the_bound(prompt: int, limit: int, model: str, bucket: str) -> None:
+    sent = replace(SENT, requested_model=model, provider=None)
+    bound = upper_bound(PRICES, sent, prompt=prompt, max_tokens=limit)
+    assert bound is not None
+    assert PRICES.price(Usage(**{bucket: prompt, "output": limit}), model) <= bound
+
+
+def test_a_bound_without_max_tokens_is_the_models_own_limit() -> None:
+    assert upper_bound(PRICES, SENT, prompt=0) == Decimal("0.16384")
+    assert upper_bound(PRICES, SENT, prompt=0, max_tokens=10, choices=3) == Decimal("0.0003")
+    assert upper_bound(PRICES, replace(SENT, requested_model="nobody-knows-it"), prompt=1) is None
+
+
+class _Status(Exception):
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+def _caused(cause: Exception) -> Exception:
+    try:
+        raise RuntimeError("wrapped") from cause
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "billed"),
+    [
+        (_Status(429), False),
+        (_Status(401), False),
+        (_Status(408), True),
+        (_Status(500), True),
+        (TimeoutError(), True),
+        (ValueError("not JSON"), True),
+        (_caused(httpx.ConnectError("refused")), False),
+        (_caused(httpx.ReadTimeout("slow")), True),
+    ],
+)
+def test_only_a_refusal_is_surely_free(error: Exception, billed: bool) -> None:
+    assert may_have_billed(error) is billed
+
+
+def test_a_meter_writes_ahead_settles_once_and_counts() -> None:
+    meter = Meter(":memory:", tags={"team": "a"})
+    live = meter.begin(replace(SENT, bound=None), prompt=100, max_tokens=50)
+    row = meter.ledger.get("c")
+    assert row is not None
+    assert (row.status, row.sent.bound) == ("sent", Decimal("0.00075"))
+    meter.answered(live, Answer(model="gpt-4o", usage=USED, response_id="r"))
+    meter.failed(live, TimeoutError())
+    row = meter.ledger.get("c")
+    assert row is not None
+    assert row.settled is not None
+    assert (row.status, row.settled.actual) == ("ok", Decimal("0.005615"))
+    assert (meter.spent, meter.saved, meter.calls) == (Decimal("0.005615"), Decimal("0.0024"), 1)
+
+
+def test_errors_are_free_or_unknown() -> None:
+    meter = Meter(":memory:")
+    for name, error in (("refused", _Status(429)), ("lost", TimeoutError())):
+        meter.failed(meter.begin(replace(SENT, call_id=name)), error)
+    rows = {call.sent.call_id: call for call in meter.ledger.calls()}
+    assert [(rows[n].basis, rows[n].settled.actual, rows[n].settled.error) for n in ("refused", "lost")] == [  # type: ignore[union-attr]
+        ("measured", Decimal(0), "_Status"),
+        ("unknown", None, "TimeoutError"),
+    ]
+    assert meter.lines[0].unknown_bound == Decimal("0.5")
+
+
+def test_an_abandoned_stream_is_an_estimate() -> None:
+    meter = Meter(":memory:")
+    meter.abandoned(meter.begin(SENT), Answer(model="gpt-4o", usage=USED))
+    row = meter.ledger.get("c")
+    assert row is not None
+    assert (row.status, row.basis) == ("abandoned", "estimated")
+
+
+def test_a_defect_in_metering_is_logged_and_goes_no_further(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = Meter(":memory:")
+    monkeypatch.setattr(PriceBook, "price", lambda *_, **__: 1 / 0)
+    live = meter.begin(SENT)
+    meter.answered(live, Answer(model="gpt-4o", usage=USED))
+    assert "was not settled" in caplog.text
