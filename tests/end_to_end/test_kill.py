@@ -1,0 +1,70 @@
+"""kill -9 at random moments: every request that left is in the ledger once, measured or unknown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from llm_savings import Ledger
+from llm_savings.sandbox import Bill, Sandbox
+
+SCRIPT = Path(__file__).with_name("killing.py")
+
+
+def kill(ledger: str, rounds: int, seed: int) -> Bill:
+    with Sandbox.spawn(latency=0.01) as box:
+        arguments = [ledger, box.openai_url, box.anthropic_url, str(rounds), str(seed)]
+        done = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        # The provider may still be finishing what it was asked: wait until its bill stands still.
+        bill, before = box.bill(), -1
+        while len(bill.rows) != before:
+            before = len(bill.rows)
+            time.sleep(0.3)
+            bill = box.bill()
+    return bill
+
+
+def check(ledger: str, bill: Bill) -> Counter[str]:
+    calls = list(Ledger(ledger).calls())
+    assert len({call.sent.call_id for call in calls}) == len(calls)
+    measured = {
+        call.settled.response_id: call.settled.actual
+        for call in calls
+        if call.settled and call.basis == "measured" and call.settled.response_id
+    }
+    unknown = [call for call in calls if call.basis == "unknown"]
+    bases = Counter(call.basis for call in calls)
+    assert set(bases) <= {"measured", "unknown"}, bases
+    billed = {row.id: row.usd for row in bill.rows}
+    # Measured rows are the bill's own, to the last decimal, and each answer is in one row only.
+    assert len(measured) == bases["measured"]
+    assert {id: usd for id, usd in measured.items() if billed.get(id) != usd} == {}
+    # What else was billed is among the unknown, within their bounds.
+    assert len(billed) - len(measured) <= len(unknown)
+    low = sum((usd for usd in measured.values() if usd is not None), Decimal(0))
+    assert all(call.sent.bound is not None for call in unknown)
+    high = low + sum((call.sent.bound or Decimal(0) for call in unknown), Decimal(0))
+    assert low <= bill.total <= high
+    return bases
+
+
+def test_forty_kills(tmp_path: Path) -> None:
+    ledger = str(tmp_path / "costs.db")
+    bases = check(ledger, kill(ledger, rounds=40, seed=20261123))
+    assert bases["measured"] > 40
+    assert bases["unknown"] > 0
+
+
+@pytest.mark.soak
+def test_four_hundred_kills(tmp_path: Path) -> None:
+    ledger = str(tmp_path / "costs.db")
+    bases = check(ledger, kill(ledger, rounds=400, seed=7))
+    print(f"400 kills: {bases['measured']} measured, {bases['unknown']} unknown")
+    assert bases["unknown"] > 0
