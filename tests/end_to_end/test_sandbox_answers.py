@@ -177,6 +177,7 @@ def test_unknown_prompts_get_a_plausible_kind_of_answer(answers: Answers, prompt
     assert re.search(expected, say(answers, prompt))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_any_prompt_has_an_answer_in_its_language(prompt: str) -> None:
     answers = Answers(Knowledge())
@@ -352,6 +353,7 @@ def test_a_schema_without_a_value_is_refused(schema: dict[str, Any]) -> None:
         Shaper(schema, answer="", prompt="x", dice=random.Random(1)).value()
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([r"\d+", r"[a-f0-9]{8}", r"x|yy|z{3}", r"(ab)+?c*", r"[^a]b", r"\w+@\w+\.com", r"[]a]+"]),
     st.randoms(),
@@ -364,6 +366,7 @@ def test_patterns_are_matched(pattern: str, dice: random.Random) -> None:
 # ---- pieces, tools, tokens
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_pieces_are_the_text(text: str) -> None:
     assert "".join(pieces(text)) == text
@@ -383,6 +386,7 @@ def test_a_model_hears_the_same_with_and_without_marks() -> None:
     assert heard([image]) == heard([{**image, "cache_control": mark}]) != heard([{**image, "source": {"data": "y"}}])
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="가나다abc 👍é\n", max_size=40), st.integers(0, 30))
 def test_clipping_never_breaks_a_character(text: str, limit: int) -> None:
     for tokens in (openai_tokens(), anthropic_tokens()):

@@ -17,7 +17,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llm_savings.sandbox
@@ -97,6 +97,7 @@ def test_what_has_no_price_is_refused() -> None:
         cost(find("openai", "text-embedding-3-small", embedding=True), "standard", chat_usage(10, 5, 0))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
 def test_cost_is_exact_and_adds_up(prompt: int, more: int, output: int) -> None:
     model = find("openai", "gpt-4o")
