@@ -1,0 +1,47 @@
+"""Workload files, the user's own included: read as written, refused by line and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llm_savings import LogFormatError
+from llm_savings.demo import load
+
+HEADER = {"workload": "mine", "systems": {"s": "Be brief."}}
+
+
+def write(path: Path, *lines: object) -> Path:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def test_the_bundled_workload() -> None:
+    work = load()
+    assert len(work.requests) > 300
+    assert {r.feature for r in work.requests} == {"support", "translation", "coding", "analysis"}
+    assert {r.day for r in work.requests} == {"2026-11-02", "2026-11-03", "2026-11-04"}
+
+
+def test_a_users_own_needs_only_prompts(tmp_path: Path) -> None:
+    work = load(write(tmp_path / "w.jsonl", HEADER, {"prompt": "안녕", "at": 5, "system": "s"}, {"prompt": "hi"}))
+    assert [(r.prompt, r.system, r.max_tokens) for r in work.requests] == [("hi", "", 500), ("안녕", "Be brief.", 500)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((), "line 1: the workload is empty"),
+        (({"prompt": "x"},), "line 1: the header has no"),
+        ((HEADER, "{broken"), "line 2: not JSON"),
+        ((HEADER, "[1]"), "line 2: expected a JSON object"),
+        ((HEADER, {"prompt": 7}), "line 2: prompt is 7; expected str"),
+        ((HEADER, {"prompt": "x", "max_tokens": "many"}), "line 2: max_tokens is 'many'; expected int"),
+        ((HEADER, {"prompt": "x", "system": "nobody"}), "line 2: system is 'nobody'"),
+    ],
+)
+def test_a_bad_line_is_named(lines: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LogFormatError, match=message):
+        load(write(tmp_path / "w.jsonl", *lines))
