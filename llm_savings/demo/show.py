@@ -40,14 +40,14 @@ class Agreement:
 
 
 def compare(ledger: Ledger, bill: Bill) -> Agreement:
-    """Compare call by call, by the provider's id of the answer."""
-    mine = {
-        call.settled.response_id: call.settled.actual
-        for call in ledger.calls()
-        if call.settled and call.settled.response_id
-    }
+    """Compare call by call, by the provider's id of the answer or of the request (LiteLLM renames some answers)."""
     theirs = {row.id: row.usd for row in bill.rows}
-    different = sum(mine.get(id) != theirs.get(id) for id in mine.keys() | theirs.keys())
+    answer_of = {row.request_id: row.id for row in bill.rows}
+    mine: dict[str, Decimal | None] = {}
+    for call in ledger.calls():
+        name = (call.settled and call.settled.response_id) or call.sent.call_id
+        mine[answer_of.get(name, name)] = call.settled and call.settled.actual
+    different = sum(mine.get(name) != theirs.get(name) for name in mine.keys() | theirs.keys())
     total = sum((usd for usd in mine.values() if usd is not None), Decimal(0))
     return Agreement(len(mine.keys() & theirs.keys()), different, total, bill.total)
 

@@ -42,10 +42,13 @@ def check(ledger: str, bill: Bill) -> Counter[str]:
     unknown = [call for call in calls if call.basis == "unknown"]
     bases = Counter(call.basis for call in calls)
     assert set(bases) <= {"measured", "unknown"}, bases
-    billed = {row.id: row.usd for row in bill.rows}
-    # Measured rows are the bill's own, to the last decimal, and each answer is in one row only.
+    # Measured rows are the bill's own, to the last decimal, and each answer is in one row only. LiteLLM renames
+    # Anthropic's answers, so an answer goes by its own id or by the request's.
     assert len(measured) == bases["measured"]
-    assert {id: usd for id, usd in measured.items() if billed.get(id) != usd} == {}
+    names = {name: row.id for row in bill.rows for name in (row.id, row.request_id)}
+    billed = {row.id: row.usd for row in bill.rows}
+    assert len({names[name] for name in measured}) == len(measured)
+    assert {name: usd for name, usd in measured.items() if billed[names[name]] != usd} == {}
     # What else was billed is among the unknown, within their bounds.
     assert len(billed) - len(measured) <= len(unknown)
     low = sum((usd for usd in measured.values() if usd is not None), Decimal(0))
