@@ -40,6 +40,7 @@ class Answer:
         hit: A cache answered and nothing was sent; `usage` is what the call would have consumed.
         estimated: The tokens were counted here, or a part of the price rests on an assumption.
         suspect: The provider's counts contradict themselves.
+        shared: Another call's row carries the usage of the request that this one was a part of.
         strategies: What each saving did.
     """
 
@@ -50,6 +51,7 @@ class Answer:
     hit: bool = False
     estimated: bool = False
     suspect: bool = False
+    shared: bool = False
     strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -186,6 +188,8 @@ def settle(prices: PriceBook, sent: Sent, answer: Answer, status: Status) -> Set
     )
     if answer.suspect:
         return replace(settled, basis="suspect")
+    if answer.shared:
+        return replace(settled, actual=Decimal(0))
     if answer.usage is None:
         return replace(settled, basis="unknown")
     if not answer.usage:

@@ -1,0 +1,285 @@
+"""What an end event of LangChain says about an answer, in the meter's terms."""
+# pyright: standard
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import Generation, LLMResult
+
+from llm_savings import tokens
+from llm_savings.errors import SavingsError, UsageError
+from llm_savings.langchain.requests import Start
+from llm_savings.ledger import Mode
+from llm_savings.meter import Answer
+from llm_savings.pricing import PriceBook
+from llm_savings.usage import CacheTTL, Usage
+
+_MODES: dict[str, Mode] = {
+    "default": "standard",
+    "standard": "standard",
+    "flex": "flex",
+    "priority": "priority",
+    "batch": "batch",
+}
+# These think without showing it, so what they wrote says little about what they billed.
+_HIDDEN_REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")
+# Here all cache writes have one price, so nothing depends on a time to live.
+_ONE_WRITE_PRICE = ("openai", "azure", "azure_openai")
+# OpenAI's cookbook: 3 tokens a message and 1 for its role; 3 to prime the answer.
+_MESSAGE_TOKENS, _PRIMING_TOKENS = 4, 3
+# Blocks of text; blocks that repeat the message's tool calls.
+_WORDS = ("text", "thinking", "reasoning", "tool_result")
+_CALLS = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
+
+Convert = Callable[[CacheTTL], Usage]
+
+
+def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
+    """The answer of a run that ended well, from a model or from a cache."""
+    generations = _generations(result)
+    meta = _metadata(result, generations)
+    # A cached answer keeps the id of the request that made it; that id is on the bill once only.
+    hit = _is_hit(generations)
+    answer = Answer(
+        model=_text(meta.get("model_name")) or _text(meta.get("model")),
+        mode=_mode(meta, generations),
+        response_id=None if hit else _response_id(meta, generations),
+        hit=hit,
+    )
+    try:
+        usage, estimated = _usage(meta, generations, start, prices)
+    except UsageError:
+        return replace(answer, suspect=True)
+    if not usage:
+        # LiteLLM reports zeros for an answer without usage; neither is what the provider counted.
+        usage, estimated = _counted(start, generations), True
+        if hit:
+            return replace(answer, usage=usage or Usage(), estimated=usage is not None)
+    return replace(answer, usage=usage, estimated=estimated and usage is not None)
+
+
+def read_partial(result: LLMResult | None, start: Start) -> tuple[Answer, bool]:
+    """The part of a stream that came before the user left it, and whether that was all of it."""
+    generations = _generations(result) if result else []
+    if not generations or not any(map(_written, generations)):
+        return Answer(), False
+    meta = _metadata(cast("LLMResult", result), generations)
+    answer = Answer(
+        model=_text(meta.get("model_name")) or _text(meta.get("model")),
+        mode=_mode(meta, generations),
+        response_id=_response_id(meta, generations),
+    )
+    reported = next((m.usage_metadata for m in _messages(generations) if m.usage_metadata), None)
+    if reported and (meta.get("finish_reason") or meta.get("stop_reason")):
+        return answer, True
+    return replace(answer, usage=_counted(start, generations)), False
+
+
+def read_failure(error: BaseException, result: LLMResult | None) -> Answer | None:
+    """The usage of an answer that came but could not be used, where the error brings the provider's own words.
+
+    ChatOpenAI attaches the HTTP response when an answer does not fit its schema or was cut by its token limit.
+    """
+    body: Any = getattr(error, "completion", None)
+    if callable(dump := getattr(body, "model_dump", None)):
+        body = dump()
+    for generation in _generations(result) if result else []:
+        found = getattr(getattr(generation, "message", None), "response_metadata", {})
+        if isinstance(found.get("body"), Mapping):
+            body = found["body"]
+    if not isinstance(body, Mapping) or not isinstance(raw := body.get("usage"), Mapping):
+        return None
+    answer = Answer(
+        model=_text(body.get("model")),
+        mode=_MODES.get(str(body.get("service_tier"))),
+        response_id=_text(body.get("id")),
+    )
+    try:
+        return replace(answer, usage=Usage.from_openai(raw))
+    except UsageError:
+        return replace(answer, suspect=True)
+
+
+def reports_elsewhere(result: LLMResult) -> bool:
+    """Whether this is one of several prompts in a request and another run was given the usage of all of them.
+
+    LangChain's `LLMResult.flatten` empties the usage of all but the first.
+    """
+    return (result.llm_output or {}).get("token_usage") == {} and not any(_messages(_generations(result)))
+
+
+def _usage(
+    meta: Mapping[str, Any], generations: Sequence[Generation], start: Start, prices: PriceBook
+) -> tuple[Usage | None, bool]:
+    """The provider's counts, and whether a part of them is somebody's guess."""
+    raw, counted = meta.get("usage"), meta.get("token_usage")
+    from_litellm = meta.get("model_provider") == "litellm"
+    if isinstance(raw, Mapping) and "cache_read_input_tokens" in raw and "input_tokens" in raw:
+        # ChatAnthropic's own copy has the writes by time to live, and the searches.
+        return _settled_ttl(lambda ttl: Usage.from_anthropic(raw, cache_ttl=ttl), meta, start, prices)
+    if counted is not None and from_litellm:
+        return _settled_ttl(lambda ttl: Usage.from_litellm(counted, cache_ttl=ttl), meta, start, prices)
+    if isinstance(counted, Mapping) and "prompt_tokens" in counted:
+        return Usage.from_openai(counted), False
+    reported = [m.usage_metadata for m in _messages(generations) if m.usage_metadata]
+    if not reported:
+        return None, False
+    # Every choice of one request carries the usage of the whole request.
+    different = [u for i, u in enumerate(reported) if u not in reported[:i]]
+
+    def convert(ttl: CacheTTL) -> Usage:
+        return sum((Usage.from_langchain(u, cache_ttl=ttl) for u in different), Usage())
+
+    usage, estimated = _settled_ttl(convert, meta, start, prices)
+    # LiteLLM counts a stream itself when the provider did not; only a provider's own usage has these details.
+    return usage, estimated or (from_litellm and not any(u.get("input_token_details") for u in reported))
+
+
+def _settled_ttl(convert: Convert, meta: Mapping[str, Any], start: Start, prices: PriceBook) -> tuple[Usage, bool]:
+    """Cache writes under the right time to live where the counts do not say it, and whether that is a guess."""
+    short = convert("5m")
+    if not short.cache_write_5m or (long := convert("1h")) == short:
+        return short, False
+    if (settled := _split_by_cost(short, long, meta, start, prices)) is not None:
+        return settled, False
+    marks = start.cache_ttls()
+    if "1h" in marks:
+        return long, "5m" in marks
+    return short, not marks and start.provider not in _ONE_WRITE_PRICE
+
+
+def _split_by_cost(short: Usage, long: Usage, meta: Mapping[str, Any], start: Start, prices: PriceBook) -> Usage | None:
+    """The split that explains what LiteLLM says the call cost: its streams lose the split, not the cost."""
+    cost = meta.get("response_cost")
+    if not isinstance(cost, int | float) or cost <= 0:
+        return None
+    model = _text(meta.get("model_name")) or start.model
+    try:
+        low, high = (prices.price(usage, model, provider=start.provider) for usage in (short, long))
+    except SavingsError:
+        return None
+    if low == high:
+        return None
+    moved = (Decimal(repr(cost)) - low) / (high - low) * short.cache_write_5m
+    whole = int(moved.to_integral_value())
+    if abs(moved - whole) > Decimal("0.01") or not 0 <= whole <= short.cache_write_5m:
+        return None  # another price list than ours: it tells nothing
+    return replace(short, cache_write_5m=short.cache_write_5m - whole, cache_write_1h=short.cache_write_1h + whole)
+
+
+def _counted(start: Start, generations: Sequence[Generation]) -> Usage | None:
+    """Tokens counted here, or None when what was billed cannot be seen from here."""
+    model = start.model
+    if model.rpartition("/")[2].startswith(_HIDDEN_REASONING):
+        return None
+    asked = [start.prompt] if isinstance(start.prompt, str) else [_readable(message) for message in start.prompt]
+    if None in asked:
+        return None
+    prompt = sum(_MESSAGE_TOKENS + tokens.count(text or "", model) for text in asked) + _PRIMING_TOKENS
+    for key in ("tools", "functions"):
+        if value := start.params.get(key):
+            prompt += tokens.count(json.dumps(value, default=str, ensure_ascii=False), model)
+    return Usage(input=prompt, output=sum(tokens.count(_written(g), model) for g in generations))
+
+
+def _readable(message: BaseMessage) -> str | None:
+    """A message's text, or None when it holds an image or another thing whose tokens cannot be counted."""
+    parts = [*_calls(message)]
+    for block in [message.content] if isinstance(message.content, str) else message.content:
+        if isinstance(block, str):
+            parts.append(block)
+        elif (kind := block.get("type")) in _WORDS:
+            parts.append(str(block.get("text") or block.get("thinking") or json.dumps(block, default=str)))
+        elif kind not in _CALLS:
+            return None
+    return "\n".join(parts)
+
+
+def _written(generation: Generation) -> str:
+    """Everything that was written in an answer: text and calls of tools."""
+    message = getattr(generation, "message", None)
+    if not isinstance(message, BaseMessage):
+        return generation.text
+    return _readable(message) or generation.text
+
+
+def _calls(message: BaseMessage) -> Iterator[str]:
+    if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+        for chunk in message.tool_call_chunks:
+            yield f"{chunk.get('name') or ''} {chunk.get('args') or ''}"
+    elif isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            yield f"{call['name']} {json.dumps(call['args'], default=str, ensure_ascii=False)}"
+
+
+def _is_hit(generations: Sequence[Generation]) -> bool:
+    """Whether a cache of LangChain's answered.
+
+    langchain-core sets `total_cost` to 0 on cached messages that carry a message, and gives an id to every message
+    that a model has made, but none to one that a cache rebuilt from text.
+    """
+    message = next(_messages(generations), None)
+    if message is None:
+        return False
+    usage = cast("Mapping[str, Any]", message.usage_metadata or {})
+    return usage.get("total_cost") == 0 or message.id is None
+
+
+def _mode(meta: Mapping[str, Any], generations: Sequence[Generation]) -> Mode | None:
+    tier = meta.get("service_tier")
+    for holder in ("usage", "token_usage"):
+        found = meta.get(holder)
+        inner = found.get("service_tier") if isinstance(found, Mapping) else getattr(found, "service_tier", None)
+        tier = tier or inner
+    if tier:
+        return _MODES.get(str(tier))
+    # ChatOpenAI renames the details of other tiers: "flex_cache_read".
+    for message in _messages(generations):
+        for key in (message.usage_metadata or {}).get("input_token_details") or {}:
+            prefix = key.partition("_")[0]
+            if prefix in ("flex", "priority"):
+                return _MODES[prefix]
+    return None
+
+
+def _response_id(meta: Mapping[str, Any], generations: Sequence[Generation]) -> str | None:
+    """The provider's id of the answer, or of the request where the user has LangChain keep the headers.
+
+    Streams of ChatOpenAI and ChatAnthropic lose the answer's id, and ChatLiteLLM always does.
+    """
+    if named := _text(meta.get("id")):
+        return named
+    message = next(_messages(generations), None)
+    if message is not None and message.id and not message.id.startswith(("lc_", "run-")):
+        return message.id
+    headers = meta.get("headers") or {}
+    return _text(headers.get("x-request-id")) or _text(headers.get("request-id"))
+
+
+def _metadata(result: LLMResult, generations: Sequence[Generation]) -> dict[str, Any]:
+    """What the answer says about itself; for several choices some of it is on the result alone."""
+    meta = dict(result.llm_output or {})
+    for generation in generations[:1]:
+        meta.update(generation.generation_info or {})
+        meta.update(getattr(getattr(generation, "message", None), "response_metadata", None) or {})
+    return meta
+
+
+def _generations(result: LLMResult) -> list[Generation]:
+    return [g for row in result.generations[:1] for g in row if isinstance(g, Generation)]
+
+
+def _messages(generations: Sequence[Generation]) -> Iterator[AIMessage]:
+    for generation in generations:
+        if isinstance(message := getattr(generation, "message", None), AIMessage):
+            yield message
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

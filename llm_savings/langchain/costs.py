@@ -1,0 +1,257 @@
+"""`CostCallback`: one callback on a chain, and every model call in it is metered into a ledger."""
+# pyright: standard, reportIncompatibleMethodOverride=false
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResult
+from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
+
+from llm_savings import settings
+from llm_savings.langchain import current
+from llm_savings.langchain.answers import read_answer, read_failure, read_partial, reports_elsewhere
+from llm_savings.langchain.requests import Start
+from llm_savings.langchain.show import as_html, as_text
+from llm_savings.ledger import Ledger
+from llm_savings.ledger.summary import Line
+from llm_savings.meter import Answer, Live, Meter
+from llm_savings.pricing import PriceBook
+
+_log = logging.getLogger("llm_savings.langchain")
+# Runs in flight that are remembered; what falls out stays in the ledger as unknown, at its bound.
+_MOST = 10_000
+
+_Hook = TypeVar("_Hook", bound=Callable[..., None])
+
+
+def _quietly(hook: _Hook) -> _Hook:
+    """A hook whose own defect is logged, once, and never reaches the caller's chain."""
+    told = False
+
+    @wraps(hook)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        nonlocal told
+        try:
+            hook(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
+            _log.log(logging.DEBUG if told else logging.ERROR, "%s failed", hook.__name__, exc_info=True)
+            told = True
+
+    return wrapped  # type: ignore[return-value]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run in flight."""
+
+    start: Start
+    live: Live
+    batch: _Batch | None
+    chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
+
+
+class _Batch:
+    """The runs of one request that carried several prompts to a plain LLM.
+
+    LangChain gives the request's usage to one of the runs, and under asyncio they end in any order.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._reported = size, False
+        self._waiting: list[tuple[_Open, LLMResult]] = []
+        self._lock = threading.Lock()
+
+    def ended(self, run: _Open, response: LLMResult) -> list[tuple[_Open, LLMResult, bool]]:
+        """The runs that can be settled now that this one has ended, and whether another one has their usage."""
+        with self._lock:
+            if reports_elsewhere(response):
+                self._waiting.append((run, response))
+                if not self._reported and len(self._waiting) < self._size:
+                    return []
+                ready = [(*pair, self._reported) for pair in self._waiting]
+            else:
+                self._reported = True
+                ready = [(run, response, False), *((*pair, True) for pair in self._waiting)]
+            self._waiting.clear()
+            return ready
+
+
+class CostCallback(BaseCallbackHandler):
+    """Meters every model call of a chain, graph or agent: what it cost, and what it would have cost.
+
+    Works in invoke, ainvoke, stream, astream, batch and abatch. A row is durably in the ledger before a request
+    leaves, and is settled by its end: measured by the provider's own counts; estimated where a stream came without
+    usage or was left; unknown, at most its bound, where it may have been billed and nobody said how much. Under
+    asyncio all of it happens in LangChain's executor, never on the event loop. It never breaks a chain.
+
+    A run is labelled by tags such as "feature:faq", by `feature`, `team`, `project`, `app`, `environment` and
+    `customer` in its metadata; its user by `user_id` or `user`, its session by `session_id`, `thread_id` or
+    `conversation_id` there.
+
+    LangChain tells its callbacks nothing about embeddings, nor about retries inside a provider's client: with
+    `max_retries=0` and `.with_retry()` every attempt has its row.
+
+    Args:
+        ledger: A path, ":memory:", a postgresql:// URL, or a `Ledger`, which several callbacks may share. By default
+            `LLM_SAVINGS_LEDGER`, or a file in the user's data folder.
+        prices: The price book; LiteLLM's bundled map by default.
+        tags: Labels for every call, such as {"feature": "faq"}.
+        user: Who causes the calls, unless a run says otherwise.
+        session: The conversation they belong to, unless a run says otherwise.
+
+    Raises:
+        ConfigError: The ledger's path or URL cannot be one.
+
+    Example:
+        >>> cost = CostCallback("costs.db", tags={"feature": "faq"})              # doctest: +SKIP
+        >>> chain.invoke(question, config={"callbacks": [cost]})                  # doctest: +SKIP
+        >>> cost.spent                                                            # doctest: +SKIP
+        Decimal('0.000525')
+    """
+
+    # Chains, tools and retrievers cost nothing themselves; under asyncio each event would be a trip to a thread.
+    ignore_chain = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = property(lambda _: True)
+
+    def __init__(
+        self,
+        ledger: Ledger | str | Path | None = None,
+        *,
+        prices: PriceBook | None = None,
+        tags: Mapping[str, str] | None = None,
+        user: str | None = None,
+        session: str | None = None,
+    ) -> None:
+        self.meter = Meter(ledger, prices=prices, tags=tags)
+        self.user, self.session = user, session
+        self._open: OrderedDict[UUID, _Open] = OrderedDict()
+        self._batches: WeakValueDictionary[int, _Batch] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        current.register(self)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the calls are written. It may know more than this callback, from other processes."""
+        return self.meter.ledger
+
+    @property
+    def spent(self) -> Decimal:
+        """USD spent by the calls of this callback, measured and estimated."""
+        return self.meter.spent
+
+    @property
+    def saved(self) -> Decimal:
+        """USD that these calls would have cost more with nothing saved."""
+        return self.meter.saved
+
+    @property
+    def calls(self) -> int:
+        """How many calls have ended."""
+        return self.meter.calls
+
+    @property
+    def lines(self) -> list[Line]:
+        """The calls that have ended, by model, the most expensive first."""
+        return self.meter.lines
+
+    def __repr__(self) -> str:
+        return as_text("CostCallback", self.ledger, self.lines)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.ledger, self.lines)
+
+    @property
+    def ignore_llm(self) -> bool:
+        """LangChain asks before every event: nothing is metered while LLM_SAVINGS_DISABLED is set."""
+        return settings.disabled()
+
+    ignore_chat_model = ignore_llm
+
+    @_quietly
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **event: Any) -> None:
+        """Write a chat model's call ahead."""
+        self._begin(Start.of(serialized, messages[0], event))
+
+    @_quietly
+    def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **event: Any) -> None:
+        """Write a plain LLM's call ahead."""
+        self._begin(Start.of(serialized, prompts[0], event))
+
+    @_quietly
+    def on_llm_new_token(
+        self, token: Any, *, chunk: GenerationChunk | ChatGenerationChunk | None = None, run_id: UUID, **_: Any
+    ) -> None:
+        """Keep a piece of a stream, for the case that the rest is not wanted."""
+        if isinstance(chunk, ChatGenerationChunk) and (found := self._open.get(run_id)):
+            found.chunks.append(chunk)
+
+    @_quietly
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """Settle a call that was answered."""
+        if (found := self._pop(run_id)) is None:
+            return
+        ready = found.batch.ended(found, response) if found.batch else [(found, response, False)]
+        for run, result, shared in ready:
+            self._answered(run, result, shared=shared)
+
+    @_quietly
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any) -> None:
+        """Settle a call that failed, or a stream that was left (GeneratorExit, cancellation, Ctrl-C)."""
+        if (found := self._pop(run_id)) is None:
+            return
+        if isinstance(error, Exception):
+            self.meter.failed(found.live, error, read_failure(error, response))
+            return
+        answer, complete = read_partial(response, found.start)
+        if complete and response is not None:
+            self._answered(found, response)
+        else:
+            self.meter.abandoned(found.live, answer)
+
+    @_quietly
+    def abandon(self, parent: UUID) -> None:
+        """Settle the calls of a run that was cancelled, which LangChain does not report one by one."""
+        with self._lock:
+            left = [found for found in self._open.values() if found.start.parent == parent]
+        for found in left:
+            if self._pop(found.start.run_id) is not None:
+                whole = merge_chat_generation_chunks(found.chunks)
+                result = LLMResult(generations=[[whole] if whole else []])
+                self.meter.abandoned(found.live, read_partial(result, found.start)[0])
+
+    def _begin(self, start: Start) -> None:
+        live = self.meter.begin(
+            start.sent(tags=self.meter.tags, user=self.user, session=self.session),
+            prompt=start.prompt_bound(),
+            max_tokens=start.max_tokens,
+            choices=start.choices,
+        )
+        current.claim(start.run_id, live)
+        batch = None
+        with self._lock:
+            if start.batch > 1 and isinstance(start.prompt, str):
+                # The runs of a request share one object of parameters, and nothing else that names the request.
+                batch = self._batches.setdefault(id(start.params), _Batch(start.batch))
+            self._open[start.run_id] = _Open(start, live, batch)
+            if len(self._open) > _MOST:
+                self._open.popitem(last=False)
+
+    def _pop(self, run_id: UUID) -> _Open | None:
+        with self._lock:
+            return self._open.pop(run_id, None)
+
+    def _answered(self, run: _Open, response: LLMResult, *, shared: bool = False) -> None:
+        answer = Answer(shared=True) if shared else read_answer(response, run.start, self.meter.prices)
+        self.meter.answered(run.live, answer)

@@ -1,0 +1,213 @@
+"""What a start event of LangChain says about a request: its row in the ledger, and how large it can get."""
+# pyright: standard
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard, cast
+from uuid import UUID
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from llm_savings import tokens
+from llm_savings.ledger import Mode, Sent
+
+_MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
+_LIMIT_KEYS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "max_new_tokens",
+    "num_predict",
+)
+_CHOICE_KEYS = ("n", "best_of", "candidate_count")
+# Parameters that become tokens of the prompt.
+_PROMPT_KEYS = ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
+# Parameters that make the provider add text that this machine never sees.
+_REMOTE_KEYS = ("previous_response_id", "conversation", "prompt")
+# Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
+_OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
+_DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
+
+_USER_KEYS = ("user_id", "user")
+_SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
+# Of metadata only these become labels: LangGraph, LangSmith and callers put keys in it that differ in every call.
+_LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
+# Tags that LangChain and LangGraph give to runs themselves, such as "seq:step:1".
+_INTERNAL_TAGS = frozenset({"seq", "map", "graph", "retry", "condition", "branch", "exception", "langsmith", "ls"})
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The start event of one run, as LangChain reported it; nothing is copied.
+
+    Attributes:
+        run_id: LangChain's id of the run, and the call's id in the ledger.
+        prompt: The messages of a chat model, or the text for a plain LLM.
+        params: The `invocation_params`.
+        metadata: The run's metadata, with LangChain's `ls_...` entries.
+        tags: The run's tags.
+        kind: The model's class, for models without a name.
+        batch: How many runs share the request.
+        parent: The run that this one belongs to.
+    """
+
+    run_id: UUID
+    prompt: Sequence[BaseMessage] | str
+    params: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    tags: Sequence[str]
+    kind: str = "unknown"
+    batch: int = 1
+    parent: UUID | None = None
+
+    @classmethod
+    def of(
+        cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str, event: Mapping[str, Any]
+    ) -> Start:
+        """From the arguments of `on_chat_model_start` and `on_llm_start`."""
+        named = serialized or {}
+        return cls(
+            event["run_id"],
+            prompt,
+            event.get("invocation_params") or {},
+            event.get("metadata") or {},
+            event.get("tags") or (),
+            str(named.get("name") or next(reversed(named.get("id") or ()), "unknown")),
+            event.get("batch_size") or 1,
+            event.get("parent_run_id"),
+        )
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        named = _first(self.metadata, ("ls_model_name",)) or _first(self.params, _MODEL_KEYS)
+        return str(named) if named else self.kind
+
+    @property
+    def provider(self) -> str | None:
+        """LangChain's name of the provider."""
+        return self.metadata.get("ls_provider")
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens that one answer may have, or None when the request does not say."""
+        # Two limits in one request are rare, and which one wins differs: the larger one is a bound in any case.
+        given = [v for key in _LIMIT_KEYS if _is_count(v := self.params.get(key))]
+        fallback = self.metadata.get("ls_max_tokens")
+        return max(given) if given else fallback if _is_count(fallback) else None
+
+    @property
+    def choices(self) -> int:
+        """How many answers were asked for."""
+        return max((v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))), default=1)
+
+    def sent(self, *, tags: Mapping[str, str], user: str | None, session: str | None) -> Sent:
+        """The row to write ahead; the arguments are what holds unless the run says otherwise."""
+        tier = self.params.get("service_tier")
+        mode: Mode = tier if tier in ("flex", "priority") else "standard"
+        return Sent(
+            call_id=str(self.run_id),
+            host="langchain",
+            requested_model=self.model,
+            provider=self.provider,
+            mode=mode,
+            stream=bool(self.params.get("stream") or self.params.get("streaming")),
+            tags={**tags, **_labels(self.tags, self.metadata)},
+            user=_scalar(_first(self.metadata, _USER_KEYS)) or user,
+            session=_scalar(_first(self.metadata, _SESSION_KEYS)) or session,
+        )
+
+    def prompt_bound(self) -> int | None:
+        """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
+        params = self.params
+        if any(params.get(key) for key in _REMOTE_KEYS):
+            return None
+        total = 0
+        if isinstance(self.prompt, str):
+            total += tokens.upper_bound(self.prompt) + tokens.MESSAGE_OVERHEAD
+        else:
+            for message in self.prompt:
+                total += _message_bound(message)
+        for key in _PROMPT_KEYS:
+            if value := params.get(key):
+                if key == "tools" and not all(map(_is_own, value)):
+                    return None
+                total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
+        return total
+
+    def cache_ttls(self) -> set[str]:
+        """The times to live of the cache marks in the request ("5m", "1h"), as far as they can be seen from here."""
+        found: set[str] = set()
+        contents = () if isinstance(self.prompt, str) else (message.content for message in self.prompt)
+        for mark in _marks([*contents, self.params]):
+            found.add("1h" if mark.get("ttl") == "1h" else "5m")
+        return found
+
+
+def _message_bound(message: BaseMessage) -> int:
+    total = tokens.MESSAGE_OVERHEAD + tokens.upper_bound(message.content)
+    if isinstance(message, AIMessage) and message.tool_calls:
+        total += tokens.upper_bound(message.tool_calls)
+    if message.additional_kwargs:
+        total += tokens.upper_bound(message.additional_kwargs)
+    if message.name:
+        total += tokens.upper_bound(message.name)
+    return total
+
+
+def _is_own(tool: Any) -> bool:
+    """Whether a tool is run by the caller, so that what it reads comes back as a message."""
+    if not isinstance(tool, Mapping):
+        return True
+    kind = cast("Mapping[str, Any]", tool).get("type")
+    return str(kind).startswith(_OWN_TOOLS) if kind else any(key in tool for key in _DECLARING_KEYS)
+
+
+def _dumped(value: Any) -> str:
+    """A parameter as JSON. With escapes, so it is never shorter than its UTF-8, and by far the fastest way."""
+    if callable(schema := getattr(value, "model_json_schema", None)):
+        value = schema()  # ChatOpenAI passes the pydantic class on
+    return json.dumps(value, default=str)
+
+
+def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every cache mark inside, whatever key holds it: blocks, tools and LiteLLM's injection points differ."""
+    if isinstance(value, Mapping):
+        if value.get("type") == "ephemeral":
+            yield value
+        elif isinstance(point := value.get("cachePoint"), Mapping):  # Bedrock's
+            yield point
+        else:
+            for item in value.values():
+                yield from _marks(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _marks(item)
+
+
+def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Labels from tags like "feature:faq" and from a few keys of metadata; a tag wins."""
+    labels = {key: text for key in _LABEL_KEYS if (text := _scalar(metadata.get(key)))}
+    for tag in tags:
+        key, _, value = tag.partition(":")
+        if value and key and key not in _INTERNAL_TAGS:
+            labels[key.strip()] = value.strip()
+    return labels
+
+
+def _first(mapping: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((value for key in keys if (value := mapping.get(key))), None)
+
+
+def _scalar(value: Any) -> str | None:
+    """A label's text; anything but a plain value is no label."""
+    return str(value) if isinstance(value, str | int | float | UUID) and value != "" else None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    # -1 and 0 stand for "no limit" with some models.
+    return type(value) is int and value > 0
