@@ -24,6 +24,8 @@ from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.meter")
 
+_MANY = 256
+_NOTHING = Usage()
 _IN = ("input", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _OUT = ("output", "audio_output", "image_output")
 
@@ -99,6 +101,7 @@ class Meter:
         self.prices = prices or PriceBook()
         self.tags = dict(tags or {})
         self._lines: dict[str, Line] = {}
+        self._ended: list[tuple[Sent, Settled]] = []
         self._lock = threading.Lock()
 
     def begin(self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1) -> Live:
@@ -139,23 +142,32 @@ class Meter:
             return
         live.done = True
         try:
-            settled = settle(self.prices, live.sent, answer, status)
-            settled = replace(settled, error=error, latency=time.monotonic() - live.began)
+            latency = time.monotonic() - live.began
+            settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
             self._count(live.sent, settled)
         except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
 
     def _count(self, sent: Sent, settled: Settled) -> None:
-        line = _line(settled.model or sent.requested_model, sent, settled)
+        # Adding up takes longer than writing it down, and few look at the sums after every call.
         with self._lock:
+            self._ended.append((sent, settled))
+            if len(self._ended) >= _MANY:
+                self._add_up()
+
+    def _add_up(self) -> None:
+        for sent, settled in self._ended:
+            line = _line(settled.model or sent.requested_model, sent, settled)
             seen = self._lines.get(line.key)
             self._lines[line.key] = seen + line if seen else line
+        self._ended.clear()
 
     @property
     def lines(self) -> list[Line]:
         """This meter's calls by model, the most expensive first. The ledger may know more, from other processes."""
         with self._lock:
+            self._add_up()
             return sorted(self._lines.values(), key=lambda line: (-line.actual, line.key))
 
     @property
@@ -174,50 +186,68 @@ class Meter:
         return total(self.lines).calls
 
 
-def settle(prices: PriceBook, sent: Sent, answer: Answer, status: Status) -> Settled:
+def settle(
+    prices: PriceBook,
+    sent: Sent,
+    answer: Answer,
+    status: Status,
+    *,
+    error: str | None = None,
+    latency: float | None = None,
+) -> Settled:
     """What a call cost and would have cost, and how surely that is known. Pure."""
-    basis: Basis = "estimated" if answer.estimated else "measured"
-    settled = Settled(
+    basis, actual, baseline = _outcome(prices, sent, answer, status)
+    return Settled(
         status=status,
         basis=basis,
         model=answer.model or sent.requested_model,
         mode=answer.mode or sent.mode,
-        usage=answer.usage or Usage(),
+        usage=answer.usage or _NOTHING,
+        actual=actual,
+        baseline=baseline,
         strategies=answer.strategies,
         response_id=answer.response_id,
+        error=error,
+        latency=latency,
     )
+
+
+def _outcome(
+    prices: PriceBook, sent: Sent, answer: Answer, status: Status
+) -> tuple[Basis, Decimal | None, Decimal | None]:
+    """The basis, and USD spent and without savings."""
+    basis: Basis = "estimated" if answer.estimated else "measured"
     if answer.suspect:
-        return replace(settled, basis="suspect")
+        return "suspect", None, None
     if answer.shared:
-        return replace(settled, actual=Decimal(0))
+        return basis, Decimal(0), None
     if answer.usage is None:
-        return replace(settled, basis="unknown")
+        return "unknown", None, None
     if not answer.usage:
         # An answer for no tokens at all is a usage that went missing; a refusal for none is free.
         free = status in ("error", "hit")
-        return replace(settled, actual=Decimal(0) if free else None, basis=basis if free else "unknown")
+        return (basis, Decimal(0), None) if free else ("unknown", None, None)
     try:
-        actual, baseline = _price(prices, sent, settled)
+        actual, baseline = _price(prices, sent, answer, answer.usage)
     except SavingsError:
         # A hit costs nothing even where its worth cannot be told.
-        known = Decimal(0) if answer.hit else None
-        return replace(settled, actual=known, basis=basis if answer.hit else "unpriced")
-    return replace(settled, actual=Decimal(0) if answer.hit else actual, baseline=baseline)
+        return (basis, Decimal(0), None) if answer.hit else ("unpriced", None, None)
+    return basis, Decimal(0) if answer.hit else actual, baseline
 
 
-def _price(prices: PriceBook, sent: Sent, settled: Settled) -> tuple[Decimal, Decimal]:
-    model, mode = _priced_model(prices, sent, settled.model), settled.mode or sent.mode
+def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple[Decimal, Decimal]:
+    model, mode = _priced_model(prices, sent, answer.model), answer.mode or sent.mode
 
     def price(usage: Usage, mode: Mode) -> Decimal:
         return prices.price(usage, model, mode=mode, at=sent.started_at, provider=sent.provider)
 
-    actual = price(settled.usage, mode)
-    plain = settled.usage.uncached()
+    actual = price(usage, mode)
     # Batch is a saving; flex and priority are what the user ordered.
     list_mode: Mode = "standard" if mode == "batch" else mode
-    if plain == settled.usage and list_mode == mode:
+    cached = usage.cache_read or usage.cache_write_5m or usage.cache_write_1h or usage.audio_cache_read
+    if list_mode == mode and not cached:
         return actual, actual
-    return actual, price(plain, list_mode)
+    return actual, price(usage.uncached(), list_mode)
 
 
 _DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})")
@@ -254,7 +284,7 @@ def upper_bound(
         return None
     try:
         rates = prices.rates(model, prompt=prompt, mode=mode, provider=provider)
-        fee = prices.price(Usage(), model, mode=mode, provider=provider)
+        fee = prices.price(_NOTHING, model, mode=mode, provider=provider)
     except SavingsError:
         return None
     ins = [rates[name] for name in _IN if name in rates]
