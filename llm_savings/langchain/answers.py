@@ -1,5 +1,5 @@
-"""What an end event of LangChain says about an answer, in the meter's terms."""
 # pyright: standard
+"""What an end event of LangChain says about an answer, in the meter's terms."""
 
 from __future__ import annotations
 
@@ -43,42 +43,47 @@ Convert = Callable[[CacheTTL], Usage]
 def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
     """The answer of a run that ended well, from a model or from a cache."""
     generations = _generations(result)
-    meta = _metadata(result, generations)
-    # A cached answer keeps the id of the request that made it; that id is on the bill once only.
-    hit = _is_hit(generations)
-    answer = Answer(
-        model=_text(meta.get("model_name")) or _text(meta.get("model")),
-        mode=_mode(meta, generations),
-        response_id=None if hit else _response_id(meta, generations),
-        hit=hit,
-    )
+    messages = _messages(generations)
+    meta = _metadata(result, generations, messages)
+    hit = _is_hit(messages)
+    usage, estimated, suspect = None, False, False
     try:
-        usage, estimated = _usage(meta, generations, start, prices)
+        usage, estimated = _usage(meta, messages, start, prices)
     except UsageError:
-        return replace(answer, suspect=True)
-    if not usage:
+        suspect = True
+    if not usage and not suspect:
         # LiteLLM reports zeros for an answer without usage; neither is what the provider counted.
-        usage, estimated = _counted(start, generations), True
-        if hit:
-            return replace(answer, usage=usage or Usage(), estimated=usage is not None)
-    return replace(answer, usage=usage, estimated=estimated and usage is not None)
+        usage = _counted(start, generations)
+        estimated = usage is not None
+        if hit and usage is None:
+            usage = Usage()
+    return Answer(
+        model=_text(meta.get("model_name")) or _text(meta.get("model")),
+        mode=_mode(meta, messages),
+        # A cached answer keeps the id of the request that made it; that id is on the bill once only.
+        response_id=None if hit else _response_id(meta, messages),
+        hit=hit,
+        usage=usage,
+        estimated=estimated,
+        suspect=suspect,
+    )
 
 
 def read_partial(result: LLMResult | None, start: Start) -> tuple[Answer, bool]:
     """The part of a stream that came before the user left it, and whether that was all of it."""
-    generations = _generations(result) if result else []
+    generations = _generations(result) if result else ()
     if not generations or not any(map(_written, generations)):
         return Answer(), False
-    meta = _metadata(cast("LLMResult", result), generations)
+    messages = _messages(generations)
+    meta = _metadata(cast("LLMResult", result), generations, messages)
+    complete = any(m.usage_metadata for m in messages) and (meta.get("finish_reason") or meta.get("stop_reason"))
     answer = Answer(
         model=_text(meta.get("model_name")) or _text(meta.get("model")),
-        mode=_mode(meta, generations),
-        response_id=_response_id(meta, generations),
+        mode=_mode(meta, messages),
+        response_id=_response_id(meta, messages),
+        usage=None if complete else _counted(start, generations),
     )
-    reported = next((m.usage_metadata for m in _messages(generations) if m.usage_metadata), None)
-    if reported and (meta.get("finish_reason") or meta.get("stop_reason")):
-        return answer, True
-    return replace(answer, usage=_counted(start, generations)), False
+    return answer, bool(complete)
 
 
 def read_failure(error: BaseException, result: LLMResult | None) -> Answer | None:
@@ -89,7 +94,7 @@ def read_failure(error: BaseException, result: LLMResult | None) -> Answer | Non
     body: Any = getattr(error, "completion", None)
     if callable(dump := getattr(body, "model_dump", None)):
         body = dump()
-    for generation in _generations(result) if result else []:
+    for generation in _generations(result) if result else ():
         found = getattr(getattr(generation, "message", None), "response_metadata", {})
         if isinstance(found.get("body"), Mapping):
             body = found["body"]
@@ -111,11 +116,11 @@ def reports_elsewhere(result: LLMResult) -> bool:
 
     LangChain's `LLMResult.flatten` empties the usage of all but the first.
     """
-    return (result.llm_output or {}).get("token_usage") == {} and not any(_messages(_generations(result)))
+    return (result.llm_output or {}).get("token_usage") == {} and not _messages(_generations(result))
 
 
 def _usage(
-    meta: Mapping[str, Any], generations: Sequence[Generation], start: Start, prices: PriceBook
+    meta: Mapping[str, Any], messages: Sequence[AIMessage], start: Start, prices: PriceBook
 ) -> tuple[Usage | None, bool]:
     """The provider's counts, and whether a part of them is somebody's guess."""
     raw, counted = meta.get("usage"), meta.get("token_usage")
@@ -127,7 +132,7 @@ def _usage(
         return _settled_ttl(lambda ttl: Usage.from_litellm(counted, cache_ttl=ttl), meta, start, prices)
     if isinstance(counted, Mapping) and "prompt_tokens" in counted:
         return Usage.from_openai(counted), False
-    reported = [m.usage_metadata for m in _messages(generations) if m.usage_metadata]
+    reported = [m.usage_metadata for m in messages if m.usage_metadata]
     if not reported:
         return None, False
     # Every choice of one request carries the usage of the whole request.
@@ -218,67 +223,65 @@ def _calls(message: BaseMessage) -> Iterator[str]:
             yield f"{call['name']} {json.dumps(call['args'], default=str, ensure_ascii=False)}"
 
 
-def _is_hit(generations: Sequence[Generation]) -> bool:
+def _is_hit(messages: Sequence[AIMessage]) -> bool:
     """Whether a cache of LangChain's answered.
 
-    langchain-core sets `total_cost` to 0 on cached messages that carry a message, and gives an id to every message
-    that a model has made, but none to one that a cache rebuilt from text.
+    langchain-core sets `total_cost` to 0 on cached messages, and gives an id to every message that a model has made,
+    but none to one that a cache rebuilt from text.
     """
-    message = next(_messages(generations), None)
-    if message is None:
+    if not messages:
         return False
-    usage = cast("Mapping[str, Any]", message.usage_metadata or {})
-    return usage.get("total_cost") == 0 or message.id is None
+    usage = cast("Mapping[str, Any]", messages[0].usage_metadata or {})
+    return usage.get("total_cost") == 0 or messages[0].id is None
 
 
-def _mode(meta: Mapping[str, Any], generations: Sequence[Generation]) -> Mode | None:
+def _mode(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> Mode | None:
     tier = meta.get("service_tier")
     for holder in ("usage", "token_usage"):
-        found = meta.get(holder)
-        inner = found.get("service_tier") if isinstance(found, Mapping) else getattr(found, "service_tier", None)
-        tier = tier or inner
-    if tier:
+        if tier is None and (found := meta.get(holder)) is not None:
+            tier = found.get("service_tier") if isinstance(found, Mapping) else getattr(found, "service_tier", None)
+    if tier is not None:
         return _MODES.get(str(tier))
     # ChatOpenAI renames the details of other tiers: "flex_cache_read".
-    for message in _messages(generations):
+    for message in messages:
         for key in (message.usage_metadata or {}).get("input_token_details") or {}:
-            prefix = key.partition("_")[0]
-            if prefix in ("flex", "priority"):
-                return _MODES[prefix]
+            if key.startswith(("flex", "priority")):
+                return _MODES[key.partition("_")[0]]
     return None
 
 
-def _response_id(meta: Mapping[str, Any], generations: Sequence[Generation]) -> str | None:
+def _response_id(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> str | None:
     """The provider's id of the answer, or of the request where the user has LangChain keep the headers.
 
     Streams of ChatOpenAI and ChatAnthropic lose the answer's id, and ChatLiteLLM always does.
     """
     if named := _text(meta.get("id")):
         return named
-    message = next(_messages(generations), None)
-    if message is not None and message.id and not message.id.startswith(("lc_", "run-")):
-        return message.id
+    if messages and (own := messages[0].id) and not own.startswith(("lc_", "run-")):
+        return own
     headers = meta.get("headers") or {}
     return _text(headers.get("x-request-id")) or _text(headers.get("request-id"))
 
 
-def _metadata(result: LLMResult, generations: Sequence[Generation]) -> dict[str, Any]:
-    """What the answer says about itself; for several choices some of it is on the result alone."""
+def _metadata(result: LLMResult, generations: Sequence[Generation], messages: Sequence[AIMessage]) -> Mapping[str, Any]:
+    """What the answer says about itself. langchain-core gathers it on the message of a single choice only."""
+    if len(messages) == 1 and messages[0].response_metadata:
+        return messages[0].response_metadata
     meta = dict(result.llm_output or {})
     for generation in generations[:1]:
         meta.update(generation.generation_info or {})
-        meta.update(getattr(getattr(generation, "message", None), "response_metadata", None) or {})
+    for message in messages[:1]:
+        meta.update(message.response_metadata)
     return meta
 
 
-def _generations(result: LLMResult) -> list[Generation]:
-    return [g for row in result.generations[:1] for g in row if isinstance(g, Generation)]
+def _generations(result: LLMResult) -> Sequence[Generation]:
+    return cast("Sequence[Generation]", result.generations[0]) if result.generations else ()
 
 
-def _messages(generations: Sequence[Generation]) -> Iterator[AIMessage]:
-    for generation in generations:
-        if isinstance(message := getattr(generation, "message", None), AIMessage):
-            yield message
+def _messages(generations: Sequence[Generation]) -> list[AIMessage]:
+    found = [getattr(generation, "message", None) for generation in generations]
+    return [message for message in found if isinstance(message, AIMessage)]
 
 
 def _text(value: Any) -> str | None:

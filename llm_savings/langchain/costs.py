@@ -1,5 +1,5 @@
-"""`CostCallback`: one callback on a chain, and every model call in it is metered into a ledger."""
 # pyright: standard, reportIncompatibleMethodOverride=false
+"""`CostCallback`: one callback on a chain, and every model call in it is metered into a ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import wraps
 from pathlib import Path
@@ -27,7 +27,7 @@ from llm_savings.langchain.requests import Start
 from llm_savings.langchain.show import as_html, as_text
 from llm_savings.ledger import Ledger
 from llm_savings.ledger.summary import Line
-from llm_savings.meter import Answer, Live, Meter
+from llm_savings.meter import Answer, Live, Meter, may_have_billed
 from llm_savings.pricing import PriceBook
 
 _log = logging.getLogger("llm_savings.langchain")
@@ -60,6 +60,7 @@ class _Open:
     start: Start
     live: Live
     batch: _Batch | None
+    attempts: int = 0
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
 
 
@@ -101,8 +102,8 @@ class CostCallback(BaseCallbackHandler):
     `customer` in its metadata; its user by `user_id` or `user`, its session by `session_id`, `thread_id` or
     `conversation_id` there.
 
-    LangChain tells its callbacks nothing about embeddings, nor about retries inside a provider's client: with
-    `max_retries=0` and `.with_retry()` every attempt has its row.
+    Every attempt that may have been billed has its row: those of `.with_retry()`, of ChatLiteLLM, and those that the
+    openai and anthropic clients make on their own. LangChain tells its callbacks nothing about embeddings.
 
     Args:
         ledger: A path, ":memory:", a postgresql:// URL, or a `Ledger`, which several callbacks may share. By default
@@ -123,7 +124,7 @@ class CostCallback(BaseCallbackHandler):
     """
 
     # Chains, tools and retrievers cost nothing themselves; under asyncio each event would be a trip to a thread.
-    ignore_chain = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = property(lambda _: True)
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = property(lambda _: True)
 
     def __init__(
         self,
@@ -219,6 +220,21 @@ class CostCallback(BaseCallbackHandler):
             self._answered(found, response)
         else:
             self.meter.abandoned(found.live, answer)
+
+    @_quietly
+    def on_retry(self, retry_state: Any, *, run_id: UUID, **_: Any) -> None:
+        """Note an attempt that the model's own retrying gave up."""
+        outcome = retry_state.outcome
+        if outcome is not None and (error := outcome.exception()) is not None:
+            self.resent(run_id, error)
+
+    @_quietly
+    def resent(self, run_id: UUID, error: BaseException) -> None:
+        """Write a row for an attempt that failed in a way that may have been billed, and is made again."""
+        if (found := self._open.get(run_id)) is not None and may_have_billed(error):
+            found.attempts += 1
+            sent = replace(found.live.sent, call_id=f"{run_id}:{found.attempts}")
+            self.meter.failed(self.meter.begin(sent), error)
 
     @_quietly
     def abandon(self, parent: UUID) -> None:

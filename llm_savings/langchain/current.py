@@ -21,6 +21,7 @@ from weakref import WeakSet
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
+from llm_savings.langchain.resends import watch
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 
@@ -29,14 +30,19 @@ _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
 
 _lock = threading.Lock()
 _marks: OrderedDict[UUID, Live] = OrderedDict()
-_callbacks: WeakSet[Any] = WeakSet()
+_callbacks: WeakSet[Metering] = WeakSet()
 
 
-class Abandoning(Protocol):
+class Metering(Protocol):
     """What this module needs of a `CostCallback`."""
 
     def abandon(self, parent: UUID) -> None:
         """Settle the calls of a parent run that was cancelled."""
+        ...
+
+    def resent(self, run_id: UUID, error: BaseException) -> None:
+        """A request is about to be sent again after this error."""
+        ...
 
 
 def mark(run_id: UUID) -> Live:
@@ -63,9 +69,11 @@ class _Current(BaseCallbackHandler):
     run_inline = True
 
     def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        watch(_resent)
         current_call.set(mark(run_id))
 
     def on_llm_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        watch(_resent)
         current_call.set(mark(run_id))
 
     def on_llm_new_token(self, *_: Any, run_id: UUID, **__: Any) -> None:
@@ -93,7 +101,14 @@ def _finish(found: Live | None) -> None:
             current_call.set(None)
 
 
-def _in_background(callback: Abandoning, parent: UUID) -> None:
+def _resent(error: BaseException) -> None:
+    live = current_call.get()
+    if live is not None and live.target and not live.done and live.sent.host == "langchain":
+        for callback in list(_callbacks):
+            callback.resent(UUID(live.sent.call_id), error)
+
+
+def _in_background(callback: Metering, parent: UUID) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -111,7 +126,7 @@ def _hook() -> None:
     register_configure_hook(_handler, inheritable=True)
 
 
-def register(callback: Abandoning) -> None:
+def register(callback: Metering) -> None:
     """Have the marks set from now on; `callback` is told of cancelled runs for as long as it lives."""
     _callbacks.add(callback)
     _hook()

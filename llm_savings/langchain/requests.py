@@ -1,5 +1,5 @@
-"""What a start event of LangChain says about a request: its row in the ledger, and how large it can get."""
 # pyright: standard
+"""What a start event of LangChain says about a request: its row in the ledger, and how large it can get."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
 _INTERNAL_TAGS = frozenset({"seq", "map", "graph", "retry", "condition", "branch", "exception", "langsmith", "ls"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """The start event of one run, as LangChain reported it; nothing is copied.
 
@@ -84,8 +84,7 @@ class Start:
     @property
     def model(self) -> str:
         """The model asked for."""
-        named = _first(self.metadata, ("ls_model_name",)) or _first(self.params, _MODEL_KEYS)
-        return str(named) if named else self.kind
+        return str(self.metadata.get("ls_model_name") or _first(self.params, _MODEL_KEYS) or self.kind)
 
     @property
     def provider(self) -> str | None:
@@ -103,11 +102,12 @@ class Start:
     @property
     def choices(self) -> int:
         """How many answers were asked for."""
-        return max((v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))), default=1)
+        return max([v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))], default=1)
 
     def sent(self, *, tags: Mapping[str, str], user: str | None, session: str | None) -> Sent:
         """The row to write ahead; the arguments are what holds unless the run says otherwise."""
-        tier = self.params.get("service_tier")
+        params, metadata = self.params, self.metadata
+        tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
         return Sent(
             call_id=str(self.run_id),
@@ -115,10 +115,10 @@ class Start:
             requested_model=self.model,
             provider=self.provider,
             mode=mode,
-            stream=bool(self.params.get("stream") or self.params.get("streaming")),
-            tags={**tags, **_labels(self.tags, self.metadata)},
-            user=_scalar(_first(self.metadata, _USER_KEYS)) or user,
-            session=_scalar(_first(self.metadata, _SESSION_KEYS)) or session,
+            stream=bool(params.get("stream") or params.get("streaming")),
+            tags={**tags, **_labels(self.tags, metadata)},
+            user=_scalar(_first(metadata, _USER_KEYS)) or user,
+            session=_scalar(_first(metadata, _SESSION_KEYS)) or session,
         )
 
     def prompt_bound(self) -> int | None:
@@ -191,7 +191,10 @@ def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
 
 def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
     """Labels from tags like "feature:faq" and from a few keys of metadata; a tag wins."""
-    labels = {key: text for key in _LABEL_KEYS if (text := _scalar(metadata.get(key)))}
+    labels: dict[str, str] = {}
+    for key in _LABEL_KEYS:
+        if key in metadata and (text := _scalar(metadata[key])):
+            labels[key] = text
     for tag in tags:
         key, _, value = tag.partition(":")
         if value and key and key not in _INTERNAL_TAGS:
@@ -200,7 +203,10 @@ def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _first(mapping: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((value for key in keys if (value := mapping.get(key))), None)
+    for key in keys:
+        if value := mapping.get(key):
+            return value
+    return None
 
 
 def _scalar(value: Any) -> str | None:

@@ -1,5 +1,5 @@
-"""`track_costs`: meter every LangChain call of a block, or of the whole process, without passing callbacks."""
 # pyright: standard
+"""`track_costs`: meter every LangChain call of a block, or of the whole process, without passing callbacks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,118 @@
+"""What `CostCallback` adds to a call of LangChain, beside what litellm's completion_cost takes to price one.
+
+Run it as a script. A fake chat model answers at once; the same call is timed with and without the callback, in turn,
+and the difference of the two is what the callback adds: reading the events, bounding and pricing the call, and two
+durable writes to a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"
+
+import litellm
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from llm_savings.langchain import CostCallback
+
+CALLS = 3_000
+PROMPT = [SystemMessage("You answer briefly and kindly. " * 40), HumanMessage("Where is my refund?")]
+
+
+class Instant(BaseChatModel):
+    """Answers at once, as ChatOpenAI would report it."""
+
+    model: str = "gpt-4o"
+
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+        usage = {"prompt_tokens": 212, "completion_tokens": 40, "total_tokens": 252}
+        message = AIMessage("In five days.", usage_metadata={"input_tokens": 212, "output_tokens": 40, "total_tokens": 252})
+        output = {"token_usage": usage, "model_name": "gpt-4o-2024-08-06", "id": "chatcmpl-1"}
+        return ChatResult(generations=[ChatGeneration(message=message)], llm_output=output)
+
+    def _get_ls_params(self, *_: Any, **__: Any) -> Any:
+        return {"ls_provider": "openai", "ls_model_name": self.model, "ls_max_tokens": 100}
+
+    @property
+    def _llm_type(self) -> str:
+        return "instant"
+
+
+class Idle(BaseCallbackHandler):
+    """A callback that does nothing: what LangChain itself spends on having one."""
+
+
+def timed(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1e6
+
+
+def compare(calls: dict[str, Callable[[], Any]], times: int = CALLS) -> dict[str, list[float]]:
+    """Microseconds of each call, taken in turn so that a busy moment hits all of them."""
+    for call in calls.values():
+        for _ in range(100):
+            call()
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(times):
+        for name, call in calls.items():
+            taken[name].append(timed(call))
+    return taken
+
+
+def show(name: str, taken: list[float], base: list[float]) -> None:
+    added = sorted(one - other for one, other in zip(taken, base, strict=True))
+    print(f"{name:<44} p50 {statistics.median(added):8.1f} us   p99 {added[int(len(added) * 0.99)]:8.1f} us")
+
+
+def main() -> None:
+    model = Instant()
+    with tempfile.TemporaryDirectory() as folder:
+        cost = CostCallback(Path(folder, "costs.db"))
+        idle = Idle()
+        config, idling = {"callbacks": [cost]}, {"callbacks": [idle]}
+        taken = compare(
+            {
+                "plain": lambda: model.invoke(PROMPT),
+                "idle": lambda: model.invoke(PROMPT, config=idling),
+                "metered": lambda: model.invoke(PROMPT, config=config),
+            }
+        )
+        answer = litellm.mock_completion("gpt-4o", [{"role": "user", "content": "x"}], mock_response="In five days.")
+        priced = [timed(lambda: litellm.completion_cost(answer, model="gpt-4o")) for _ in range(CALLS)][100:]
+        show("invoke: CostCallback adds", taken["metered"], taken["plain"])
+        show("invoke: a callback that does nothing adds", taken["idle"], taken["plain"])
+        print(
+            f"{'litellm.completion_cost takes':<44} p50 {statistics.median(priced):8.1f} us   "
+            f"p99 {sorted(priced)[int(len(priced) * 0.99)]:8.1f} us"
+        )
+        with asyncio.Runner() as runner:
+            turns = compare(
+                {
+                    "plain": lambda: runner.run(model.ainvoke(PROMPT)),
+                    "idle": lambda: runner.run(model.ainvoke(PROMPT, config=idling)),
+                    "metered": lambda: runner.run(model.ainvoke(PROMPT, config=config)),
+                },
+                CALLS // 4,
+            )
+        show("ainvoke: CostCallback adds", turns["metered"], turns["plain"])
+        show("ainvoke: a callback that does nothing adds", turns["idle"], turns["plain"])
+        rows = cost.ledger.summary("total")[0]
+        expected = CALLS + 100 + CALLS // 4 + 100
+        print(f"rows {rows.calls:,} of {expected:,}, ${rows.actual} spent, {rows.unknown} unknown, {rows.unpriced} unpriced")
+        cost.ledger.close()
+
+
+if __name__ == "__main__":
+    main()
