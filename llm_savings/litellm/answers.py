@@ -1,0 +1,226 @@
+"""What LiteLLM says of a call's end, as an `Answer`: tokens, model, price list, the provider's id."""
+# pyright: standard
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import litellm
+
+from llm_savings import tokens
+from llm_savings.errors import UsageError
+from llm_savings.ledger import Sent
+from llm_savings.litellm.calls import base_model, mode_of, question
+from llm_savings.litellm.wire import asked_for_no_usage
+from llm_savings.meter import Answer
+from llm_savings.usage import CacheTTL, Usage
+
+_REQUEST_IDS = ("llm_provider-x-request-id", "llm_provider-request-id", "llm_provider-x-amzn-requestid")
+_REDACTED = "redacted-by-litellm"
+# What wraps a message costs a few tokens (OpenAI's cookbook: 3 and the role's one a message, 3 to begin the answer).
+_PER_MESSAGE, _PER_ANSWER = 4, 3
+
+
+def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, mock: bool = False) -> Answer:
+    """What is known of a call that LiteLLM reports as a success.
+
+    Args:
+        details: LiteLLM's `model_call_details`.
+        response: The response, or the one assembled from a stream.
+        hit: A cache answered.
+        mock: `mock_response` answered: no provider has counted these tokens.
+    """
+    hidden, raw, provider = _hidden(response), _get(response, "usage"), details.get("custom_llm_provider")
+    model = base_model(details) or hidden.get("provider_response_model") or _get(response, "model")
+    usage, sure, suspect = None, not (mock or asked_for_no_usage(details)), False
+    try:
+        usage, split = usage_of(details, raw)
+    except UsageError:
+        suspect = True
+    else:
+        sure = sure and split
+    if not usage and not suspect:
+        # A success for no tokens at all is a usage that nobody reported.
+        usage, sure = count(str(model), provider, question(details), answer_text(response)), False
+    return Answer(
+        model=model,
+        usage=usage,
+        mode=mode_of(_get(response, "service_tier") or _get(raw, "service_tier")),
+        response_id=response_id(provider, response),
+        hit=hit,
+        estimated=not sure,
+        suspect=suspect,
+    )
+
+
+def usage_of(details: Mapping[str, Any], raw: Any) -> tuple[Usage | None, bool]:
+    """The usage that the response carries, and whether its cache writes are surely in the right bucket.
+
+    Raises:
+        UsageError: The counts contradict each other.
+    """
+    if raw is None:
+        return None, True
+    if _get(raw, "prompt_tokens") is None and _get(raw, "input_tokens") is not None:
+        return Usage.from_openai(raw), True
+    usage = Usage.from_litellm(raw)
+    written = usage.cache_write_5m + usage.cache_write_1h
+    if not written or "claude" not in str(details.get("model")) or _is_split(raw):
+        return usage, True
+    # Not split by time to live: the request says which it asked for.
+    lives = set(cache_lives((details.get("messages"), details.get("optional_params"))))
+    if len(lives) > 1:
+        return usage, False
+    return Usage.from_litellm(raw, cache_ttl="1h" if lives == {"1h"} else "5m"), True
+
+
+def cache_lives(value: Any) -> Iterable[CacheTTL]:
+    """The times to live of every cache mark in a request, whatever key holds it."""
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[str, Any]", value)
+        if mapping.get("type") == "ephemeral":
+            yield "1h" if mapping.get("ttl") == "1h" else "5m"
+        for item in mapping.values():
+            yield from cache_lives(item)
+    elif isinstance(value, list | tuple):
+        for item in cast("Sequence[Any]", value):
+            yield from cache_lives(item)
+
+
+def response_id(provider: str | None, response: Any) -> str | None:
+    """The provider's id of the answer; of its request where LiteLLM puts an id of its own in the answer's place."""
+    own = _get(response, "id")
+    if isinstance(own, str) and provider != "anthropic":
+        return _unwrapped(own)
+    headers: Mapping[str, Any] = _hidden(response).get("additional_headers") or {}
+    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+
+
+def raw_answer(raw: str) -> Answer | None:
+    """What a provider's own JSON says, for a call whose end LiteLLM never reported; None if it is no answer.
+
+    Raises:
+        UsageError: The counts contradict each other.
+    """
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    answer = cast("dict[str, Any]", body)
+    if isinstance(counts := answer.get("usageMetadata"), dict):
+        usage = Usage.from_gemini(counts)
+    elif not isinstance(counts := answer.get("usage"), dict):
+        return None
+    elif "inputTokens" in counts:
+        usage = Usage.from_bedrock(counts)
+    elif answer.get("type") == "message":
+        usage = Usage.from_anthropic(counts)
+    else:
+        usage = Usage.from_openai(counts)
+    tier = answer.get("service_tier") or cast("dict[str, Any]", counts).get("service_tier")
+    return Answer(model=answer.get("model"), usage=usage, mode=mode_of(tier), response_id=answer.get("id"))
+
+
+def streamed_answer(sent: Sent, asked: tuple[Any, Any], chunks: Sequence[Any]) -> Answer:
+    """What an abandoned stream has delivered, counted here.
+
+    Args:
+        sent: The call.
+        asked: Its `question`.
+        chunks: The pieces that came.
+    """
+    first = chunks[0] if chunks else None
+    model = _hidden(first).get("provider_response_model") or _get(first, "model") or sent.requested_model
+    text = "".join(part for chunk in chunks for part in _texts(_get(chunk, "choices")))
+    return Answer(
+        model=model,
+        usage=count(model, sent.provider, asked, text),
+        mode=mode_of(_get(first, "service_tier")),
+        response_id=response_id(sent.provider, first),
+        estimated=True,
+    )
+
+
+def count(model: str, provider: str | None, asked: tuple[Any, Any], text: str | None) -> Usage | None:
+    """Tokens of a question and its answer, counted on this machine; None where what is billed cannot be seen.
+
+    Args:
+        model: The model that answered.
+        provider: LiteLLM's name of the provider.
+        asked: The call's `question`.
+        text: The answer's text.
+    """
+    prompt, tools = asked
+    if text is None or prompt is None or _hides_reasoning(model, provider):
+        return None
+    turns = cast("list[Any]", prompt) if isinstance(prompt, list) else [prompt]
+    parts = [part for turn in turns for part in _texts(turn)]
+    if _REDACTED in (text, *parts):
+        return None
+    if tools:
+        parts.append(json.dumps(tools, ensure_ascii=False, default=str))
+    chat = sum(isinstance(turn, Mapping) for turn in turns)
+    wrapping = _PER_MESSAGE * chat + _PER_ANSWER if chat else 0
+    return Usage(input=sum(tokens.count(part, model) for part in parts) + wrapping, output=tokens.count(text, model))
+
+
+def _hides_reasoning(model: str, provider: str | None) -> bool:
+    # OpenAI's reasoning models bill for thoughts that they do not show; the others' thoughts are in the answer.
+    return provider in ("openai", "azure") and litellm.supports_reasoning(model=model, custom_llm_provider=provider)
+
+
+def answer_text(response: Any) -> str | None:
+    """All text of an answer, tool calls included."""
+    for name in ("choices", "output"):
+        if (found := _get(response, name)) is not None:
+            return "".join(_texts(found))
+    return "" if _get(response, "data") is not None else None  # embeddings have no text
+
+
+_TEXT_KEYS = ("content", "text", "reasoning_content", "refusal", "arguments", "name", "input", "output")
+_NESTED_KEYS = ("message", "delta", "tool_calls", "function", "function_call")
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in cast("Sequence[Any]", value):
+            yield from _texts(item)
+    elif value is not None:
+        for name in (*_NESTED_KEYS, *_TEXT_KEYS):
+            if (found := _get(value, name)) is not None:
+                yield from _texts(found)
+
+
+def _is_split(raw: Any) -> bool:
+    details = _get(_get(raw, "prompt_tokens_details"), "cache_creation_token_details")
+    return bool(_get(details, "ephemeral_5m_input_tokens") or _get(details, "ephemeral_1h_input_tokens"))
+
+
+def _unwrapped(own: str) -> str:
+    # The Responses API's ids come wrapped, to find their deployment again: resp_base64("...;response_id:resp_...").
+    if own.startswith("resp_bGl0ZWxsbT"):
+        try:
+            inner = base64.b64decode(own.removeprefix("resp_") + "==").decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return own
+        return inner.rpartition("response_id:")[2] or own
+    return own
+
+
+def _hidden(response: Any) -> Mapping[str, Any]:
+    hidden = getattr(response, "_hidden_params", None)
+    return cast("Mapping[str, Any]", hidden) if isinstance(hidden, Mapping) else {}
+
+
+def _get(source: Any, name: str) -> Any:
+    if isinstance(source, Mapping):
+        return cast("Mapping[str, Any]", source).get(name)
+    return getattr(source, name, None)

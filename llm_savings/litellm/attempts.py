@@ -1,0 +1,145 @@
+"""One HTTP attempt of a LiteLLM call, and what becomes of attempts that LiteLLM never reports on again.
+
+The state of an attempt lives in LiteLLM's own details of the call, so it goes when they go: nothing piles up here. A
+retry of the SDK reuses those details; a retry of the Router has its own.
+"""
+# pyright: standard
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Self
+
+from llm_savings.errors import UsageError
+from llm_savings.litellm.answers import raw_answer, streamed_answer
+from llm_savings.meter import Answer, Live, Meter
+
+_log = logging.getLogger("llm_savings.litellm")
+_KEY = "llm_savings"
+_claiming = threading.Lock()
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """What came back on an attempt so far; it outlives LiteLLM's details, to settle what they leave behind.
+
+    Attributes:
+        live: The call in flight.
+        asked: What was asked, to be counted if nobody else does.
+        raw: The provider's answer as text.
+        chunks: The pieces of a stream, as the wrapper that the user reads from collects them.
+    """
+
+    live: Live
+    asked: tuple[Any, Any] = (None, None)
+    raw: str | None = None
+    chunks: Sequence[Any] | None = None
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Attempt:
+    """One HTTP attempt.
+
+    Attributes:
+        owner: The logger that meters it, or another logger of the same ledger that was first.
+        trace: None where another host is metering the call.
+        number: Which attempt with the same details this is, from 1.
+        mock: No request leaves: `mock_response` answers.
+    """
+
+    owner: object
+    trace: Trace | None = None
+    number: int = 1
+    mock: bool = False
+    _claimed: bool = field(default=False, init=False)
+
+    def claim(self) -> Live | None:
+        """The call to settle, for the first who asks; LiteLLM may report an end twice, from two threads."""
+        with _claiming:
+            if self._claimed or self.trace is None:
+                return None
+            self._claimed = True
+            return self.trace.live
+
+
+class _Attempts(dict[str, Attempt]):
+    # Other loggers may deep-copy or print the details they share with us.
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} metered>"
+
+
+def latest(details: dict[str, Any], target: str) -> Attempt | None:
+    """The latest attempt metered into this ledger with these details."""
+    attempts = details.get(_KEY)
+    return attempts.get(target) if isinstance(attempts, _Attempts) else None
+
+
+def keep(details: dict[str, Any], target: str, attempt: Attempt) -> None:
+    """Make this the latest attempt."""
+    attempts = details.setdefault(_KEY, _Attempts())
+    attempts[target] = attempt
+
+
+class Leftovers:
+    """Settles attempts whose details are gone without any report of their end.
+
+    LiteLLM says nothing of streams that the user leaves, of answers to `acompletion` after its own retries, and of
+    calls with `no-log`. The garbage collector notices; a thread of this object does the rest, because a ledger must
+    not be written to from inside the collector.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._queue: SimpleQueue[Trace | None] = SimpleQueue()
+        self._meter, self._lock = meter, threading.Lock()
+        self._thread: threading.Thread | None = None
+        weakref.finalize(self, self._queue.put, None).atexit = False
+
+    def watch(self, attempt: Attempt) -> None:
+        """Settle this attempt if it is dropped unsettled."""
+        if attempt.trace is None:
+            return
+        # A call in flight at exit stays what it is: sent, and unknown.
+        weakref.finalize(attempt, _dropped, attempt.trace, self._queue).atexit = False
+        if self._thread is None or not self._thread.is_alive():  # never started, or lost in a fork
+            with self._lock:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(
+                        target=_settle_all, args=(self._queue, self._meter), name="llm-savings", daemon=True
+                    )
+                    self._thread.start()
+
+
+def _dropped(trace: Trace, queue: SimpleQueue[Trace | None]) -> None:
+    if not trace.live.done:
+        queue.put(trace)  # SimpleQueue.put may be called from a finaliser
+
+
+def _settle_all(queue: SimpleQueue[Trace | None], meter: Meter) -> None:
+    while (trace := queue.get()) is not None:
+        try:
+            _settle(trace, meter)
+        except Exception:  # noqa: BLE001 (this thread must go on)
+            _log.exception("call %s was not settled", trace.live.sent.call_id)
+
+
+def _settle(trace: Trace, meter: Meter) -> None:
+    live = trace.live
+    if live.sent.stream:
+        chunks = trace.chunks or ()
+        answer = streamed_answer(live.sent, trace.asked, chunks) if chunks else Answer()
+        meter.abandoned(live, answer)
+    elif trace.raw:
+        try:
+            answer = raw_answer(trace.raw)
+        except UsageError:
+            answer = Answer(suspect=True)
+        if answer is not None:
+            meter.answered(live, answer)

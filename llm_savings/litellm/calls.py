@@ -1,0 +1,221 @@
+"""What LiteLLM says of a call before it leaves: who sent it, to which model, and how much it can cost.
+
+`details` is LiteLLM's `model_call_details`, the dict that every callback of a call receives as `kwargs`.
+"""
+# pyright: standard
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeGuard, cast
+
+from llm_savings import tokens
+from llm_savings.ledger import Mode, Sent
+
+_NAMES = (
+    "completion",
+    "text_completion",
+    "responses",
+    "anthropic_messages",
+    "generate_content",
+    "generate_content_stream",
+    "embedding",
+    "image_generation",
+    "image_edit",
+    "transcription",
+    "speech",
+    "rerank",
+    "search",
+    "ocr",
+    "create_video",
+)
+BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_endpoint"))
+"""The call types that a provider bills for an answer; files, lists and the like cost nothing."""
+
+_TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
+_LIMITS = (
+    "max_completion_tokens",
+    "max_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "maxTokens",
+    "max_new_tokens",
+    "num_predict",
+)
+_CHOICES = ("n", "best_of", "candidate_count")
+# Context that the provider keeps or finds: the prompt's length cannot be told from the request.
+_REMOTE = ("previous_response_id", "conversation", "cached_content", "prompt", "web_search_options")
+# Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
+_OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
+_DECLARING = ("name", "function", "function_declarations", "toolSpec")
+
+_USER_KEYS = ("user_api_key_end_user_id", "user_id", "user_api_key_user_id")
+_SESSION_KEYS = ("session_id", "thread_id", "conversation_id", "trace_id")
+_TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
+# Of metadata only these become labels: the Router, the proxy and callers put keys in it that differ in every call.
+_LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def call_sent(
+    details: Mapping[str, Any],
+    call_id: str,
+    *,
+    tags: Mapping[str, str],
+    tenant: Callable[[str], str],
+) -> Sent:
+    """The call as the ledger knows it.
+
+    Args:
+        details: LiteLLM's details of the call.
+        call_id: The row's id.
+        tags: Labels of every call of this logger; those of the call itself win.
+        tenant: Turns a team or API key hash into what the ledger may keep.
+    """
+    params, metadata = _part(details, "litellm_params"), metadata_of(details)
+    key = _text(metadata, _TENANT_KEYS) if metadata else None
+    return Sent(
+        call_id=call_id,
+        host="litellm",
+        requested_model=base_model(details) or _bare(details),
+        provider=details.get("custom_llm_provider"),
+        mode=mode_of(_part(details, "optional_params").get("service_tier")) or "standard",
+        stream=bool(details.get("stream")),
+        tags={**tags, **labels(metadata)} if metadata else tags,
+        user=details.get("user") or _text(metadata, _USER_KEYS),
+        session=params.get("litellm_session_id") or _text(metadata, _SESSION_KEYS) or params.get("litellm_trace_id"),
+        tenant=tenant(key) if key else None,
+    )
+
+
+def question(details: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The messages or input, and the tools: what is counted when a provider reports no tokens."""
+    prompt = details.get("messages") or details.get("input")
+    return prompt, _part(details, "optional_params").get("tools")
+
+
+def prompt_bound(details: Mapping[str, Any]) -> int | None:
+    """Tokens that the prompt cannot exceed, or None when a part of it is kept by the provider."""
+    asked = _part(details, "optional_params")
+    tools = [*(asked.get("tools") or ()), *(asked.get("functions") or ())]
+    if any(asked.get(name) for name in _REMOTE) or not all(map(_is_own, tools)):
+        return None
+    bound = tokens.upper_bound(asked)
+    prompt = details.get("input") or details.get("messages")
+    for turn in cast("list[Any]", prompt) if isinstance(prompt, list) else (prompt,):
+        bound += tokens.MESSAGE_OVERHEAD + (_plain(turn) or tokens.upper_bound(turn))
+    return bound + tokens.TOOLS_OVERHEAD if tools or asked.get("response_format") else bound
+
+
+def _plain(turn: Any) -> int | None:
+    """The bound of a message that is a role and a text, as nearly all are."""
+    if type(turn) is dict and len(cast("dict[str, Any]", turn)) == 2 and "role" in turn:
+        text = cast("dict[str, Any]", turn).get("content")
+        return tokens.upper_bound(text) if isinstance(text, str) else None
+    return None
+
+
+def output_limit(details: Mapping[str, Any]) -> int | None:
+    """The most output tokens that the request allows, or None when it sets no limit."""
+    if str(details.get("call_type")).endswith("embedding"):
+        return 0
+    wire = _part(_part(details, "additional_args"), "complete_input_dict")
+    for source in (_part(details, "optional_params"), wire):
+        if limits := [value for name in _LIMITS if _is_count(value := source.get(name))]:
+            return max(limits)  # two limits are rare; the larger is a bound whichever wins
+    return None
+
+
+def choices(details: Mapping[str, Any]) -> int:
+    """How many answers are paid for."""
+    asked = _part(details, "optional_params")
+    each = max([value for name in _CHOICES if _is_count(value := asked.get(name))], default=1)
+    prompt = details.get("input")
+    many = isinstance(prompt, list) and str(details.get("call_type")).endswith("text_completion")
+    return each * len(cast("list[Any]", prompt)) if many else each
+
+
+def base_model(details: Mapping[str, Any]) -> str | None:
+    """The model that the user declared a deployment to be, as Azure deployments need."""
+    params = _part(details, "litellm_params")
+    declared = params.get("base_model") or _part(params, "model_info").get("base_model")
+    return declared or _part(metadata_of(details), "model_info").get("base_model")
+
+
+def mode_of(tier: object) -> Mode | None:
+    """The price list that a service tier's name stands for; None when there is no name."""
+    return _TIERS.get(tier, "standard") if isinstance(tier, str) else None
+
+
+def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The user's metadata, wherever this kind of call carries it."""
+    params = _part(details, "litellm_params")
+    own, other = _part(params, "metadata"), _part(params, "litellm_metadata")
+    return {**other, **own} if own and other else own or other
+
+
+def labels(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Labels from tags like "feature:faq" and a few keys of metadata; a tag wins. Plain tags make the label `tags`."""
+    found: dict[str, str] = {}
+    for source in (metadata, _part(metadata, "requester_metadata")):  # where the proxy keeps what its client sent
+        found.update((key, str(source[key])) for key in _LABEL_KEYS if isinstance(source.get(key), str | int))
+    plain: set[str] = set()
+    tags = metadata.get("tags")
+    for tag in cast("list[Any]", tags) if isinstance(tags, list | tuple) else ():
+        name, _, value = str(tag).partition(":")
+        if name.strip() and value.strip():
+            found[name.strip()] = value.strip()
+        else:
+            plain.add(str(tag))
+    if plain:
+        found["tags"] = ",".join(sorted(plain))
+    return found
+
+
+class CallIds:
+    """Row ids: LiteLLM's call id, and `id#2` and so on when it is used again (the proxy's retries share one)."""
+
+    def __init__(self, remembered: int = 16_384) -> None:
+        self._most, self._uses, self._lock = remembered, OrderedDict[str, int](), threading.Lock()
+
+    def take(self, call_id: str | None) -> str:
+        """A row id for one more attempt of this call."""
+        call_id = call_id or str(uuid.uuid4())
+        with self._lock:
+            use = self._uses.pop(call_id, 0) + 1
+            self._uses[call_id] = use
+            if len(self._uses) > self._most:
+                self._uses.popitem(last=False)
+        return call_id if use == 1 else f"{call_id}#{use}"
+
+
+def _bare(details: Mapping[str, Any]) -> str:
+    # On a cache hit the name still has the prefix that LiteLLM takes off before it sends.
+    return str(details.get("model") or "unknown").removeprefix(f"{details.get('custom_llm_provider')}/")
+
+
+def _is_own(tool: Any) -> bool:
+    if not isinstance(tool, Mapping):
+        return True
+    kind = cast("Mapping[str, Any]", tool).get("type")
+    return str(kind).startswith(_OWN_TOOLS) if kind else any(key in tool for key in _DECLARING)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value > 0  # -1 and 0 stand for "no limit" with some servers
+
+
+def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = source.get(name)
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
+
+
+def _text(source: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    for name in names:
+        if name in source and isinstance(value := source[name], str | int):
+            return str(value)
+    return None

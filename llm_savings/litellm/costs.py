@@ -1,0 +1,247 @@
+"""`CostLogger`: LiteLLM's callbacks as calls in a ledger."""
+# pyright: standard
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from llm_savings import settings
+from llm_savings.errors import ConfigError
+from llm_savings.ledger import Ledger, Line, masked, tenant_hash
+from llm_savings.litellm.answers import answer_of
+from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest
+from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
+from llm_savings.litellm.sdk_retries import resent, watch
+from llm_savings.litellm.wire import StreamUsage
+from llm_savings.meter import Answer, Live, Meter, current_call
+from llm_savings.pricing import PriceBook
+from llm_savings.usage import Usage
+
+_log = logging.getLogger("llm_savings.litellm")
+# LiteLLM's proxy announces requests that it turns away itself; nothing is sent for them.
+_NOT_SENT = "litellm_no_upstream_llm_call"
+_MOCK_KEY = "mock-key"  # what LiteLLM passes as the API key of a mock_response
+
+
+class RetriedError(Exception):
+    """An attempt that LiteLLM's SDK retried without saying why."""
+
+
+class CostLogger(CustomLogger):
+    """Keeps what every LiteLLM call costs in a ledger.
+
+    For the SDK (sync, async, streams), the Router with its retries and fallbacks, embeddings, the responses API and
+    the proxy. Each HTTP attempt that may have been billed is a row: written before the request leaves, settled when
+    LiteLLM reports its end. It never raises into a call.
+
+    Args:
+        ledger: A `Ledger`, or what `Ledger` takes: a path, ":memory:", a postgresql:// URL, None for the default.
+        prices: The price book; LiteLLM's bundled map by default.
+        tags: Labels for every call, such as {"app": "shop"}. A call adds its own: `metadata={"tags": ["feature:faq"]}`,
+            and of its metadata feature, team, project, app, environment and customer.
+
+    Attributes:
+        stream_usage: Ask OpenAI-compatible servers for the token counts of a stream where LiteLLM does not; True.
+            Users see the same chunks either way. Without it such streams are estimated.
+
+    Raises:
+        ConfigError: The ledger's path or URL cannot be one.
+
+    Example:
+        >>> import litellm
+        >>> costs = CostLogger(":memory:")
+        >>> litellm.callbacks = [costs]
+        >>> costs.spent
+        Decimal('0')
+    """
+
+    stream_usage: bool = True
+
+    def __init__(
+        self,
+        ledger: Ledger | str | Path | None = None,
+        *,
+        prices: PriceBook | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.meter = Meter(ledger, prices=prices, tags=tags)
+        self._ids = CallIds()
+        self._leftovers = Leftovers(self.meter)
+        self._streams = StreamUsage()
+        self._tenant = lru_cache(maxsize=1024)(tenant_hash)
+        watch()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the calls are kept."""
+        return self.meter.ledger
+
+    @property
+    def spent(self) -> Decimal:
+        """USD spent by this logger's calls, measured and estimated."""
+        return self.meter.spent
+
+    @property
+    def saved(self) -> Decimal:
+        """USD that this logger's calls would have cost more with nothing saved."""
+        return self.meter.saved
+
+    @property
+    def calls(self) -> int:
+        """How many calls have ended. Successes are reported by LiteLLM shortly after the answer."""
+        return self.meter.calls
+
+    @property
+    def lines(self) -> list[Line]:
+        """This logger's calls by model, the most expensive first."""
+        return self.meter.lines
+
+    def __repr__(self) -> str:
+        return f"CostLogger({masked(self.ledger.target)!r}): {self.calls} calls, ${self.spent:f} spent"
+
+    # LiteLLM calls these by keyword: their parameters must keep its names.
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        """Write an attempt ahead. LiteLLM calls this in the caller's thread before the request leaves."""
+        self._safely(self._sent, kwargs)
+
+    def log_post_api_call(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Remember what came back, for calls whose end is never reported."""
+        self._safely(self._received, kwargs)
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Settle a call that was answered."""
+        self._safely(self._answered, kwargs, response_obj, start_time)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Settle an attempt that failed."""
+        self._safely(self._failed, kwargs)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Settle a call that was answered; off the event loop where that takes more than microseconds."""
+        if "://" in self.ledger.target or kwargs.get("stream"):
+            await asyncio.to_thread(self._safely, self._answered, kwargs, response_obj, start_time)
+        else:
+            self._safely(self._answered, kwargs, response_obj, start_time)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Settle an attempt that failed."""
+        self._safely(self._failed, kwargs)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("run_inline", "raise_error", "ignore_llm", "ignore_chat_model"):
+            raise ConfigError(
+                "CostLogger is for litellm.callbacks; as a LangChain callback use llm_savings.CostCallback"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _safely(self, step: Callable[..., None], *given: Any) -> None:
+        if settings.disabled():
+            return
+        try:
+            step(*given)
+        except Exception:  # noqa: BLE001 (a defect here must not become the user's)
+            _log.exception("a LiteLLM call was not metered")
+
+    def _sent(self, details: dict[str, Any]) -> None:
+        if details.get("call_type") not in BILLED or _NOT_SENT in details:
+            return
+        target = self.ledger.target
+        before = latest(details, target)
+        if before is not None and (before.owner is not self or before.trace is None):
+            return  # another logger of this ledger, or another host, has it
+        if self._metered_outside():
+            keep(details, target, Attempt(self))
+            return
+        if before is not None and (lost := before.claim()) is not None:
+            # The SDK's own retries run inside the handler of the first error, and report none of the others.
+            error = sys.exception() if before.number == 1 else None
+            self.meter.failed(lost, error or RetriedError())
+        if self.stream_usage:
+            self._streams.ask(details)
+        sent = call_sent(
+            details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
+        )
+        live = self.meter.begin(
+            sent, prompt=prompt_bound(details), max_tokens=output_limit(details), choices=choices(details)
+        )
+        attempt = Attempt(
+            self,
+            Trace(live, question(details)),
+            number=before.number + 1 if before else 1,
+            mock=details.get("api_key") == _MOCK_KEY,
+        )
+        keep(details, target, attempt)
+        self._leftovers.watch(attempt)
+        resent.set(partial(self._resent, weakref.ref(attempt), details.get("model")))
+
+    def _resent(self, of: weakref.ref[Attempt], asked: str | None, model: str | None, error: BaseException) -> None:
+        """The openai SDK sends the current request again: what it sent before is an attempt of its own."""
+        attempt = of()  # the context in which this is called may outlive the call by far
+        if attempt is None or attempt.trace is None or attempt.trace.live.done or model not in (None, asked):
+            return  # a later request, which is not LiteLLM's
+        live = attempt.trace.live
+        earlier = replace(live.sent, call_id=self._ids.take(live.sent.call_id.partition("#")[0]))
+        self.meter.failed(Live(earlier, live.target, live.began), error)
+
+    def _received(self, details: dict[str, Any]) -> None:
+        attempt = latest(details, self.ledger.target)
+        if attempt is None or attempt.trace is None or attempt.owner is not self:
+            return
+        came = details.get("original_response")
+        if isinstance(came, str):
+            attempt.trace.raw = came
+        elif isinstance(chunks := getattr(came, "chunks", None), list):
+            attempt.trace.chunks = chunks
+
+    def _answered(self, details: dict[str, Any], response: Any, start: Any) -> None:
+        attempt = latest(details, self.ledger.target) or self._unannounced(details, response, start)
+        if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
+            return
+        hit = details.get("cache_hit") is True
+        self.meter.answered(live, answer_of(details, response, hit=hit, mock=attempt.mock))
+
+    def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
+        """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""
+        if details.get("call_type") not in BILLED and not getattr(response, "usage", None):
+            return None
+        target = self.ledger.target
+        attempt = Attempt(self)
+        if not self._metered_outside():
+            sent = call_sent(
+                details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
+            )
+            began = start.astimezone(UTC) if isinstance(start, datetime) else sent.started_at
+            took = (sent.started_at - began).total_seconds()
+            live = Live(replace(sent, started_at=began), target, time.monotonic() - max(took, 0.0))
+            attempt = Attempt(self, Trace(live))
+        keep(details, target, attempt)
+        return attempt
+
+    def _failed(self, details: dict[str, Any]) -> None:
+        attempt = latest(details, self.ledger.target)
+        if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
+            return
+        error = details.get("exception")
+        self._streams.refused(details, error)
+        never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
+        free = Answer(usage=Usage(), mode=live.sent.mode) if never_left else None
+        self.meter.failed(live, error if isinstance(error, BaseException) else RetriedError(), free)
+
+    def _metered_outside(self) -> bool:
+        outer = current_call.get()
+        return outer is not None and not outer.done and outer.target == self.ledger.target
