@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -22,13 +22,15 @@ class Agreement:
     """The ledger against the provider's own bill.
 
     Attributes:
-        rows: How many calls both have.
-        different: How many calls the two price differently, or only one of them has.
+        named: Calls that both have under one id of the provider's, at the same price.
+        unnamed: Calls whose host kept no id, and that match a call on the bill by their exact price.
+        different: Calls that the two price differently, or that only one of them has.
         ledger: USD in the ledger.
         bill: USD on the bill.
     """
 
-    rows: int
+    named: int
+    unnamed: int
     different: int
     ledger: Decimal
     bill: Decimal
@@ -40,16 +42,27 @@ class Agreement:
 
 
 def compare(ledger: Ledger, bill: Bill) -> Agreement:
-    """Compare call by call, by the provider's id of the answer or of the request (LiteLLM renames some answers)."""
+    """Compare call by call.
+
+    By the provider's id of the answer, or of the request (LiteLLM renames some answers); calls without one (LangChain
+    drops the ids of streams) by their exact price, each against another call on the bill.
+    """
+    name_of = {name: row.id for row in bill.rows for name in (row.id, row.request_id)}
     theirs = {row.id: row.usd for row in bill.rows}
-    answer_of = {row.request_id: row.id for row in bill.rows}
-    mine: dict[str, Decimal | None] = {}
+    named, nameless, spent = 0, Counter[Decimal | None](), Decimal(0)
     for call in ledger.calls():
-        name = (call.settled and call.settled.response_id) or call.sent.call_id
-        mine[answer_of.get(name, name)] = call.settled and call.settled.actual
-    different = sum(mine.get(name) != theirs.get(name) for name in mine.keys() | theirs.keys())
-    total = sum((usd for usd in mine.values() if usd is not None), Decimal(0))
-    return Agreement(len(mine.keys() & theirs.keys()), different, total, bill.total)
+        usd = call.settled and call.settled.actual
+        spent += usd or 0
+        name = name_of.get((call.settled and call.settled.response_id) or "")
+        if name is None:
+            nameless[usd] += 1
+        elif theirs.get(name) == usd:
+            named += 1
+            del theirs[name]
+    rest = Counter[Decimal | None](theirs.values())
+    unnamed = (nameless & rest).total()
+    different = max(nameless.total(), rest.total()) - unnamed
+    return Agreement(named, unnamed, different, spent, bill.total)
 
 
 def before_after(before: Bill, after: Bill) -> Table:
@@ -109,10 +122,12 @@ def _pairs(before: _Sum, after: _Sum) -> list[str]:
 
 def verdict(agreement: Agreement, whole: Line) -> str:
     """One sentence: does the ledger equal the bill."""
-    unsure = f" ({whole.unknown} unknown, {whole.unpriced} unpriced, {whole.estimated} estimated)"
+    unsure = f"{whole.unknown} unknown, {whole.unpriced} unpriced, {whole.estimated} estimated"
     if agreement.exact:
+        calls = agreement.named + agreement.unnamed
+        how = f"{agreement.named:,} by the provider's id, {agreement.unnamed:,} without one by price"
         return (
-            f"Ledger = provider's bill: {dollars(agreement.ledger)}, all {agreement.rows:,} calls "
-            f"equal to the last decimal{unsure}."
+            f"Ledger = provider's bill: {dollars(agreement.ledger)}, all {calls:,} calls equal to the last "
+            f"decimal ({how}); {unsure}."
         )
-    return f"Ledger {agreement.ledger} and bill {agreement.bill} USD differ in {agreement.different:,} calls{unsure}."
+    return f"Ledger {agreement.ledger} and bill {agreement.bill} USD differ in {agreement.different:,} calls; {unsure}."

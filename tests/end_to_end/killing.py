@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -23,7 +24,23 @@ from langchain_openai import ChatOpenAI
 from llm_savings.langchain import CostCallback
 from llm_savings.litellm import CostLogger
 
-PROMPTS = ("배송이 얼마나 걸려요?", "How long does delivery take?", "RAG가 뭐야?", "Write a function that reverses a list.")
+PROMPTS = (
+    "배송이 얼마나 걸려요?",
+    "How long does delivery take?",
+    "RAG가 뭐야?",
+    "Write a function that reverses a list.",
+)
+
+
+# A new process needs a moment before its first request; the dice are thrown from its first answer on.
+READY, WRITE = os.pipe()
+
+
+def answered() -> None:
+    global WRITE
+    if WRITE >= 0:
+        os.write(WRITE, b".")
+        WRITE = -1
 
 
 def chat_models(openai_url: str, anthropic_url: str) -> list[ChatOpenAI | ChatAnthropic]:
@@ -42,6 +59,7 @@ def langchain_sync(ledger: str, openai_url: str, anthropic_url: str) -> None:
             model.invoke(prompt, config=config)
         else:
             list(model.stream(prompt, config=config))
+        answered()
 
 
 def langchain_async(ledger: str, openai_url: str, anthropic_url: str) -> None:
@@ -55,6 +73,7 @@ def langchain_async(ledger: str, openai_url: str, anthropic_url: str) -> None:
         else:
             async for _ in model.astream(prompt, config=config):
                 pass
+        answered()
 
     async def run() -> None:
         for i in itertools.count(step=3):
@@ -84,6 +103,7 @@ def litellm_sync(ledger: str, openai_url: str, anthropic_url: str) -> None:
         answer = litellm.completion(**arguments)
         if arguments.get("stream"):
             list(answer)
+        answered()
 
 
 def litellm_async(ledger: str, openai_url: str, anthropic_url: str) -> None:
@@ -95,6 +115,7 @@ def litellm_async(ledger: str, openai_url: str, anthropic_url: str) -> None:
         if arguments.get("stream"):
             async for _ in answer:
                 pass
+        answered()
 
     async def run() -> None:
         for i in itertools.count(step=3):
@@ -118,7 +139,10 @@ def main(ledger: str, openai_url: str, anthropic_url: str, rounds: int, seed: in
                 print(f"{program.__name__}: {error!r}", file=sys.stderr, flush=True)
             finally:
                 os._exit(3)
-        time.sleep(dice.uniform(0.15, 0.6))
+        if not select.select([READY], [], [], 30)[0]:
+            sys.exit(f"round {i}: {program.__name__} got no answer in 30 seconds")
+        os.read(READY, 1)
+        time.sleep(dice.uniform(0, 0.15))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

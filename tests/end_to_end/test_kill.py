@@ -34,40 +34,39 @@ def kill(ledger: str, rounds: int, seed: int) -> Bill:
 def check(ledger: str, bill: Bill) -> Counter[str]:
     calls = list(Ledger(ledger).calls())
     assert len({call.sent.call_id for call in calls}) == len(calls)
-    measured = {
-        call.settled.response_id: call.settled.actual
-        for call in calls
-        if call.settled and call.basis == "measured" and call.settled.response_id
-    }
+    measured = [call.settled for call in calls if call.settled and call.basis == "measured"]
     unknown = [call for call in calls if call.basis == "unknown"]
     bases = Counter(call.basis for call in calls)
     assert set(bases) <= {"measured", "unknown"}, bases
-    # Measured rows are the bill's own, to the last decimal, and each answer is in one row only. LiteLLM renames
-    # Anthropic's answers, so an answer goes by its own id or by the request's.
-    assert len(measured) == bases["measured"]
+    # Measured rows are the bill's own, to the last decimal. LiteLLM renames Anthropic's answers, so an answer goes by
+    # its own id or by the request's; LangChain drops the ids of streams, so these go by their price, each by another.
     names = {name: row.id for row in bill.rows for name in (row.id, row.request_id)}
     billed = {row.id: row.usd for row in bill.rows}
-    assert len({names[name] for name in measured}) == len(measured)
-    assert {name: usd for name, usd in measured.items() if billed[names[name]] != usd} == {}
+    named = [end for end in measured if end.response_id]
+    assert len({names[end.response_id or ""] for end in named}) == len(named)
+    for end in named:
+        assert billed.pop(names[end.response_id or ""]) == end.actual
+    nameless = Counter(end.actual for end in measured if not end.response_id)
+    assert not nameless - Counter(billed.values())
     # What else was billed is among the unknown, within their bounds.
-    assert len(billed) - len(measured) <= len(unknown)
-    low = sum((usd for usd in measured.values() if usd is not None), Decimal(0))
+    assert len(bill.rows) - len(measured) <= len(unknown)
+    low = sum((end.actual for end in measured if end.actual is not None), Decimal(0))
     assert all(call.sent.bound is not None for call in unknown)
     high = low + sum((call.sent.bound or Decimal(0) for call in unknown), Decimal(0))
     assert low <= bill.total <= high
     return bases
 
 
-def test_forty_kills(tmp_path: Path) -> None:
+def test_three_dozen_kills(tmp_path: Path) -> None:
     ledger = str(tmp_path / "costs.db")
-    bases = check(ledger, kill(ledger, rounds=40, seed=20261123))
-    assert bases["measured"] > 40
+    bases = check(ledger, kill(ledger, rounds=36, seed=20261123))
+    assert bases["measured"] > 36
     assert bases["unknown"] > 0
 
 
 @pytest.mark.soak
 def test_four_hundred_kills(tmp_path: Path) -> None:
     ledger = str(tmp_path / "costs.db")
-    bases = check(ledger, kill(ledger, rounds=400, seed=7))
+    bases = check(ledger, kill(ledger, rounds=360, seed=7))
     print(f"400 kills: {bases['measured']} measured, {bases['unknown']} unknown")
     assert bases["unknown"] > 0
