@@ -34,6 +34,10 @@ class LedgerError(SavingsError, OSError):
     """The ledger's file or database cannot be opened, read or written."""
 
 
+class RecordError(SavingsError, ValueError):
+    """A record cannot be kept in a ledger: a naive time, or an amount that is not finite or too large."""
+
+
 class BudgetExceededError(SavingsError):
     """A call was stopped because it could have passed a budget.
 

@@ -8,13 +8,15 @@ TokenUsage) and DeepSeek, read in November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from operator import add, attrgetter
 from typing import Any, Literal, cast
 
 from llm_savings.errors import UsageError
 
 CacheTTL = Literal["5m", "1h"]
+_MOST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,16 @@ class Usage:
     web_searches: int = 0
 
     def __post_init__(self) -> None:
-        for name in FIELDS:
-            value = getattr(self, name)
-            # bool is an int in Python, and True tokens is a mistake somewhere upstream.
-            if type(value) is not int:
-                raise UsageError(f"usage.{name} is {value!r}; expected a whole number of tokens")
-            if value < 0:
-                raise UsageError(f"usage.{name} is {value}; a token count cannot be negative")
+        values = _values(self)
+        # bool is an int in Python, and True tokens is a mistake somewhere upstream.
+        if set(map(type, values)) != {int} or min(values) < 0 or max(values) > _MOST:
+            for name, value in zip(FIELDS, values, strict=True):
+                if type(value) is not int:
+                    raise UsageError(f"usage.{name} is {value!r}; expected a whole number of tokens")
+                if value < 0:
+                    raise UsageError(f"usage.{name} is {value}; a token count cannot be negative")
+                if value > _MOST:
+                    raise UsageError(f"usage.{name} is {value}; no call or sum of calls has so many tokens")
         if self.reasoning > self.output:
             raise UsageError(
                 f"usage.reasoning is {self.reasoning}, more than usage.output ({self.output}) of which it is a part"
@@ -96,10 +101,10 @@ class Usage:
 
     def as_dict(self) -> dict[str, int]:
         """The buckets that are not zero."""
-        return {name: value for name in FIELDS if (value := getattr(self, name))}
+        return {name: value for name, value in zip(FIELDS, _values(self), strict=True) if value}
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in FIELDS))
+        return Usage(*map(add, _values(self), _values(other)))
 
     def __radd__(self, other: int) -> Usage:
         # sum() starts from 0.
@@ -108,7 +113,7 @@ class Usage:
         return NotImplemented
 
     def __bool__(self) -> bool:
-        return any(getattr(self, name) for name in FIELDS)
+        return any(_values(self))
 
     def __repr__(self) -> str:
         return f"Usage({', '.join(f'{name}={value}' for name, value in self.as_dict().items())})"
@@ -305,6 +310,7 @@ class Usage:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
+_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)
 
 
 def _inclusive(prompt: int, completion: int, **parts: int) -> Usage:

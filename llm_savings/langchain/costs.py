@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from llm_savings import settings
 from llm_savings.langchain import current
 from llm_savings.langchain.answers import read_answer, read_failure, read_partial, reports_elsewhere
+from llm_savings.langchain.current import Mark
 from llm_savings.langchain.requests import Start
 from llm_savings.langchain.show import as_html, as_text
 from llm_savings.ledger import Ledger
@@ -59,6 +61,7 @@ class _Open:
 
     start: Start
     live: Live
+    mark: Mark | None
     batch: _Batch | None
     attempts: int = 0
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
@@ -195,14 +198,18 @@ class CostCallback(BaseCallbackHandler):
         self, token: Any, *, chunk: GenerationChunk | ChatGenerationChunk | None = None, run_id: UUID, **_: Any
     ) -> None:
         """Keep a piece of a stream, for the case that the rest is not wanted."""
-        if isinstance(chunk, ChatGenerationChunk) and (found := self._open.get(run_id)):
-            found.chunks.append(chunk)
+        if found := self._open.get(run_id):
+            if found.mark is not None:
+                # The request has left. What the caller does between two pieces of a stream is another call.
+                found.mark.done = True
+            if isinstance(chunk, ChatGenerationChunk):
+                found.chunks.append(chunk)
 
     @_quietly
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **event: Any) -> None:
         """Settle a call that was answered."""
-        if (found := self._pop(run_id)) is None:
-            return
+        # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (a tracer does).
+        found = self._pop(run_id) or self._begin(Start.of(None, "", {"run_id": run_id, **event}))
         ready = found.batch.ended(found, response) if found.batch else [(found, response, False)]
         for run, result, shared in ready:
             self._answered(run, result, shared=shared)
@@ -237,36 +244,39 @@ class CostCallback(BaseCallbackHandler):
             self.meter.failed(self.meter.begin(sent), error)
 
     @_quietly
-    def abandon(self, parent: UUID) -> None:
-        """Settle the calls of a run that was cancelled, which LangChain does not report one by one."""
+    def abandon(self, task: asyncio.Task[Any]) -> None:
+        """Settle the calls of a task that was cancelled, which LangChain does not report."""
         with self._lock:
-            left = [found for found in self._open.values() if found.start.parent == parent]
-        for found in left:
-            if self._pop(found.start.run_id) is not None:
+            left = [run_id for run_id, found in self._open.items() if found.mark is not None and found.mark.task is task]
+        for run_id in left:
+            if (found := self._pop(run_id)) is not None:
                 whole = merge_chat_generation_chunks(found.chunks)
                 result = LLMResult(generations=[[whole] if whole else []])
                 self.meter.abandoned(found.live, read_partial(result, found.start)[0])
 
-    def _begin(self, start: Start) -> None:
+    def _begin(self, start: Start) -> _Open:
         live = self.meter.begin(
             start.sent(tags=self.meter.tags, user=self.user, session=self.session),
             prompt=start.prompt_bound(),
             max_tokens=start.max_tokens,
             choices=start.choices,
         )
-        current.claim(start.run_id, live)
-        batch = None
+        mark, batch = current.claim(live), None
         with self._lock:
             if start.batch > 1 and isinstance(start.prompt, str):
                 # The runs of a request share one object of parameters, and nothing else that names the request.
                 batch = self._batches.setdefault(id(start.params), _Batch(start.batch))
-            self._open[start.run_id] = _Open(start, live, batch)
+            found = self._open[start.run_id] = _Open(start, live, mark, batch)
             if len(self._open) > _MOST:
                 self._open.popitem(last=False)
+        return found
 
     def _pop(self, run_id: UUID) -> _Open | None:
         with self._lock:
-            return self._open.pop(run_id, None)
+            found = self._open.pop(run_id, None)
+        if found is not None and found.mark is not None:
+            found.mark.done = True
+        return found
 
     def _answered(self, run: _Open, response: LLMResult, *, shared: bool = False) -> None:
         answer = Answer(shared=True) if shared else read_answer(response, run.start, self.meter.prices)

@@ -1,43 +1,38 @@
-"""Telling LiteLLM's logger, inside a call of ChatLiteLLM, that LangChain's callback is metering the call already.
+# pyright: standard
+"""Which call is leaving right now: for LiteLLM inside ChatLiteLLM, and for the clients that retry on their own.
 
-A context variable set in an executor's thread is lost, and `CostCallback` works in one under asyncio: it must not
-block the event loop. So a second handler, which LangChain runs on the loop itself and which touches no file, puts a
-mark into `meter.current_call`. The callback fills the same mark before the request leaves. The mark is done as soon as
-no request of the call can leave any more (its first token, its end), wherever copies of the variable linger.
+`CostCallback` works in an executor's thread under asyncio, where a context variable that it sets is lost. A handler
+that LangChain runs on the loop could set one, but where one is present langchain-core 1.7.2 forgets `on_llm_start` of
+all others (`AsyncCallbackManager.on_llm_start`). So the variable is set earlier: LangChain asks its configure hooks
+for a handler in the caller's own context, before every run. This hook has none to give; it leaves an empty mark there,
+and the callback, which has a copy of that context, writes on the mark. It is done once no request of the call can
+leave any more (its first token, its end), wherever copies of the variable linger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import OrderedDict
-from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tracers.context import register_configure_hook
 
 from llm_savings.langchain.resends import watch
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 
-_MOST = 10_000
 _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
-
-_lock = threading.Lock()
-_marks: OrderedDict[UUID, Live] = OrderedDict()
-_callbacks: WeakSet[Metering] = WeakSet()
 
 
 class Metering(Protocol):
     """What this module needs of a `CostCallback`."""
 
-    def abandon(self, parent: UUID) -> None:
-        """Settle the calls of a parent run that was cancelled."""
+    def abandon(self, task: asyncio.Task[Any]) -> None:
+        """Settle the calls of a task that was cancelled."""
         ...
 
     def resent(self, run_id: UUID, error: BaseException) -> None:
@@ -45,88 +40,67 @@ class Metering(Protocol):
         ...
 
 
-def mark(run_id: UUID) -> Live:
-    """The mark of a run, made by whoever asks first; it names no ledger until a callback `claim`s it."""
-    with _lock:
-        found = _marks.get(run_id)
-        if found is None:
-            found = _marks[run_id] = Live(_NOBODYS, "", time.monotonic())
-            if len(_marks) > _MOST:  # a host that never ends its runs must not fill the memory
-                _marks.popitem(last=False)
-        return found
+_callbacks: WeakSet[Metering] = WeakSet()
+_tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
-def claim(run_id: UUID, live: Live) -> None:
-    """Say that this call is metered, and into which ledger. Of several callbacks on one run, the first is named."""
-    found = mark(run_id)
-    if not found.target:
-        found.sent, found.target = live.sent, live.target
+@dataclass(slots=True, eq=False)
+class Mark(Live):
+    """A call that this rim meters; it names no ledger until a callback claims it."""
+
+    task: asyncio.Task[Any] | None = None
 
 
-class _Current(BaseCallbackHandler):
-    """Sets and clears `current_call` around every model call of the process."""
-
-    run_inline = True
-
-    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        watch(_resent)
-        current_call.set(mark(run_id))
-
-    def on_llm_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        watch(_resent)
-        current_call.set(mark(run_id))
-
-    def on_llm_new_token(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        # The request has left. What the caller does between two pieces of a stream is another call.
-        if (found := _marks.get(run_id)) and not found.done:
-            _finish(found)
-
-    def on_llm_end(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        _finish(_marks.pop(run_id, None))
-
-    def on_llm_error(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        _finish(_marks.pop(run_id, None))
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **__: Any) -> None:
-        # A cancelled `ainvoke` of a model ends without any event of its own; its parent's is the only news.
-        if isinstance(error, asyncio.CancelledError):
-            for callback in list(_callbacks):
-                _in_background(callback, run_id)
+def claim(live: Live) -> Mark | None:
+    """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
+    watch(_resent)
+    mark = current_call.get()
+    if not isinstance(mark, Mark):
+        return None
+    if not mark.target:
+        mark.sent, mark.target = live.sent, live.target
+    return mark
 
 
-def _finish(found: Live | None) -> None:
-    if found is not None:
-        found.done = True
-        if current_call.get() is found:
-            current_call.set(None)
+def register(callback: Metering) -> None:
+    """Have marks made from now on; `callback` is told of retries and of cancelled tasks for as long as it lives."""
+    _callbacks.add(callback)
+    _hook()
 
 
-def _resent(error: BaseException) -> None:
-    live = current_call.get()
-    if live is not None and live.target and not live.done and live.sent.host == "langchain":
-        for callback in list(_callbacks):
-            callback.resent(UUID(live.sent.call_id), error)
+class _Marking:
+    """In the form in which LangChain asks a hook for a handler: a variable with a value."""
 
-
-def _in_background(callback: Metering, parent: UUID) -> None:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        callback.abandon(parent)
-    else:
-        loop.run_in_executor(None, callback.abandon, parent)
-
-
-# A handler without state may be a default.
-_handler: ContextVar[_Current | None] = ContextVar("llm_savings_current_handler", default=_Current())  # noqa: B039
+    def get(self) -> None:
+        """No handler; a new mark in the caller's context."""
+        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task()))
 
 
 @cache
 def _hook() -> None:
-    register_configure_hook(_handler, inheritable=True)
+    register_configure_hook(_Marking(), inheritable=False)  # pyright: ignore[reportArgumentType]
 
 
-def register(callback: Metering) -> None:
-    """Have the marks set from now on; `callback` is told of cancelled runs for as long as it lives."""
-    _callbacks.add(callback)
-    _hook()
+def _task() -> asyncio.Task[Any] | None:
+    """The task that makes the call. LangChain reports no end of a model's `ainvoke` that is cancelled."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return None
+    if task is not None and task not in _tasks:
+        _tasks.add(task)
+        task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    if task.cancelled():
+        for callback in list(_callbacks):
+            task.get_loop().run_in_executor(None, callback.abandon, task)
+
+
+def _resent(error: BaseException) -> None:
+    mark = current_call.get()
+    if isinstance(mark, Mark) and mark.target and not mark.done:
+        for callback in list(_callbacks):
+            callback.resent(UUID(mark.sent.call_id), error)

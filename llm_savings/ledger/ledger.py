@@ -14,7 +14,7 @@ from threading import RLock
 
 from llm_savings import settings
 from llm_savings.errors import LedgerError
-from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, microseconds, sent_values, settled_values
+from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, microseconds
 from llm_savings.ledger.spool import Spool, spool_path
 from llm_savings.ledger.stores import Entry, Store, masked, open_store
 from llm_savings.ledger.summary import By, Line, summarize
@@ -63,16 +63,20 @@ class Ledger:
         atexit.register(lambda: (ledger := this()) and ledger.close())
 
     def sent(self, call: Sent) -> None:
-        """Write a call that is about to leave. Durable when this returns; an id already known changes nothing."""
-        self._write((sent_values(call), None))
+        """Write a call that is about to leave. Durable when this returns; an id already known changes nothing.
+
+        Raises:
+            RecordError: The time is naive, or the bound is not finite or is beyond 9.2 million dollars.
+        """
+        self._write((call, None))
 
     def settle(self, call: Sent, settled: Settled) -> None:
         """Write how a call ended. The first settlement counts; later ones change nothing.
 
         Raises:
-            LedgerError: An amount is not finite or is beyond 9.2 million dollars.
+            RecordError: An amount is not finite or is beyond 9.2 million dollars.
         """
-        self._write((sent_values(call), settled_values(settled, call)))
+        self._write((call, settled))
 
     def flush(self) -> bool:
         """Try to write everything that was spooled; True when nothing is left waiting."""

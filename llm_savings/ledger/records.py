@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from operator import attrgetter
 from typing import Any, Literal
 
-from llm_savings.errors import LedgerError
+from llm_savings.errors import RecordError
 from llm_savings.usage import FIELDS, Usage
 
 # Amounts are stored as whole picodollars (1e-12 USD). Every token price in LiteLLM's map is a whole number of
 # them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
-PICODOLLARS = 10**12
 _PICO = Decimal(1).scaleb(-12)
 _INT64 = 2**63 - 1
 
@@ -116,15 +116,15 @@ def to_picodollars(usd: Decimal | None) -> int | None:
     """A dollar amount as whole picodollars, rounded half to even where it has more decimals.
 
     Raises:
-        LedgerError: The amount is not finite or does not fit 64 bits (about 9.2 million dollars).
+        RecordError: The amount is not finite or does not fit 64 bits (about 9.2 million dollars).
     """
     if usd is None:
         return None
     if not usd.is_finite():
-        raise LedgerError(f"amount is {usd}; expected a finite number of dollars")
-    pico = int((usd * PICODOLLARS).to_integral_value(ROUND_HALF_EVEN))
+        raise RecordError(f"amount is {usd}; expected a finite number of dollars")
+    pico = int(usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN))
     if abs(pico) > _INT64:
-        raise LedgerError(f"amount ${usd} is too large for one call")
+        raise RecordError(f"amount ${usd} is too large for one call")
     return pico
 
 
@@ -137,10 +137,10 @@ def microseconds(moment: datetime) -> int:
     """UTC microseconds since 1970, exactly.
 
     Raises:
-        LedgerError: The datetime is naive, so its instant is anybody's guess.
+        RecordError: The datetime is naive, so its instant is anybody's guess.
     """
     if moment.tzinfo is None:
-        raise LedgerError(f"time {moment.isoformat()} has no time zone; pass an aware datetime, such as UTC")
+        raise RecordError(f"time {moment.isoformat()} has no time zone; pass an aware datetime, such as UTC")
     delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
@@ -180,37 +180,44 @@ SETTLED_COLUMNS = (
 def sent_values(sent: Sent) -> tuple[Any, ...]:
     """The values of `SENT_COLUMNS`, in order."""
     return (
-        sent.call_id,
+        _clean(sent.call_id),
         sent.host,
-        sent.requested_model,
-        sent.provider,
+        _clean(sent.requested_model),
+        _clean(sent.provider),
         sent.mode,
         int(sent.stream),
         microseconds(sent.started_at),
         to_picodollars(sent.bound),
         _json(sent.tags),
-        sent.user,
-        sent.session,
-        sent.tenant,
+        _clean(sent.user),
+        _clean(sent.session),
+        _clean(sent.tenant),
     )
 
 
 def settled_values(settled: Settled, sent: Sent) -> tuple[Any, ...]:
     """The values of `SETTLED_COLUMNS`, in order."""
-    u = settled.usage
     return (
         settled.status,
         settled.basis,
-        settled.model,
+        _clean(settled.model),
         settled.mode or sent.mode,
         to_picodollars(settled.actual),
         to_picodollars(settled.baseline),
         _json(settled.strategies),
-        settled.response_id,
-        settled.error,
+        _clean(settled.response_id),
+        _clean(settled.error),
         None if settled.latency is None else round(settled.latency * 1_000_000),
-        *(getattr(u, name) or None for name in FIELDS),
+        *[count or None for count in _counts(settled.usage)],
     )
+
+
+def row_of(sent: Sent, settled: Settled | None) -> dict[str, Any]:
+    """A call as a row keyed by column name, of nothing but text, whole numbers and None."""
+    if settled is None:
+        return dict(zip(SENT_COLUMNS, sent_values(sent), strict=True)) | {"status": "sent"}
+    both = ((SENT_COLUMNS, sent_values(sent)), (SETTLED_COLUMNS, settled_values(settled, sent)))
+    return {name: value for names, values in both for name, value in zip(names, values, strict=True)}
 
 
 def call_from_row(row: Mapping[str, Any]) -> Call:
@@ -253,6 +260,17 @@ def from_microseconds(micros: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
+def _clean(text: str | None) -> str | None:
+    """Text that every database takes: no NUL, no half of a surrogate pair."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _json(labels: Mapping[str, Any]) -> str | None:
     # Sorted and compact, so that equal labels are equal text and group together in a report.
-    return json.dumps(dict(labels), ensure_ascii=False, sort_keys=True, separators=(",", ":")) if labels else None
+    return _clean(_compact(dict(labels))) if labels else None
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_counts: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from llm_savings.errors import SavingsError
+from llm_savings.ledger.records import call_from_row, row_of
 from llm_savings.ledger.stores import Entry, masked
 
 
@@ -34,7 +36,7 @@ class Spool:
         if self.path is None or self._lock is None:
             self._memory.append(entry)
             return
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+        line = json.dumps(row_of(*entry), ensure_ascii=False, separators=(",", ":")) + "\n"
         try:
             with self._lock:
                 handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
@@ -81,10 +83,10 @@ def _read(path: Path) -> list[Entry]:
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                sent, settled = json.loads(line)
-            except ValueError:
+                call = call_from_row(json.loads(line))
+            except (ValueError, KeyError, TypeError, SavingsError):
                 continue  # the torn last line of a killed writer: that call's row says `sent` or nothing left
-            entries.append((tuple(sent), None if settled is None else tuple(settled)))
+            entries.append((call.sent, call.settled))
     return entries
 
 

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from llm_savings.errors import ConfigError, LedgerError
-from llm_savings.ledger.records import SENT_COLUMNS, SETTLED_COLUMNS
+from llm_savings.ledger.records import SENT_COLUMNS, SETTLED_COLUMNS, Sent, Settled, sent_values, settled_values
 from llm_savings.ledger.schema import MIGRATIONS, VERSION
 
-Entry = tuple[tuple[Any, ...], tuple[Any, ...] | None]
-"""The values of a `Sent` row, and those of its `Settled` part when the call has ended."""
+Entry = tuple[Sent, Settled | None]
+"""A call, and how it ended if it has."""
 
 # A settled row carries its mode twice (asked for, applied): the applied one is stored.
 _ALL = (*SENT_COLUMNS, *(c for c in SETTLED_COLUMNS if c not in SENT_COLUMNS))
@@ -103,22 +103,18 @@ class SqliteStore:
             if len(entries) == 1:  # one statement is a transaction of its own
                 self._write(db, entries[0])
                 return
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(db):
                 for entry in entries:
                     self._write(db, entry)
-                db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # a full disk may have rolled back already
-                    db.execute("ROLLBACK")
-                raise
 
     def _write(self, db: sqlite3.Connection, entry: Entry) -> None:
         sent, settled = entry
         if settled is None:
-            db.execute(self._insert, sent)
-        elif db.execute(self._settle, (*settled, sent[0])).rowcount == 0:
-            db.execute(self._insert_whole, _whole(sent, settled))
+            db.execute(self._insert, sent_values(sent))
+            return
+        values = settled_values(settled, sent)
+        if db.execute(self._settle, (*values, sent.call_id)).rowcount == 0:
+            db.execute(self._insert_whole, _whole(sent_values(sent), values))
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -199,17 +195,23 @@ class SqliteStore:
     def _migrate(self, db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
             return
-        db.execute("BEGIN IMMEDIATE")  # another process may be migrating: look again inside the lock
-        try:
+        with _transaction(db):  # another process may be migrating: look again inside the lock
             version = db.execute("PRAGMA user_version").fetchone()[0]
             for statement in pending_migrations(version, self.path):
                 db.execute(statement.replace("{id}", "INTEGER PRIMARY KEY"))
             db.execute(f"PRAGMA user_version={VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-            raise
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Generator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # a full disk may have rolled back already
+            db.execute("ROLLBACK")
+        raise
 
 
 def _sqlite_rows(
@@ -253,9 +255,11 @@ class PostgresStore:
     def _write(self, db: Any, entry: Entry) -> None:
         sent, settled = entry
         if settled is None:
-            db.execute(self._insert, sent)
-        elif db.execute(self._settle, (*settled, sent[0])).rowcount == 0:
-            db.execute(self._insert_whole, _whole(sent, settled))
+            db.execute(self._insert, sent_values(sent))
+            return
+        values = settled_values(settled, sent)
+        if db.execute(self._settle, (*values, sent.call_id)).rowcount == 0:
+            db.execute(self._insert_whole, _whole(sent_values(sent), values))
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""

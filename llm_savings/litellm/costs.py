@@ -132,11 +132,14 @@ class CostLogger(CustomLogger):
         self._safely(self._failed, kwargs)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """Settle a call that was answered; off the event loop where that takes more than microseconds."""
+        """Settle a call that was answered; off the event loop where that can take more than microseconds."""
+        given = self._answered, kwargs, response_obj, start_time
         if "://" in self.ledger.target or kwargs.get("stream"):
-            await asyncio.to_thread(self._safely, self._answered, kwargs, response_obj, start_time)
-        else:
-            self._safely(self._answered, kwargs, response_obj, start_time)
+            try:
+                return await asyncio.to_thread(self._safely, *given)
+            except RuntimeError:  # LiteLLM delivers what is left at exit, when no thread can be started any more
+                pass
+        self._safely(*given)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle an attempt that failed."""
@@ -166,6 +169,7 @@ class CostLogger(CustomLogger):
             return  # another logger of this ledger, or another host, has it
         if self._metered_outside():
             keep(details, target, Attempt(self))
+            resent.set(None)
             return
         if before is not None and (lost := before.claim()) is not None:
             # The SDK's own retries run inside the handler of the first error, and report none of the others.

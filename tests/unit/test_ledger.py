@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_savings import ConfigError, Ledger, LedgerError, Usage
+from llm_savings import ConfigError, Ledger, LedgerError, RecordError, Usage
 from llm_savings.ledger import Sent, Settled, export, last_days, masked, tenant_hash, total
 from llm_savings.ledger import schema as ledger_schema
 from llm_savings.ledger.records import from_picodollars, to_picodollars
@@ -183,6 +183,14 @@ def test_hostile_text_is_only_text(ledger: Ledger) -> None:
     assert (row.sent.user, row.sent.tags) == (nasty, {nasty: nasty})
 
 
+def test_text_that_no_database_takes_is_mended(ledger: Ledger) -> None:
+    ledger.settle(sent("nul\0", user="half \ud83d", tags={"a\ud83d": "b\0"}), done(model="m\0"))
+    (row,) = ledger.calls()
+    assert row.sent.call_id == "nul\ufffd"
+    assert row.sent.user == "half ?"
+    assert row.settled is not None
+
+
 @pytest.mark.parametrize("by", ["color", "tag:", ""])
 def test_unknown_groups_are_refused(by: str) -> None:
     with pytest.raises(ConfigError, match="by is"):
@@ -192,7 +200,7 @@ def test_unknown_groups_are_refused(by: str) -> None:
 def test_unknown_zone_and_naive_times_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"'Mars/Olympus'.*IANA"):
         Ledger(":memory:").summary("day", tz="Mars/Olympus")
-    with pytest.raises(LedgerError, match="no time zone"):
+    with pytest.raises(RecordError, match="no time zone"):
         Ledger(":memory:").sent(sent(started_at=datetime(2026, 1, 1)))
 
 
@@ -203,8 +211,13 @@ def test_picodollars_are_exact(usd: Decimal) -> None:
 
 @pytest.mark.parametrize("usd", [Decimal("NaN"), Decimal("Infinity"), Decimal(10**8)])
 def test_amounts_that_are_none_are_refused(usd: Decimal) -> None:
-    with pytest.raises(LedgerError):
-        to_picodollars(usd)
+    ledger = Ledger(":memory:")
+    with pytest.raises(RecordError):
+        ledger.settle(sent(), done(actual=usd))
+    with pytest.raises(RecordError):
+        ledger.sent(sent("c2", bound=usd))
+    ledger.settle(sent("good"), done())  # what cannot be kept does not hold up what can
+    assert [call.sent.call_id for call in ledger.calls()] == ["good"]
 
 
 def test_files_are_private(tmp_path: Path) -> None:
