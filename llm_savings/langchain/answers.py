@@ -181,7 +181,7 @@ def _split_by_cost(short: Usage, long: Usage, meta: Mapping[str, Any], start: St
 def _counted(start: Start, generations: Sequence[Generation]) -> Usage | None:
     """Tokens counted here, or None when what was billed cannot be seen from here."""
     model = start.model
-    if model.rpartition("/")[2].startswith(_HIDDEN_REASONING):
+    if start.prompt is None or model.rpartition("/")[2].startswith(_HIDDEN_REASONING):
         return None
     asked = [start.prompt] if isinstance(start.prompt, str) else [_readable(message) for message in start.prompt]
     if None in asked:

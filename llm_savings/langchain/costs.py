@@ -208,8 +208,13 @@ class CostCallback(BaseCallbackHandler):
     @_quietly
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **event: Any) -> None:
         """Settle a call that was answered."""
-        # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (a tracer does).
-        found = self._pop(run_id) or self._begin(Start.of(None, "", {"run_id": run_id, **event}))
+        found = self._pop(run_id)
+        if found is None:
+            # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).
+            self._begin(Start.of(None, None, {"run_id": run_id, **event}))
+            found = self._pop(run_id)
+        if found is None:
+            return
         ready = found.batch.ended(found, response) if found.batch else [(found, response, False)]
         for run, result, shared in ready:
             self._answered(run, result, shared=shared)
@@ -247,14 +252,16 @@ class CostCallback(BaseCallbackHandler):
     def abandon(self, task: asyncio.Task[Any]) -> None:
         """Settle the calls of a task that was cancelled, which LangChain does not report."""
         with self._lock:
-            left = [run_id for run_id, found in self._open.items() if found.mark is not None and found.mark.task is task]
+            left = [
+                run_id for run_id, found in self._open.items() if found.mark is not None and found.mark.task is task
+            ]
         for run_id in left:
             if (found := self._pop(run_id)) is not None:
                 whole = merge_chat_generation_chunks(found.chunks)
                 result = LLMResult(generations=[[whole] if whole else []])
                 self.meter.abandoned(found.live, read_partial(result, found.start)[0])
 
-    def _begin(self, start: Start) -> _Open:
+    def _begin(self, start: Start) -> None:
         live = self.meter.begin(
             start.sent(tags=self.meter.tags, user=self.user, session=self.session),
             prompt=start.prompt_bound(),
@@ -266,10 +273,9 @@ class CostCallback(BaseCallbackHandler):
             if start.batch > 1 and isinstance(start.prompt, str):
                 # The runs of a request share one object of parameters, and nothing else that names the request.
                 batch = self._batches.setdefault(id(start.params), _Batch(start.batch))
-            found = self._open[start.run_id] = _Open(start, live, mark, batch)
+            self._open[start.run_id] = _Open(start, live, mark, batch)
             if len(self._open) > _MOST:
                 self._open.popitem(last=False)
-        return found
 
     def _pop(self, run_id: UUID) -> _Open | None:
         with self._lock:

@@ -46,7 +46,7 @@ class Start:
 
     Attributes:
         run_id: LangChain's id of the run, and the call's id in the ledger.
-        prompt: The messages of a chat model, or the text for a plain LLM.
+        prompt: The messages of a chat model, the text for a plain LLM, or None when LangChain never said.
         params: The `invocation_params`.
         metadata: The run's metadata, with LangChain's `ls_...` entries.
         tags: The run's tags.
@@ -56,7 +56,7 @@ class Start:
     """
 
     run_id: UUID
-    prompt: Sequence[BaseMessage] | str
+    prompt: Sequence[BaseMessage] | str | None
     params: Mapping[str, Any]
     metadata: Mapping[str, Any]
     tags: Sequence[str]
@@ -66,7 +66,7 @@ class Start:
 
     @classmethod
     def of(
-        cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str, event: Mapping[str, Any]
+        cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str | None, event: Mapping[str, Any]
     ) -> Start:
         """From the arguments of `on_chat_model_start` and `on_llm_start`."""
         named = serialized or {}
@@ -124,7 +124,7 @@ class Start:
     def prompt_bound(self) -> int | None:
         """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
         params = self.params
-        if any(params.get(key) for key in _REMOTE_KEYS):
+        if self.prompt is None or any(params.get(key) for key in _REMOTE_KEYS):
             return None
         total = 0
         if isinstance(self.prompt, str):
@@ -142,8 +142,8 @@ class Start:
     def cache_ttls(self) -> set[str]:
         """The times to live of the cache marks in the request ("5m", "1h"), as far as they can be seen from here."""
         found: set[str] = set()
-        contents = () if isinstance(self.prompt, str) else (message.content for message in self.prompt)
-        for mark in _marks([*contents, self.params]):
+        messages = () if isinstance(self.prompt, str) else self.prompt or ()
+        for mark in _marks([*(message.content for message in messages), self.params]):
             found.add("1h" if mark.get("ttl") == "1h" else "5m")
         return found
 
