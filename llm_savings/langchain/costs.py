@@ -39,18 +39,33 @@ _MOST = 10_000
 _Hook = TypeVar("_Hook", bound=Callable[..., None])
 
 
+class _Once:
+    """Says a thing once, and whispers it from then on."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._lock = threading.Lock()
+
+    def failed(self, hook: str) -> None:
+        """Log the exception being handled."""
+        with self._lock:
+            level = logging.DEBUG if hook in self._told else logging.ERROR
+            self._told.add(hook)
+        _log.log(level, "%s failed", hook, exc_info=True)
+
+
+_once = _Once()
+
+
 def _quietly(hook: _Hook) -> _Hook:
     """A hook whose own defect is logged, once, and never reaches the caller's chain."""
-    told = False
 
     @wraps(hook)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        nonlocal told
         try:
             hook(*args, **kwargs)
         except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
-            _log.log(logging.DEBUG if told else logging.ERROR, "%s failed", hook.__name__, exc_info=True)
-            told = True
+            _once.failed(hook.__name__)
 
     return wrapped  # type: ignore[return-value]
 

@@ -45,7 +45,7 @@ def usd(amount: Decimal) -> str:
         ('$1,234.50', '$0.0000300', '-$0.50')
     """
     size = abs(amount)
-    places = max(2, 2 - size.adjusted()) if size else 2
+    places = 2 if not size or size >= Decimal("0.1") else 2 - size.adjusted()
     return f"{'-' if amount < 0 else ''}${size:,.{places}f}"
 
 
