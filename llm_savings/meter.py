@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -278,18 +279,35 @@ def upper_bound(
     The prompt is bounded at the dearest rate it could be billed at (a cache write costs more than plain input), the
     output by the request's own limit, else by the model's.
     """
-    model, provider, mode = sent.requested_model, sent.provider, sent.mode
-    limit = max_tokens if max_tokens is not None else prices.limits(model, provider=provider).max_output_tokens
-    if limit is None:
+    tier = prompt if prompt > _LOWEST_TIER else 0
+    known = _dearest(prices, sent.requested_model, sent.provider, sent.mode, tier, int(time.time() // _QUARTER_HOUR))
+    if known is None:
         return None
+    fee, rate_in, rate_out, most = known
+    limit = most if max_tokens is None else max_tokens
+    return None if limit is None else fee + prompt * rate_in + limit * choices * rate_out
+
+
+# Below this no model in the map is dearer by length (the lowest tier of all begins at 32,000 tokens), so its rates
+# are looked up once; prices may depend on the time of day, so once a quarter of an hour.
+_LOWEST_TIER = 30_000
+_QUARTER_HOUR = 900
+
+
+@lru_cache(maxsize=512)
+def _dearest(
+    prices: PriceBook, model: str, provider: str | None, mode: Mode, prompt: int, _quarter: int
+) -> tuple[Decimal, Decimal, Decimal, int | None] | None:
+    """A call's fixed fee, its dearest rates in and out (USD per token), and the most it can put out."""
     try:
         rates = prices.rates(model, prompt=prompt, mode=mode, provider=provider)
         fee = prices.price(_NOTHING, model, mode=mode, provider=provider)
     except SavingsError:
         return None
-    ins = [rates[name] for name in _IN if name in rates]
-    outs = [rates[name] for name in _OUT if name in rates]
-    return fee + prompt * max(ins, default=Decimal(0)) + limit * choices * max(outs, default=Decimal(0))
+    rate_in, rate_out = (
+        max([rates[name] for name in names if name in rates], default=Decimal(0)) for names in (_IN, _OUT)
+    )
+    return fee, rate_in, rate_out, prices.limits(model, provider=provider).max_output_tokens
 
 
 def may_have_billed(error: BaseException) -> bool:

@@ -99,13 +99,18 @@ class SqliteStore:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """See `Store.write`."""
-        with self._using() as db:
-            if len(entries) == 1:  # one statement is a transaction of its own
-                self._write(db, entries[0])
-                return
-            with _transaction(db):
-                for entry in entries:
-                    self._write(db, entry)
+        # On the path of every call: `_using` would cost as much as a third of the write itself.
+        with self._lock:
+            try:
+                db = self._here()
+                if len(entries) == 1:  # one statement is a transaction of its own
+                    self._write(db, entries[0])
+                    return
+                with _transaction(db):
+                    for entry in entries:
+                        self._write(db, entry)
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
 
     def _write(self, db: sqlite3.Connection, entry: Entry) -> None:
         sent, settled = entry
@@ -152,23 +157,27 @@ class SqliteStore:
                 self._connection.close()
             self._connection = None
 
+    def _here(self) -> sqlite3.Connection:
+        # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
+        if self._connection is None or self._pid != os.getpid():
+            self._connection = self._open()
+            self._pid = os.getpid()
+        return self._connection
+
+    def _failure(self, error: Exception) -> LedgerError:
+        return error if isinstance(error, LedgerError) else LedgerError(f"ledger {self.path}: {error}")
+
     @contextmanager
     def _using(self) -> Generator[sqlite3.Connection]:
         with self._lock, self._translated():
-            # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
-            if self._connection is None or self._pid != os.getpid():
-                self._connection = self._open()
-                self._pid = os.getpid()
-            yield self._connection
+            yield self._here()
 
     @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, LedgerError):
-                raise
-            raise LedgerError(f"ledger {self.path}: {error}") from error
+            raise self._failure(error) from error
 
     def _uri(self, mode: str) -> str:
         return f"file:{quote(str(Path(self.path).absolute()))}?mode={mode}"
