@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from llm_savings.errors import SavingsError, UnknownModelError
+from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
@@ -43,6 +43,7 @@ class Answer:
         hit: A cache answered and nothing was sent; `usage` is what the call would have consumed.
         estimated: The tokens were counted here, or a part of the price rests on an assumption.
         suspect: The provider's counts contradict themselves.
+        unpriced: The provider charged for something that no usage carries, so its tokens' price is too little.
         shared: Another call's row carries the usage of the request that this one was a part of.
         strategies: What each saving did.
     """
@@ -54,6 +55,7 @@ class Answer:
     hit: bool = False
     estimated: bool = False
     suspect: bool = False
+    unpriced: bool = False
     shared: bool = False
     strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -229,6 +231,8 @@ def _outcome(
         free = status in ("error", "hit")
         return (basis, Decimal(0), None) if free else ("unknown", None, None)
     try:
+        if answer.unpriced:
+            raise UnpricedError(f"{sent.requested_model} used something that has no price")
         actual, baseline = _price(prices, sent, answer, answer.usage)
     except SavingsError:
         # A hit costs nothing even where its worth cannot be told.
