@@ -12,6 +12,7 @@ leave any more (its first token, its end), wherever copies of the variable linge
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,7 @@ class Metering(Protocol):
         ...
 
 
+_lock = threading.Lock()
 _callbacks: WeakSet[Metering] = WeakSet()
 _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
@@ -64,8 +66,14 @@ def claim(live: Live) -> Mark | None:
 
 def register(callback: Metering) -> None:
     """Have marks made from now on; `callback` is told of retries and of cancelled tasks for as long as it lives."""
-    _callbacks.add(callback)
+    with _lock:
+        _callbacks.add(callback)
     _hook()
+
+
+def _living() -> list[Metering]:
+    with _lock:
+        return list(_callbacks)
 
 
 class _Marking:
@@ -95,12 +103,15 @@ def _task() -> asyncio.Task[Any] | None:
 
 def _ended(task: asyncio.Task[Any]) -> None:
     if task.cancelled():
-        for callback in list(_callbacks):
-            task.get_loop().run_in_executor(None, callback.abandon, task)
+        for callback in _living():
+            try:
+                task.get_loop().run_in_executor(None, callback.abandon, task)
+            except RuntimeError:  # the loop is being closed
+                callback.abandon(task)
 
 
 def _resent(error: BaseException) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
-        for callback in list(_callbacks):
+        for callback in _living():
             callback.resent(UUID(mark.sent.call_id), error)

@@ -27,7 +27,7 @@ _CHOICE_KEYS = ("n", "best_of", "candidate_count")
 # Parameters that become tokens of the prompt.
 _PROMPT_KEYS = ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
 # Parameters that make the provider add text that this machine never sees.
-_REMOTE_KEYS = ("previous_response_id", "conversation", "prompt")
+_REMOTE_KEYS = ("previous_response_id", "conversation", "prompt", "web_search_options")
 # Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
 _OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
 _DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")

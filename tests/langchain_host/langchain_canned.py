@@ -79,6 +79,15 @@ def openai_stream(
     return events
 
 
+def openai_response(usage: dict[str, Any], *used: dict[str, Any]) -> dict[str, Any]:
+    """A response of OpenAI's responses API, after the tools that it used."""
+    words = [{"type": "output_text", "text": TEXT, "annotations": []}]
+    said = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": words}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5-2025-08-07", "status": "completed"}
+    rest = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "output": [*used, said]}
+    return {**head, **rest, "usage": usage}
+
+
 def anthropic_message(usage: dict[str, Any], *, text: str = TEXT) -> dict[str, Any]:
     """A message of Anthropic's."""
     return {

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 from langchain_anthropic import ChatAnthropic
-from langchain_canned import TEXT, Canned, anthropic_message, anthropic_stream, openai_chat, openai_stream
+from langchain_canned import (
+    TEXT,
+    Canned,
+    anthropic_message,
+    anthropic_stream,
+    openai_chat,
+    openai_response,
+    openai_stream,
+)
 from langchain_checks import only, rows
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.language_models.llms import BaseLLM
@@ -18,6 +26,7 @@ from langchain_openai import ChatOpenAI
 
 from llm_savings import Usage
 from llm_savings.langchain import CostCallback
+from llm_savings.langchain.hosted import web_searches
 from llm_savings.pricing import PriceBook
 
 WRITTEN = {
@@ -262,6 +271,49 @@ async def test_several_prompts_that_nobody_counted_are_each_estimated(asynchrono
 def test_one_prompt_of_a_plain_llm(cost: CostCallback) -> None:
     Completions().invoke("a", config={"callbacks": [cost]})
     assert outcome(cost) == ("measured", Decimal("0.000016"), Usage(input=4, output=5))
+
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
+OPENED = {**SEARCH, "id": "ws_2", "action": {"type": "open_page", "url": "https://example.com"}}
+SANDBOXED = {"type": "code_interpreter_call", "id": "ci_1", "status": "completed", "code": "1", "container_id": "c"}
+RESPONDED = {
+    "input_tokens": 100,
+    "output_tokens": 10,
+    "total_tokens": 110,
+    "input_tokens_details": {"cached_tokens": 0},
+    "output_tokens_details": {"reasoning_tokens": 0},
+}
+
+
+@pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
+def test_searches_are_charged_beside_the_tokens(version: str, cost: CostCallback) -> None:
+    with Canned(openai_response(RESPONDED, SEARCH, OPENED, {**SEARCH, "id": "ws_3"})) as box:
+        model = openai(box, model="gpt-5", use_responses_api=True, output_version=version)
+        model.invoke("hello", config={"callbacks": [cost]})
+    # $1.25 in and $10 out a million, $10 a thousand searches.
+    assert outcome(cost) == ("measured", Decimal("0.020225"), Usage(input=100, output=10, web_searches=2))
+
+
+@pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
+def test_what_no_usage_carries_is_unpriced(version: str, cost: CostCallback) -> None:
+    with Canned(openai_response(RESPONDED, SANDBOXED)) as box:
+        model = openai(box, model="gpt-5", use_responses_api=True, output_version=version)
+        model.invoke("hello", config={"callbacks": [cost]})
+    assert outcome(cost) == ("unpriced", None, Usage(input=100, output=10))
+
+
+def test_anthropics_searches_are_charged_beside_the_tokens(cost: CostCallback) -> None:
+    with Canned(anthropic_message({**WRITTEN, "server_tool_use": {"web_search_requests": 3}})) as box:
+        anthropic(box).invoke(marked(None), config={"callbacks": [cost]})
+    assert outcome(cost)[2].web_searches == 3
+    assert cost.spent > Decimal("0.03")
+
+
+def test_a_tool_of_ones_own_that_searches_is_not_charged() -> None:
+    mine = {"type": "tool_use", "name": "web_search", "id": "t", "input": {}}
+    hosted = {"type": "server_tool_use", "name": "web_search", "id": "s", "input": {"query": "x"}}
+    assert web_searches([AIMessage([mine, {"type": "text", "text": "web_search"}])]) == 0
+    assert web_searches([AIMessage([mine, hosted])]) == 1
 
 
 def test_history_with_tool_calls_is_within_the_bound(cost: CostCallback) -> None:
