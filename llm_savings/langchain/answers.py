@@ -14,7 +14,7 @@ from langchain_core.outputs import Generation, LLMResult
 
 from llm_savings import tokens
 from llm_savings.errors import SavingsError, UsageError
-from llm_savings.langchain.hosted import beyond_prices, web_searches
+from llm_savings.langchain.hosted import hosted_tools
 from llm_savings.langchain.requests import Start
 from llm_savings.ledger import Mode
 from llm_savings.meter import Answer
@@ -52,7 +52,8 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         usage, estimated = _usage(meta, messages, start, prices)
     except UsageError:
         suspect = True
-    if usage and not usage.web_searches and (searches := web_searches(messages)):
+    searches, beyond = hosted_tools(messages)
+    if searches and usage and not usage.web_searches:
         usage = replace(usage, web_searches=searches)
     if not usage and not suspect:
         # LiteLLM reports zeros for an answer without usage; neither is what the provider counted.
@@ -69,7 +70,7 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         usage=usage,
         estimated=estimated,
         suspect=suspect,
-        unpriced=beyond_prices(messages),
+        unpriced=beyond,
     )
 
 

@@ -7,7 +7,7 @@ Sources: the pricing pages of OpenAI (web search, file search, code interpreter)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -17,22 +17,30 @@ _UNPRICED = frozenset({"file_search_call", "code_interpreter_call", "image_gener
 _UNPRICED_NAMES = frozenset({"file_search", "code_interpreter", "image_generation"})
 
 
-def web_searches(messages: Sequence[AIMessage]) -> int:
-    """How many web searches an answer used. OpenAI charges for searching, not for opening a page it has found."""
-    return sum(map(_is_search, _blocks(messages)))
+def hosted_tools(messages: Sequence[AIMessage]) -> tuple[int, bool]:
+    """What a provider's own tools did for an answer.
 
-
-def beyond_prices(messages: Sequence[AIMessage]) -> bool:
-    """Whether the provider ran something whose charge is in no usage, so that tokens alone would be too little."""
+    Returns:
+        How many web searches were charged (OpenAI charges for searching, not for opening a page it has found), and
+        whether something else ran whose charge is in no usage, so that the tokens alone would be too little.
+    """
+    searches, beyond = 0, False
     for message in messages:
-        grounding = message.response_metadata.get("grounding_metadata")
-        if isinstance(grounding, Mapping) and grounding.get("web_search_queries"):
-            return True
-    return any(
-        block.get("type") in _UNPRICED
-        or (block.get("type") == "server_tool_call" and block.get("name") in _UNPRICED_NAMES)
-        for block in _blocks(messages)
-    )
+        if grounding := message.response_metadata.get("grounding_metadata"):
+            beyond = beyond or (isinstance(grounding, Mapping) and bool(grounding.get("web_search_queries")))
+        # Older output versions of ChatOpenAI keep these blocks beside the content.
+        for blocks in (message.content, message.additional_kwargs.get("tool_outputs")):
+            if isinstance(blocks, list):
+                for block in blocks:
+                    if isinstance(block, Mapping):
+                        searches += _is_search(block)
+                        beyond = beyond or _is_beyond(block)
+    return searches, beyond
+
+
+def _is_beyond(block: Mapping[str, Any]) -> bool:
+    kind = block.get("type")
+    return kind in _UNPRICED or (kind == "server_tool_call" and block.get("name") in _UNPRICED_NAMES)
 
 
 def _is_search(block: Mapping[str, Any]) -> bool:
@@ -43,12 +51,3 @@ def _is_search(block: Mapping[str, Any]) -> bool:
     # "args" where LangChain has translated the block.
     action = block.get("action") or block.get("args")
     return not isinstance(action, Mapping) or action.get("type", "search") == "search"
-
-
-def _blocks(messages: Sequence[AIMessage]) -> Iterator[Mapping[str, Any]]:
-    for message in messages:
-        # Older output versions of ChatOpenAI keep these blocks beside the content.
-        held = [message.content, message.additional_kwargs.get("tool_outputs")]
-        for block in [block for blocks in held if isinstance(blocks, list) for block in blocks]:
-            if isinstance(block, Mapping):
-                yield block

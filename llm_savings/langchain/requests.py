@@ -50,7 +50,7 @@ class Start:
         params: The `invocation_params`.
         metadata: The run's metadata, with LangChain's `ls_...` entries.
         tags: The run's tags.
-        kind: The model's class, for models without a name.
+        serialized: What LangChain says of the model itself, for models without a name.
         batch: How many runs share the request.
         parent: The run that this one belongs to.
     """
@@ -60,7 +60,7 @@ class Start:
     params: Mapping[str, Any]
     metadata: Mapping[str, Any]
     tags: Sequence[str]
-    kind: str = "unknown"
+    serialized: Mapping[str, Any] | None = None
     batch: int = 1
     parent: UUID | None = None
 
@@ -69,14 +69,13 @@ class Start:
         cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str | None, event: Mapping[str, Any]
     ) -> Start:
         """From the arguments of `on_chat_model_start` and `on_llm_start`."""
-        named = serialized or {}
         return cls(
             event["run_id"],
             prompt,
             event.get("invocation_params") or {},
             event.get("metadata") or {},
             event.get("tags") or (),
-            str(named.get("name") or next(reversed(named.get("id") or ()), "unknown")),
+            serialized,
             event.get("batch_size") or 1,
             event.get("parent_run_id"),
         )
@@ -84,7 +83,7 @@ class Start:
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.metadata.get("ls_model_name") or _first(self.params, _MODEL_KEYS) or self.kind)
+        return str(self.metadata.get("ls_model_name") or _first(self.params, _MODEL_KEYS) or self._kind())
 
     @property
     def provider(self) -> str | None:
@@ -103,6 +102,10 @@ class Start:
     def choices(self) -> int:
         """How many answers were asked for."""
         return max([v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))], default=1)
+
+    def _kind(self) -> str:
+        named = self.serialized or {}
+        return named.get("name") or next(reversed(named.get("id") or ()), "unknown")
 
     def sent(self, *, tags: Mapping[str, str], user: str | None, session: str | None) -> Sent:
         """The row to write ahead; the arguments are what holds unless the run says otherwise."""

@@ -37,7 +37,9 @@ class Instant(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         usage = {"prompt_tokens": 212, "completion_tokens": 40, "total_tokens": 252}
-        message = AIMessage("In five days.", usage_metadata={"input_tokens": 212, "output_tokens": 40, "total_tokens": 252})
+        message = AIMessage(
+            "In five days.", usage_metadata={"input_tokens": 212, "output_tokens": 40, "total_tokens": 252}
+        )
         output = {"token_usage": usage, "model_name": "gpt-4o-2024-08-06", "id": "chatcmpl-1"}
         return ChatResult(generations=[ChatGeneration(message=message)], llm_output=output)
 
@@ -110,7 +112,9 @@ def main() -> None:
         show("ainvoke: a callback that does nothing adds", turns["idle"], turns["plain"])
         rows = cost.ledger.summary("total")[0]
         expected = CALLS + 100 + CALLS // 4 + 100
-        print(f"rows {rows.calls:,} of {expected:,}, ${rows.actual} spent, {rows.unknown} unknown, {rows.unpriced} unpriced")
+        print(
+            f"rows {rows.calls:,} of {expected:,}, ${rows.actual} spent, {rows.unknown} unknown, {rows.unpriced} unpriced"
+        )
         cost.ledger.close()
 
 

@@ -26,7 +26,7 @@ from langchain_openai import ChatOpenAI
 
 from llm_savings import Usage
 from llm_savings.langchain import CostCallback
-from llm_savings.langchain.hosted import web_searches
+from llm_savings.langchain.hosted import hosted_tools
 from llm_savings.pricing import PriceBook
 
 WRITTEN = {
@@ -312,8 +312,8 @@ def test_anthropics_searches_are_charged_beside_the_tokens(cost: CostCallback) -
 def test_a_tool_of_ones_own_that_searches_is_not_charged() -> None:
     mine = {"type": "tool_use", "name": "web_search", "id": "t", "input": {}}
     hosted = {"type": "server_tool_use", "name": "web_search", "id": "s", "input": {"query": "x"}}
-    assert web_searches([AIMessage([mine, {"type": "text", "text": "web_search"}])]) == 0
-    assert web_searches([AIMessage([mine, hosted])]) == 1
+    assert hosted_tools([AIMessage([mine, {"type": "text", "text": "web_search"}])]) == (0, False)
+    assert hosted_tools([AIMessage([mine, hosted])]) == (1, False)
 
 
 def test_history_with_tool_calls_is_within_the_bound(cost: CostCallback) -> None:
