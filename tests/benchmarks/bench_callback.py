@@ -113,7 +113,8 @@ def main() -> None:
         rows = cost.ledger.summary("total")[0]
         expected = CALLS + 100 + CALLS // 4 + 100
         print(
-            f"rows {rows.calls:,} of {expected:,}, ${rows.actual} spent, {rows.unknown} unknown, {rows.unpriced} unpriced"
+            f"rows {rows.calls:,} of {expected:,}, ${rows.actual} spent, "
+            f"{rows.unknown} unknown, {rows.unpriced} unpriced"
         )
         cost.ledger.close()
 
