@@ -76,16 +76,16 @@ class _Attempts(dict[str, Attempt]):
         return f"<{len(self)} metered>"
 
 
-def latest(details: dict[str, Any], target: str) -> Attempt | None:
+def latest(details: dict[str, Any], ledger: str) -> Attempt | None:
     """The latest attempt metered into this ledger with these details."""
     attempts = details.get(_KEY)
-    return attempts.get(target) if isinstance(attempts, _Attempts) else None
+    return attempts.get(ledger) if isinstance(attempts, _Attempts) else None
 
 
-def keep(details: dict[str, Any], target: str, attempt: Attempt) -> None:
+def keep(details: dict[str, Any], ledger: str, attempt: Attempt) -> None:
     """Make this the latest attempt."""
     attempts = details.setdefault(_KEY, _Attempts())
-    attempts[target] = attempt
+    attempts[ledger] = attempt
 
 
 class Leftovers:

@@ -162,15 +162,15 @@ def labels(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Labels from tags like "feature:faq" and a few keys of metadata; a tag wins. Plain tags make the label `tags`."""
     found: dict[str, str] = {}
     for source in (metadata, _part(metadata, "requester_metadata")):  # where the proxy keeps what its client sent
-        found.update((key, str(source[key])) for key in _LABEL_KEYS if isinstance(source.get(key), str | int))
+        found.update((key, text) for key in _LABEL_KEYS if (text := _text(source, (key,))))
     plain: set[str] = set()
     tags = metadata.get("tags")
     for tag in cast("list[Any]", tags) if isinstance(tags, list | tuple) else ():
         name, _, value = str(tag).partition(":")
         if name.strip() and value.strip():
             found[name.strip()] = value.strip()
-        else:
-            plain.add(str(tag))
+        elif text := str(tag).strip():
+            plain.add(text)
     if plain:
         found["tags"] = ",".join(sorted(plain))
     return found

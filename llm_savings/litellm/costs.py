@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sys
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
@@ -78,7 +80,11 @@ class CostLogger(CustomLogger):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        # LiteLLM takes loggers of one class for the same one unless a public text or number of theirs differs.
+        self.logger_id = uuid.uuid4().hex
         self.meter = Meter(ledger, prices=prices, tags=tags)
+        target = self.ledger.target
+        self._where = f"{target}{id(self.ledger)}" if target == ":memory:" else target
         self._ids = CallIds()
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
@@ -161,14 +167,13 @@ class CostLogger(CustomLogger):
             _log.exception("a LiteLLM call was not metered")
 
     def _sent(self, details: dict[str, Any]) -> None:
-        if details.get("call_type") not in BILLED or _NOT_SENT in details:
+        if details.get("call_type") not in BILLED or _NOT_SENT in details or self._replaced():
             return
-        target = self.ledger.target
-        before = latest(details, target)
+        before = latest(details, self._where)
         if before is not None and (before.owner is not self or before.trace is None):
             return  # another logger of this ledger, or another host, has it
         if self._metered_outside():
-            keep(details, target, Attempt(self))
+            keep(details, self._where, Attempt(self))
             resent.set(None)
             return
         if before is not None and (lost := before.claim()) is not None:
@@ -189,7 +194,7 @@ class CostLogger(CustomLogger):
             number=before.number + 1 if before else 1,
             mock=details.get("api_key") == _MOCK_KEY,
         )
-        keep(details, target, attempt)
+        keep(details, self._where, attempt)
         self._leftovers.watch(attempt)
         resent.set(partial(self._resent, weakref.ref(attempt), details.get("model")))
 
@@ -203,7 +208,7 @@ class CostLogger(CustomLogger):
         self.meter.failed(Live(earlier, live.target, live.began), error)
 
     def _received(self, details: dict[str, Any]) -> None:
-        attempt = latest(details, self.ledger.target)
+        attempt = latest(details, self._where)
         if attempt is None or attempt.trace is None or attempt.owner is not self:
             return
         came = details.get("original_response")
@@ -213,7 +218,7 @@ class CostLogger(CustomLogger):
             attempt.trace.chunks = chunks
 
     def _answered(self, details: dict[str, Any], response: Any, start: Any) -> None:
-        attempt = latest(details, self.ledger.target) or self._unannounced(details, response, start)
+        attempt = latest(details, self._where) or self._unannounced(details, response, start)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
@@ -223,7 +228,6 @@ class CostLogger(CustomLogger):
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""
         if details.get("call_type") not in BILLED and not getattr(response, "usage", None):
             return None
-        target = self.ledger.target
         attempt = Attempt(self)
         if not self._metered_outside():
             sent = call_sent(
@@ -231,13 +235,13 @@ class CostLogger(CustomLogger):
             )
             began = start.astimezone(UTC) if isinstance(start, datetime) else sent.started_at
             took = (sent.started_at - began).total_seconds()
-            live = Live(replace(sent, started_at=began), target, time.monotonic() - max(took, 0.0))
+            live = Live(replace(sent, started_at=began), self.ledger.target, time.monotonic() - max(took, 0.0))
             attempt = Attempt(self, Trace(live))
-        keep(details, target, attempt)
+        keep(details, self._where, attempt)
         return attempt
 
     def _failed(self, details: dict[str, Any]) -> None:
-        attempt = latest(details, self.ledger.target)
+        attempt = latest(details, self._where)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         error = details.get("exception")
@@ -245,6 +249,13 @@ class CostLogger(CustomLogger):
         never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
         free = Answer(usage=Usage(), mode=live.sent.mode) if never_left else None
         self.meter.failed(live, error if isinstance(error, BaseException) else RetriedError(), free)
+
+    def _replaced(self) -> bool:
+        """A later logger of this ledger has taken its place; LiteLLM goes on calling loggers it has once seen."""
+        others = litellm.callbacks
+        return self not in others and any(
+            isinstance(other, CostLogger) and other._where == self._where for other in others
+        )
 
     def _metered_outside(self) -> bool:
         outer = current_call.get()

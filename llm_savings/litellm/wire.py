@@ -79,7 +79,7 @@ def _sent_as_it_stands(details: Mapping[str, Any]) -> bool:
 
 
 def _base(details: Mapping[str, Any]) -> str:
-    return str((details.get("litellm_params") or {}).get("api_base"))
+    return str((details.get("litellm_params") or {}).get("api_base")).rstrip("/")
 
 
 def _new_enough(details: Mapping[str, Any]) -> bool:

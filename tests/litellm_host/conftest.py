@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import litellm
+import pytest
+from litellm_checks import Metered
+
+from llm_savings.litellm import CostLogger
+from llm_savings.sandbox import Sandbox
+
+_LISTS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def box(_sandbox: Sandbox) -> Sandbox:
+    """A provider with a bill of its own, empty at the start of each test."""
+    _sandbox.reset()
+    return _sandbox
+
+
+@pytest.fixture
+def own_box() -> Iterator[Sandbox]:
+    """The same for one test alone, for requests that may still be billed after the test."""
+    with Sandbox(pause=0.002) as box:
+        yield box
+
+
+@pytest.fixture(autouse=True)
+def _litellm_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """LiteLLM copies `callbacks` into five other lists and keeps them there."""
+    for name in _LISTS:
+        monkeypatch.setattr(litellm, name, [])
+    monkeypatch.setattr(litellm, "cache", None)
+    monkeypatch.setattr(litellm, "num_retries", None)
+    monkeypatch.setattr(litellm, "suppress_debug_info", True)
+    for name in ("LiteLLM", "LiteLLM Router"):
+        monkeypatch.setattr(logging.getLogger(name), "disabled", True)
+    yield
+    for name in _LISTS:
+        getattr(litellm, name).clear()
+
+
+@pytest.fixture
+def costs() -> CostLogger:
+    """A logger on a ledger in memory, switched on."""
+    logger = CostLogger(":memory:")
+    litellm.callbacks = [logger]
+    return logger
+
+
+@pytest.fixture
+def metered(costs: CostLogger, box: Sandbox) -> Metered:
+    """The logger and the sandbox, with the ways to call and to check."""
+    return Metered(costs, box)
+
+
+@pytest.fixture
+def metered_alone(costs: CostLogger, own_box: Sandbox) -> Metered:
+    return Metered(costs, own_box)
