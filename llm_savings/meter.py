@@ -20,6 +20,7 @@ from typing import Any
 
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
+from llm_savings.ledger.forks import watch
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 
@@ -106,6 +107,18 @@ class Meter:
         self._lines: dict[str, Line] = {}
         self._ended: list[tuple[Sent, Settled]] = []
         self._lock = threading.Lock()
+        watch(self)
+
+    def before_fork(self) -> None:
+        """See `forks.Forkable`."""
+        self._lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        if child:
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
 
     def begin(self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1) -> Live:
         """Write a call ahead, at a bound that it cannot exceed.

@@ -14,6 +14,7 @@ from threading import RLock
 
 from llm_savings import settings
 from llm_savings.errors import LedgerError
+from llm_savings.ledger.forks import watch
 from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, microseconds
 from llm_savings.ledger.spool import Spool, spool_path
 from llm_savings.ledger.stores import Entry, Store, masked, open_store
@@ -61,6 +62,7 @@ class Ledger:
         # A weak reference: a ledger that nobody uses any more is not kept alive until exit.
         this = weakref.ref(self)
         atexit.register(lambda: (ledger := this()) and ledger.close())
+        watch(self)
 
     def sent(self, call: Sent) -> None:
         """Write a call that is about to leave. Durable when this returns; an id already known changes nothing.
@@ -157,6 +159,19 @@ class Ledger:
             if self._spool.waiting:
                 self.flush()
             self._store.close()
+
+    def before_fork(self) -> None:
+        """See `forks.Forkable`."""
+        self._lock.acquire()
+        self._store.before_fork()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        self._store.after_fork(child=child)
+        if child:
+            self._lock = RLock()
+        else:
+            self._lock.release()
 
     def __enter__(self) -> Ledger:
         return self

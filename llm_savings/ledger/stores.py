@@ -78,6 +78,14 @@ class Store(Protocol):
         """Let go of the database."""
         ...
 
+    def before_fork(self) -> None:
+        """See `forks.Forkable`."""
+        ...
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        ...
+
 
 class SqliteStore:
     """One SQLite file in WAL mode, shared by threads and processes; or memory.
@@ -157,8 +165,21 @@ class SqliteStore:
                 self._connection.close()
             self._connection = None
 
+    def before_fork(self) -> None:
+        """See `forks.Forkable`. An open file must not cross a fork; memory may, its child starts an empty one."""
+        self._lock.acquire()
+        if not self._memory:
+            with suppress(sqlite3.Error):
+                self.close()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        if child:
+            self._lock = threading.RLock()
+        else:
+            self._lock.release()
+
     def _here(self) -> sqlite3.Connection:
-        # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
         if self._connection is None or self._pid != os.getpid():
             self._connection = self._open()
             self._pid = os.getpid()
@@ -298,6 +319,17 @@ class PostgresStore:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
             self._connection = None
+
+    def before_fork(self) -> None:
+        """See `forks.Forkable`. psycopg leaves a parent's connection alone; the child makes its own."""
+        self._lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        if child:
+            self._lock = threading.RLock()
+        else:
+            self._lock.release()
 
     @contextmanager
     def _using(self) -> Generator[Any]:

@@ -1,0 +1,88 @@
+"""A program that forks: no row is lost, whoever closes first, and no child waits for a lock that nobody holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from llm_savings import Ledger, Meter, Usage
+from llm_savings.ledger import Sent
+from llm_savings.meter import Answer
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def child(work: Callable[[], None]) -> int:
+    """Fork, do the work in the child, end it; the child's process id."""
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            signal.alarm(20)  # a child that waits for ever is killed, which is a failure
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def write(meter: Meter, call_id: str) -> None:
+    live = meter.begin(Sent(call_id=call_id, host="sdk", requested_model="gpt-4o", bound=Decimal(1)))
+    meter.answered(live, Answer(model="gpt-4o", usage=Usage(input=10, output=1)))
+
+
+def ids(path: Path) -> set[str]:
+    return {call.sent.call_id for call in Ledger(path).calls() if call.settled}
+
+
+def test_a_parent_that_closes_first_takes_no_rows_of_its_child(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    meter = Meter(path)
+    write(meter, "parent")
+    (child_wrote, tell_parent), (parent_closed, tell_child) = os.pipe(), os.pipe()
+
+    def work() -> None:
+        write(meter, "child-0")
+        os.write(tell_parent, b".")
+        os.read(parent_closed, 1)
+        for i in range(1, 20):
+            write(meter, f"child-{i}")
+        meter.ledger.close()
+
+    pid = child(work)
+    os.read(child_wrote, 1)
+    meter.ledger.close()
+    os.write(tell_child, b".")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert ids(path) == {"parent", *(f"child-{i}" for i in range(20))}
+
+
+@pytest.mark.parametrize("target", ["costs.db", ":memory:"])
+def test_a_fork_while_another_thread_writes(target: str, tmp_path: Path) -> None:
+    meter = Meter(tmp_path / target if target != ":memory:" else target)
+    write(meter, "first")  # the price map is loaded under a lock of Python 3.11's functools
+    stop = threading.Event()
+
+    def keep_writing() -> None:
+        i = 0
+        while not stop.is_set():
+            write(meter, f"thread-{i}")
+            i += 1
+
+    thread = threading.Thread(target=keep_writing)
+    thread.start()
+    try:
+        for k in range(10):
+            pid = child(lambda k=k: write(meter, f"child-{k}"))
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+    if target != ":memory:":
+        meter.ledger.flush()
+        assert {f"child-{k}" for k in range(10)} <= ids(tmp_path / target)
