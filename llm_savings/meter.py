@@ -21,6 +21,7 @@ from typing import Any
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.forks import watch
+from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 
@@ -133,6 +134,8 @@ class Meter:
         try:
             if sent.bound is None and prompt is not None:
                 bound = upper_bound(self.prices, sent, prompt=prompt, max_tokens=max_tokens, choices=choices)
+                if bound is not None and bound > MOST_USD:
+                    bound = None  # max_tokens=10**12: no bound at all, and too large to be kept
                 live.sent = sent = replace(sent, bound=bound)
             self.ledger.sent(sent)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
@@ -336,12 +339,19 @@ def may_have_billed(error: BaseException) -> bool:
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and 400 <= status < 500 and status not in (408, 409, 499):
         return False
-    seen: BaseException | None = error
-    while seen is not None:
-        if type(seen).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"):
+    if getattr(error, "llm_savings_refused", False):
+        return False
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:  # causes may go round in a circle
+        seen.add(id(link))
+        if type(link).__name__ in ("ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"):
             return False
-        seen = seen.__cause__ or seen.__context__
-    return not getattr(error, "llm_savings_refused", False)
+        maker = type(link).__module__.partition(".")[0]
+        # What was being handled when an error was raised may be the user's own business (their cache is down, so they
+        # ask the model). Only LiteLLM raises its errors without naming their cause.
+        link = link.__cause__ or (link.__context__ if maker == "litellm" else None)
+    return True
 
 
 def _line(key: str, sent: Sent, settled: Settled) -> Line:

@@ -17,6 +17,8 @@ from llm_savings.usage import FIELDS, Usage
 # them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
 _PICO = Decimal(1).scaleb(-12)
 _INT64 = 2**63 - 1
+MOST_USD = _INT64 * _PICO
+"""The largest amount that one row holds, in USD."""
 
 Host = Literal["langchain", "litellm", "sdk"]
 Mode = Literal["standard", "batch", "flex", "priority"]

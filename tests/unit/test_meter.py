@@ -123,6 +123,32 @@ def test_only_a_refusal_is_surely_free(error: Exception, billed: bool) -> None:
     assert may_have_billed(error) is billed
 
 
+def test_what_the_user_was_handling_says_nothing_of_the_call() -> None:
+    # Their cache is down, so they ask the model; the model's answer is lost on the way.
+    for lost in (httpx.ReadTimeout("slow"), ValueError("not JSON"), _Status(500)):
+        try:
+            raise ConnectionRefusedError("the user's own database")
+        except ConnectionRefusedError:
+            try:
+                raise lost
+            except Exception as error:
+                assert may_have_billed(error)
+
+
+def test_causes_in_a_circle_end() -> None:
+    error = RuntimeError("its own cause")
+    error.__cause__ = error
+    assert may_have_billed(error)
+
+
+def test_a_limit_beyond_all_reason_is_no_bound() -> None:
+    meter = Meter(":memory:")
+    meter.begin(replace(SENT, bound=None), prompt=10, max_tokens=10**13)
+    row = meter.ledger.get("c")
+    assert row is not None
+    assert row.sent.bound is None
+
+
 def test_a_meter_writes_ahead_settles_once_and_counts() -> None:
     meter = Meter(":memory:", tags={"team": "a"})
     live = meter.begin(replace(SENT, bound=None), prompt=100, max_tokens=50)
