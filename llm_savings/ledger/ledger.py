@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import RLock
 
 from llm_savings import settings
-from llm_savings.errors import LedgerError
+from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger.forks import watch
 from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, microseconds
 from llm_savings.ledger.spool import Spool, spool_path
@@ -52,7 +52,10 @@ class Ledger:
         if target is None:
             target = settings.default_ledger()
             if "://" not in target and target != ":memory:":
-                Path(target).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                try:
+                    Path(target).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                except OSError as error:
+                    raise ConfigError(f"ledger {target!r}: {error}; name another one in LLM_SAVINGS_LEDGER") from error
         self.target = str(target)
         self._store: Store = open_store(self.target)
         self._spool = Spool(spool_path(self.target, settings.state_folder))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from llm_savings.errors import SavingsError
+from llm_savings.errors import LedgerError, SavingsError
 from llm_savings.ledger.records import call_from_row, row_of
 from llm_savings.ledger.stores import Entry, masked
 
@@ -44,14 +44,14 @@ class Spool:
                     _append(handle, line.encode())
                 finally:
                     os.close(handle)
-        except (OSError, Timeout):
+        except (OSError, Timeout, NotImplementedError):
             self._memory.append(entry)
 
     def drain(self, write: Callable[[Sequence[Entry]], None]) -> None:
         """Hand every kept entry to `write`, and forget them when it returns.
 
         Raises:
-            LedgerError: What `write` raised; nothing is forgotten.
+            LedgerError: What `write` raised, or the file cannot be read or emptied; nothing is forgotten.
         """
         if self.path is not None and self._lock is not None and _size(self.path) > 0:
             try:
@@ -61,6 +61,10 @@ class Spool:
                     os.truncate(self.path, 0)
             except Timeout:
                 return  # another process is draining it
+            except LedgerError:
+                raise
+            except (OSError, NotImplementedError) as error:  # read-only, another user's, a disk without locks
+                raise LedgerError(f"spool {self.path}: {error}") from error
         if self._memory:
             write(list(self._memory))
             self._memory.clear()
@@ -102,7 +106,7 @@ def spool_path(target: str, state_folder: Callable[[], str]) -> Path | None:
     if target == ":memory:":
         return None
     if "://" not in target:
-        return Path(f"{target}.spool")
+        return Path(f"{target}.spool").absolute()
     import hashlib
 
     folder = Path(state_folder())

@@ -96,8 +96,9 @@ class SqliteStore:
     mark = "?"
 
     def __init__(self, path: str, *, busy_timeout: float = 0.25) -> None:
-        self.path, self._busy = path, busy_timeout
         self._memory = path == ":memory:"
+        # The program may change its folder before the file is opened, or between a write and a report.
+        self.path, self._busy = path if self._memory else str(Path(path).absolute()), busy_timeout
         if not self._memory and not Path(path).parent.is_dir():
             raise ConfigError(f"ledger path {path!r}: the folder {str(Path(path).parent)!r} does not exist; create it")
         self._lock = threading.RLock()
@@ -126,15 +127,21 @@ class SqliteStore:
             db.execute(self._insert, sent_values(sent))
             return
         values = settled_values(settled, sent)
-        if db.execute(self._settle, (*values, sent.call_id)).rowcount == 0:
-            db.execute(self._insert_whole, _whole(sent_values(sent), values))
+        if db.execute(self._settle, (*values, sent.call_id)).rowcount:
+            return
+        if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
+            # Settled before; or another process has just written the first half, from the spool.
+            db.execute(self._settle, (*values, sent.call_id))
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
-        with self._using() as db:
-            if self._memory:
-                yield from _sqlite_rows(db, sql, parameters, at_once=True)
-                return
+        if self._memory:
+            with self._using() as db:  # all at once: a reader that pauses must not hold the lock
+                found = list(_sqlite_rows(db, sql, parameters))
+            yield from found
+            return
+        with self._using():
+            pass  # the file and its tables exist from here on
         with self._translated():
             reader = sqlite3.connect(self._uri("ro"), uri=True, timeout=5, check_same_thread=False)
         with closing(reader), self._translated():
@@ -244,13 +251,11 @@ def _transaction(db: sqlite3.Connection) -> Generator[None]:
         raise
 
 
-def _sqlite_rows(
-    db: sqlite3.Connection, sql: str, parameters: Sequence[Any], *, at_once: bool = False
-) -> Iterator[Mapping[str, Any]]:
+def _sqlite_rows(db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
     with closing(db.cursor()) as cursor:
         cursor.row_factory = sqlite3.Row
         cursor.execute(sql, parameters)
-        for row in cursor.fetchall() if at_once else cursor:
+        for row in cursor:
             yield dict(row)
 
 
@@ -288,8 +293,10 @@ class PostgresStore:
             db.execute(self._insert, sent_values(sent))
             return
         values = settled_values(settled, sent)
-        if db.execute(self._settle, (*values, sent.call_id)).rowcount == 0:
-            db.execute(self._insert_whole, _whole(sent_values(sent), values))
+        if db.execute(self._settle, (*values, sent.call_id)).rowcount:
+            return
+        if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
+            db.execute(self._settle, (*values, sent.call_id))  # as in SQLite
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llm_savings import Ledger, LedgerError
+from llm_savings import ConfigError, Ledger, LedgerError
 from llm_savings.ledger import Sent, Settled
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -171,3 +172,65 @@ def test_a_warning_is_given_once_an_outage(tmp_path: Path, caplog: pytest.LogCap
         write(ledger, f"back-{outage}")
     assert len(warnings(caplog)) == 2
     assert spent(ledger) == Decimal("0.06")
+
+
+def test_a_spool_that_cannot_be_used_holds_up_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, spool = tmp_path / "costs.db", tmp_path / "costs.db.spool"
+    spool.write_text("left by somebody\n")
+    (tmp_path / "costs.db.spool.lock").mkdir()  # no lock can be had, as on a disk that is read-only
+    ledger = Ledger(path)
+    write(ledger, "a")
+    assert "costs.db.spool" in warnings(caplog)[0]
+    (tmp_path / "costs.db.spool.lock").rmdir()
+    write(ledger, "b")
+    assert spent(ledger) == Decimal("0.02")
+
+
+def test_a_reader_that_pauses_holds_up_no_writer() -> None:
+    ledger = Ledger(":memory:")
+    write(ledger, "a")
+    write(ledger, "b")
+    reading = ledger.calls()
+    next(reading)
+    writer = threading.Thread(target=write, args=(ledger, "c"), daemon=True)
+    writer.start()
+    writer.join(20)
+    assert not writer.is_alive()
+    assert len(list(reading)) == 1
+
+
+def test_a_program_that_changes_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ledger = Ledger("costs.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write(ledger, "a")
+    assert spent(ledger) == Decimal("0.01")
+    assert (tmp_path / "costs.db").exists()
+
+
+def test_a_settlement_survives_a_first_half_that_comes_in_between(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    other = Ledger(path)
+    other.flush()
+    assert list(other.calls()) == []
+    ledger = Ledger(path)
+    call = Sent(call_id="a", host="sdk", requested_model="gpt-4o")
+    assert list(ledger.calls()) == []
+
+    def trace(statement: str) -> None:
+        if statement.startswith("INSERT"):
+            db.set_trace_callback(None)
+            other.sent(call)  # another process drains the spool between the update and the insert
+
+    db = ledger._store._connection  # type: ignore[attr-defined]
+    db.set_trace_callback(trace)
+    ledger.settle(call, Settled(status="ok", basis="measured", actual=Decimal("0.01")))
+    assert spent(ledger) == Decimal("0.01")
+
+
+def test_a_default_folder_that_cannot_be_made_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLM_SAVINGS_LEDGER", str(tmp_path / "file" / "costs.db"))
+    with pytest.raises(ConfigError, match="name another one in LLM_SAVINGS_LEDGER"):
+        Ledger()
