@@ -22,6 +22,8 @@ from llm_savings.ledger.summary import By, Line, summarize
 
 _log = logging.getLogger("llm_savings.ledger")
 _RETRY_SECONDS = 1.0
+# A failure that took long (a machine that does not answer) is tried again later still: calls lose 5% to it at most.
+_RETRY_TIMES = 20
 
 
 class Ledger:
@@ -86,10 +88,11 @@ class Ledger:
     def flush(self) -> bool:
         """Try to write everything that was spooled; True when nothing is left waiting."""
         with self._lock:
+            began = time.monotonic()
             try:
                 self._spool.drain(self._store.write)
             except LedgerError as error:
-                self._failed(error)
+                self._failed(error, began)
             return not self._spool.waiting
 
     def get(self, call_id: str) -> Call | None:
@@ -187,8 +190,9 @@ class Ledger:
 
     def _write(self, entry: Entry) -> None:
         with self._lock:
+            began = time.monotonic()
             waiting = self._spool.waiting
-            if waiting and time.monotonic() < self._retry_at:
+            if waiting and began < self._retry_at:
                 self._spool.add(entry)
                 return
             try:
@@ -197,14 +201,15 @@ class Ledger:
                 self._store.write([entry])
             except LedgerError as error:
                 self._spool.add(entry)
-                self._failed(error)
+                self._failed(error, began)
                 return
         if self._warned:
             self._warned = False
             _log.info("ledger %s can be written again", masked(self.target))
 
-    def _failed(self, error: LedgerError) -> None:
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
+    def _failed(self, error: LedgerError, began: float) -> None:
+        now = time.monotonic()
+        self._retry_at = now + _RETRY_SECONDS * max(1.0, (now - began) * _RETRY_TIMES)
         if not self._warned:
             self._warned = True
             kept = self._spool.path or "memory"

@@ -7,13 +7,14 @@ ledger's business.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
 from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger.records import SENT_COLUMNS, SETTLED_COLUMNS, Sent, Settled, sent_values, settled_values
@@ -28,6 +29,7 @@ _KEEP = tuple(i for i, c in enumerate(SETTLED_COLUMNS) if c not in SENT_COLUMNS)
 _MODE_SENT, _MODE_SETTLED = SENT_COLUMNS.index("mode"), SETTLED_COLUMNS.index("mode")
 
 _EVERY_ID = (0, 2**62)
+_READER_SECONDS = 600.0  # a report may take its time; a user's call may not
 
 
 def _statements(mark: str) -> tuple[str, str, str]:
@@ -302,7 +304,7 @@ class PostgresStore:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""
         with self._using():
             pass  # the tables exist from here on
-        with self._translated(), closing(self._connect()) as db:
+        with self._translated(), closing(self._connect(_READER_SECONDS)) as db:
             db.autocommit = False
             with db.cursor(name="llm_savings", row_factory=self._psycopg.rows.dict_row) as cursor:
                 cursor.execute(sql, parameters)
@@ -358,16 +360,20 @@ class PostgresStore:
         except (self._psycopg.Error, OSError) as error:
             if isinstance(error, LedgerError):
                 raise
-            password = urlsplit(self._url).password
-            text = str(error).strip().replace(password, "***") if password else str(error).strip()
+            text = str(error).strip()
+            for secret in _passwords(self._url):
+                text = text.replace(secret, "***")
             raise LedgerError(f"ledger {masked(self._url)}: {text}") from None
 
-    def _connect(self) -> Any:
+    def _connect(self, patience: float | None = None) -> Any:
+        milliseconds = round((patience or self._timeout) * 1000)
         return self._psycopg.connect(
             self._url,
             autocommit=True,
             connect_timeout=max(2, round(self._timeout)),  # libpq's smallest
-            options=f"-c statement_timeout={round(self._timeout * 1000)}",
+            options=f"-c statement_timeout={milliseconds}",
+            # A machine that is gone without a word is noticed after this, not after a quarter of an hour.
+            tcp_user_timeout=milliseconds,
         )
 
     def _migrate(self, db: Any) -> None:
@@ -397,6 +403,11 @@ def pending_migrations(version: int, where: str) -> list[str]:
     return [statement for step in MIGRATIONS[version:] for statement in step]
 
 
+# By pattern and not by urlsplit, which overlooks a password with a raw "#", "/" or "?" in it and refuses one with "[".
+_BEFORE_HOST = re.compile(r"^([^:]+://[^:@/?]*:)(?!\d*(?:[/?,]|$))(.*)@")
+_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)([^&]*)", re.IGNORECASE)
+
+
 def masked(target: str) -> str:
     """A ledger's path or URL without its password.
 
@@ -406,11 +417,12 @@ def masked(target: str) -> str:
     """
     if "://" not in target:
         return target
-    parts = urlsplit(target)
-    if parts.password is None:
-        return target
-    where = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{where}"))
+    return _IN_QUERY.sub(r"\1***", _BEFORE_HOST.sub(r"\1***@", target))
+
+
+def _passwords(url: str) -> list[str]:
+    found = [match[2] for pattern in (_BEFORE_HOST, _IN_QUERY) for match in pattern.finditer(url)]
+    return [form for secret in found if secret for form in (secret, unquote(secret))]
 
 
 def open_store(target: str) -> Store:

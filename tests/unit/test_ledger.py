@@ -254,7 +254,17 @@ def test_bad_targets_name_the_fix(tmp_path: Path) -> None:
 def test_passwords_never_show() -> None:
     ledger = Ledger("postgresql://me:hunter2@127.0.0.1:1/costs")
     assert "hunter2" not in repr(ledger)
-    assert masked("postgresql://db/costs") == "postgresql://db/costs"
+    for plain in (
+        "postgresql://db/costs",
+        "postgresql://me@db:5432/costs?user=a@b",
+        "postgresql://a:1,b:2/db",
+        "a:b@c",
+    ):
+        assert masked(plain) == plain
+    for secret in ("hunter2", "hun#ter2", "hun/ter2", "hun?ter2", "p[x", "a@b:c", "1234"):
+        assert masked(f"postgresql://me:{secret}@db:1/costs") == "postgresql://me:***@db:1/costs"
+    in_query = "postgresql://db/costs?user=me&password=hunter2&sslpassword=hunter3&port=1"
+    assert masked(in_query) == "postgresql://db/costs?user=me&password=***&sslpassword=***&port=1"
     with pytest.raises(LedgerError) as error:
         list(ledger.calls())
     assert "hunter2" not in str(error.value)

@@ -14,6 +14,7 @@ import pytest
 
 from llm_savings import ConfigError, Ledger, LedgerError
 from llm_savings.ledger import Sent, Settled
+from llm_savings.ledger.stores import PostgresStore
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -234,3 +235,35 @@ def test_a_default_folder_that_cannot_be_made_names_the_fix(tmp_path: Path, monk
     monkeypatch.setenv("LLM_SAVINGS_LEDGER", str(tmp_path / "file" / "costs.db"))
     with pytest.raises(ConfigError, match="name another one in LLM_SAVINGS_LEDGER"):
         Ledger()
+
+
+def test_a_database_that_does_not_answer_is_not_asked_at_every_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_savings.ledger.ledger._RETRY_SECONDS", 1.0)
+    clock, asked = [0.0], 0
+    monkeypatch.setattr("llm_savings.ledger.ledger.time.monotonic", lambda: clock[0])
+    ledger = Ledger(tmp_path / "costs.db")
+
+    def slow(entries: object) -> None:
+        nonlocal asked
+        asked += 1
+        clock[0] += 2.0  # seconds that the user's call has waited
+        raise LedgerError("no answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(ledger._store, "write", slow)
+        for i in range(100):
+            write(ledger, f"c{i}")
+            clock[0] += 1.0
+    assert asked <= 5
+    assert spent(ledger) == Decimal("1.00")
+
+
+def test_a_long_report_is_not_cut_off_in_postgres(postgres_url: str) -> None:
+    pytest.importorskip("psycopg")
+    store = PostgresStore(postgres_url, timeout=0.2)
+    assert [row["a"] for row in store.rows("SELECT 1 AS a, pg_sleep(0.5)")] == [1]
+    with pytest.raises(LedgerError, match="statement timeout"):
+        store.execute("SELECT pg_sleep(0.5)")
+    store.close()
