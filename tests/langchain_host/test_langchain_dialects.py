@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_anthropic import ChatAnthropic
@@ -20,13 +21,16 @@ from langchain_checks import only, rows
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from langchain_litellm import ChatLiteLLM
 from langchain_openai import ChatOpenAI
 
 from llm_savings import Usage
 from llm_savings.langchain import CostCallback
+from llm_savings.langchain.answers import read_answer
 from llm_savings.langchain.hosted import hosted_tools
+from llm_savings.langchain.requests import Start
+from llm_savings.meter import Answer
 from llm_savings.pricing import PriceBook
 
 WRITTEN = {
@@ -157,6 +161,31 @@ def test_several_choices_are_billed_once(client: Any, cost: CostCallback) -> Non
     assert outcome(cost) == ("measured", Decimal("0.0001675"), Usage(input=11, output=14))
     bound = only(cost).sent.bound
     assert bound is not None and bound >= Decimal(2 * 20 * 10) / 1_000_000
+
+
+def answered(*usages: tuple[int, int], **meta: Any) -> Answer:
+    """What is read of an answer whose client gives nothing but LangChain's own usage, once a choice."""
+    messages = [
+        AIMessage(
+            "hi",
+            id="run-1",
+            usage_metadata={"input_tokens": i, "output_tokens": o, "total_tokens": i + o},
+            response_metadata=meta,
+        )
+        for i, o in usages
+    ]
+    result = LLMResult(generations=[[ChatGeneration(message=message) for message in messages]])
+    return read_answer(result, Start(uuid4(), "hello", {}, {}, ()), PriceBook())
+
+
+def test_choices_that_repeat_the_usage_and_choices_that_share_it() -> None:
+    assert answered((11, 14), (11, 14)).usage == Usage(input=11, output=14)
+    assert answered((11, 14), (0, 9)).usage == Usage(input=11, output=23)
+
+
+def test_an_answer_grounded_in_a_search_costs_more_than_its_tokens() -> None:
+    assert answered((1, 2), grounding_metadata={"web_search_queries": ["x"]}).unpriced
+    assert not answered((1, 2), grounding_metadata={"web_search_queries": []}).unpriced
 
 
 @pytest.mark.parametrize("client", [openai, litellm_openai])
