@@ -22,10 +22,10 @@ class _Commands(click.Group):
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except SavingsError as error:
-            raise click.ClickException(str(error)) from error
         except BrokenPipeError:
             sys.exit(0)  # `llm-savings report | head`
+        except (SavingsError, OSError) as error:  # OSError: a file that cannot be written or read
+            raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

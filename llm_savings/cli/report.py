@@ -40,13 +40,13 @@ def report(ledger: str | None, by: str, since: str | None, until: str | None, tz
     book = Ledger(existing(ledger))
     lines = book.summary(by, since=start, until=end, tz=tz)
     if as_json:
-        click.echo(json.dumps(_document(book, by, tz, start, end, lines), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(_document(ledger, by, tz, start, end, lines), ensure_ascii=False, indent=2))
         return
     console = Console()
-    where = masked(book.target)
+    where = masked(ledger or settings.default_ledger())
     if not lines:
         period = " in this period" if since or until else ""
-        console.print(f"Nothing recorded{period} in {where}.", highlight=False)
+        console.print(f"Nothing recorded{period} in {where}.", markup=False, highlight=False)
         console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
         return
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
@@ -106,10 +106,10 @@ def _price_note() -> str:
 
 
 def _document(
-    book: Ledger, by: str, tz: str, since: datetime | None, until: datetime | None, lines: list[Line]
+    ledger: str | None, by: str, tz: str, since: datetime | None, until: datetime | None, lines: list[Line]
 ) -> dict[str, Any]:
     return {
-        "ledger": masked(book.target),
+        "ledger": masked(ledger or settings.default_ledger()),
         "by": by,
         "tz": tz,
         "since": since and since.isoformat(),

@@ -63,6 +63,8 @@ def export(calls: Iterable[Call], path: str | Path, format: Format | None = None
     writers = {"csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
     if kind not in writers:
         raise ConfigError(f"export format is {kind!r}; expected csv, jsonl or parquet")
+    if kind == "parquet":
+        _arrow()  # before the old file goes
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     return writers[kind](map(_flat, calls), path)
@@ -129,12 +131,15 @@ def _jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
     return count
 
 
-def _parquet(rows: Iterable[dict[str, Any]], path: Path) -> int:
+def _arrow() -> tuple[Any, Any]:
     try:
-        pa: Any = import_module("pyarrow")
-        pq: Any = import_module("pyarrow.parquet")
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
         raise ConfigError('Parquet needs pyarrow; install it with: pip install "llm-savings[parquet]"') from error
+
+
+def _parquet(rows: Iterable[dict[str, Any]], path: Path) -> int:
+    pa, pq = _arrow()
     types = dict.fromkeys(COLUMNS, pa.int64()) | dict.fromkeys(_TEXT_COLUMNS, pa.string())
     schema = pa.schema([(name, types[name]) for name in COLUMNS if name not in ("stream", "latency_s")])
     schema = schema.append(pa.field("stream", pa.bool_())).append(pa.field("latency_s", pa.float64()))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from llm_savings.ledger import Line, total
-from llm_savings.report.money import dollars, tokens
-from llm_savings.report.terminal import notes
+from llm_savings.report.money import tokens
+from llm_savings.report.terminal import notes, spent_and_saved
 
 _HEAD = ("", "calls", "tokens in", "cached", "tokens out", "spent", "saved")
 
@@ -36,8 +36,7 @@ def _row(line: Line) -> str:
         tokens(used.prompt),
         tokens(used.cache_read + used.audio_cache_read),
         tokens(used.completion),
-        dollars(line.actual),
-        dollars(line.saved),
+        *spent_and_saved(line),
     )
     name = escape(line.key or "(none)")
     return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

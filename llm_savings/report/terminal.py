@@ -19,14 +19,15 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> 
         >>> calls_table([Line("gpt-4o", calls=2)], by="model").row_count
         2
     """
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)  # a report has to fit 80 columns
-    table.add_column(by.removeprefix("tag:"), overflow="fold", min_width=10)
-    for name in ("calls", "tokens in", "cached", "out", "spent", "saved"):
-        table.add_column(name, justify="right", no_wrap=True)
     rows = [*lines, total(list(lines))]
     # A column that is empty for everybody would only cost width; the notes tell what it counts.
     unsure = any(map(_unsure, rows))
+    # Text, not markup: a file or tag named "[red]" is shown, not obeyed.
+    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 0 if unsure else 1, 0, 0)  # a report has to fit 80 columns
+    table.add_column(Text(by.removeprefix("tag:")), overflow="fold", min_width=10)
+    for name in ("calls", "tokens in", "cached", "out", "spent", "saved"):
+        table.add_column(name, justify="right", no_wrap=True)
     if unsure:
         table.add_column("unsure", justify="right", no_wrap=True)
     for number, line in enumerate(rows):
@@ -45,35 +46,46 @@ def _cells(line: Line) -> list[Text]:
         tokens(used.prompt),
         tokens(used.cache_read + used.audio_cache_read),
         tokens(used.completion),
-        dollars(line.actual),
-        dollars(line.saved),
+        *spent_and_saved(line),
         tokens(_unsure(line)),
     ]
-    # Text, not markup: a tag named "[red]" is shown, not obeyed.
     return [Text(cell) for cell in cells]
+
+
+def spent_and_saved(line: Line) -> tuple[str, str]:
+    """The two amounts of a line; "unknown", not $0.00, where not one of its calls has a known price."""
+    nothing_known = line.calls > 0 and line.unknown + line.unpriced == line.calls
+    return dollars(None if nothing_known else line.actual), dollars(None if nothing_known else line.saved)
 
 
 def _unsure(line: Line) -> int:
     return line.estimated + line.unknown + line.unpriced
 
 
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
 def notes(whole: Line) -> list[str]:
     """What a reader must know of the figures, in sentences."""
     said: list[str] = []
     if whole.hits:
-        said.append(f"{whole.hits:,} calls were answered by a cache for $0.")
+        said.append(f"{_calls(whole.hits)} answered by a cache for $0.")
     if whole.errors:
-        said.append(f"{whole.errors:,} calls ended in an error.")
+        said.append(f"{_calls(whole.errors)} ended in an error.")
     if whole.estimated:
-        said.append(f"{whole.estimated:,} calls ({dollars(whole.estimated_usd)}) are estimates: tokens counted here.")
+        said.append(
+            f"{_calls(whole.estimated)} estimated ({dollars(whole.estimated_usd)}): tokens counted here, or a price "
+            "that rests on an assumption."
+        )
     if whole.unknown:
         limit = f"at most {dollars(whole.unknown_bound)}"
         if whole.unbounded:
             limit += f", besides {whole.unbounded:,} without a bound"
-        said.append(f"{whole.unknown:,} calls may have cost something that nobody reported: {limit}. Not in spent.")
+        said.append(f"{_calls(whole.unknown)} may have cost something that nobody reported: {limit}. Not in spent.")
     if whole.unpriced:
         said.append(
-            f"{whole.unpriced:,} calls used a model or feature without a known price. Not in spent; add a price with "
+            f"{_calls(whole.unpriced)} used a model or feature without a known price. Not in spent; add a price with "
             "LLM_SAVINGS_PRICES (see llm-savings prices --help)."
         )
     return said

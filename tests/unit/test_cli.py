@@ -52,6 +52,40 @@ def test_report_by_tag_shows_hostile_tags_as_text(ledger: str) -> None:
     assert "[red]x[/red]" in run("report", "--ledger", ledger, "--by", "tag:feature").output
 
 
+def test_report_shows_hostile_names_as_text(ledger: str, tmp_path: Path) -> None:
+    (tmp_path / "[").mkdir()
+    path = tmp_path / "[" / "bold].db"
+    path.write_bytes(Path(ledger).read_bytes())
+    shown = run("report", "--ledger", str(path), "--by", "tag:[/x]")
+    assert shown.exit_code == 0
+    assert "[/x]" in shown.output
+    assert "[/bold].db" in shown.output.replace("\n", "")
+
+
+def test_every_column_of_a_large_report_fits_80(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    with Ledger(path) as book:
+        call = Sent(call_id="a", host="sdk", requested_model="anthropic.claude-sonnet-4-5-20250929-v1:0")
+        used = Usage(input=123_456_789, cache_read=5_555_555, output=9_999_999)
+        usd, list_price = Decimal("12345.67"), Decimal("23456.78")
+        book.settle(call, Settled(status="ok", basis="estimated", usage=used, actual=usd, baseline=list_price))
+    shown = run("report", "--ledger", str(path)).output
+    heads, row = (next(line for line in shown.splitlines() if word in line) for word in ("unsure", "$12,345.67"))
+    assert heads.split()[-3:] == ["spent", "saved", "unsure"]
+    assert row.split()[-4:] == ["9,999,999", "$12,345.67", "$11,111.11", "1"]
+    assert "1 call estimated ($12,345.67)" in shown
+
+
+def test_a_model_of_unknown_cost_is_not_shown_as_free(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    with Ledger(path) as book:
+        call = Sent(call_id="a", host="sdk", requested_model="my-own")
+        book.settle(call, Settled(status="ok", basis="unpriced", usage=Usage(input=10, output=1)))
+    shown = run("report", "--ledger", str(path)).output
+    assert "unknown" in next(line for line in shown.splitlines() if "my-own" in line)
+    assert "$0" not in shown
+
+
 def test_report_json_by_the_users_days(ledger: str) -> None:
     shown = run("report", "--ledger", ledger, "--by", "day", "--tz", "Asia/Seoul", "--until", "2026-11-25", "--json")
     document = json.loads(shown.output)
@@ -64,7 +98,9 @@ def test_report_json_by_the_users_days(ledger: str) -> None:
 def test_report_of_nothing(tmp_path: Path) -> None:
     shown = run("report")
     assert shown.exit_code == 0
-    assert "Nothing recorded" in shown.output
+    assert "Nothing recorded in" in shown.output
+    assert "costs.db" in shown.output.replace("\n", "")  # where it would be, not ":memory:"
+    assert json.loads(run("report", "--json").output)["ledger"].endswith("costs.db")
     assert not list(tmp_path.rglob("costs.db"))
 
 
@@ -76,6 +112,7 @@ def test_report_of_nothing(tmp_path: Path) -> None:
         (("report", "--by", "color"), "expected 'model', 'day'"),
         (("report", "--since", "yesterday"), "expected 24h, 7d"),
         (("prices", "nobody-knows-it"), "no price for nobody-knows-it"),
+        (("export", "/no/such/folder/calls.csv"), "No such file or directory"),
         (("export", "calls.xlsx"), "expected csv, jsonl or parquet"),
         (("demo", "--provider", "openai"), "set OPENAI_API_KEY"),
     ],
