@@ -66,8 +66,12 @@ def load(path: str | Path | None = None) -> Workload:
     if path is None:
         text = (files("llm_savings.demo") / "workload.jsonl").read_text(encoding="utf-8")
     else:
-        text = Path(path).read_text(encoding="utf-8")
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise LogFormatError(f"the workload is not UTF-8 text ({error})") from error
+    # Not splitlines(): JSON may hold other line ends, such as U+2028, inside its text.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise LogFormatError("the workload is empty; its first line is a header", 1)
     header = _object(*lines[0])

@@ -45,3 +45,17 @@ def test_a_users_own_needs_only_prompts(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(lines: tuple[object, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(LogFormatError, match=message):
         load(write(tmp_path / "w.jsonl", *lines))
+
+
+def test_a_line_ends_where_its_line_end_is(tmp_path: Path) -> None:
+    path = tmp_path / "w.jsonl"
+    lines = [json.dumps(HEADER), json.dumps({"prompt": "a\u2028b"}, ensure_ascii=False)]
+    path.write_text("\r\n".join(lines), encoding="utf-8-sig")  # as a Windows editor leaves it
+    assert load(path).requests[0].prompt == "a\u2028b"
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "w.jsonl"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LogFormatError, match="not UTF-8"):
+        load(path)
