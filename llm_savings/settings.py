@@ -41,15 +41,17 @@ def hash_key() -> bytes:
     import platformdirs
 
     folder = Path(platformdirs.user_data_dir("llm-savings", appauthor=False))
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "hash.key"
-    with suppress(FileExistsError):
-        fresh = folder / f"hash.key.{os.getpid()}"
-        handle = os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        os.write(handle, secrets.token_bytes(32))
-        os.close(handle)
-        try:
-            os.link(fresh, path)  # only the first process wins, and never with half a key
-        finally:
-            fresh.unlink()
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A name that no other thread or process has: a second writer of the same file would change the key it linked.
+    fresh = folder / f"hash.key.{secrets.token_hex(8)}"
+    fresh.touch(mode=0o600, exist_ok=False)
+    try:
+        fresh.write_bytes(secrets.token_bytes(32))
+        with suppress(FileExistsError):
+            os.link(fresh, path)  # only the first one wins, and never with half a key
+    finally:
+        fresh.unlink()
     return path.read_bytes()

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -276,6 +277,14 @@ def test_tenants_are_keyed_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in here
     monkeypatch.setenv("LLM_SAVINGS_HASH_KEY", "another machine's key")
     assert tenant_hash("sk-secret") != here
+
+
+def test_threads_agree_on_a_new_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        hashes = set(threads.map(tenant_hash, ["sk-secret"] * 64))
+    assert hashes == {tenant_hash("sk-secret")}
+    (key,) = (tmp_path / "data").rglob("hash.key*")
+    assert (key.stat().st_size, stat.S_IMODE(key.stat().st_mode)) == (32, 0o600)
 
 
 def test_a_newer_schema_is_refused_and_an_older_one_migrates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
