@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 # and 3 to prime the answer; providers add hidden tool preambles of up to about 350). These are generous.
 MESSAGE_OVERHEAD = 16
 TOOLS_OVERHEAD = 700
-# An image that is named by reference cannot be measured here; no provider bills more for one image by default.
-IMAGE_BOUND = 6_000
+# An image that is named by reference cannot be measured here. The dearest by far is gpt-4o-mini's, at 2,833 tokens and
+# 5,667 for each of at most 8 tiles (OpenAI's guide to images and vision, read in November 2026).
+IMAGE_BOUND = 2_833 + 8 * 5_667
 
 _CL100K = ("gpt-4-", "gpt-3.5", "gpt-35", "text-embedding-3", "text-embedding-ada")
 
@@ -70,7 +71,7 @@ def upper_bound(value: Any) -> int:
     tokenizing, about a microsecond a message. Keys and punctuation of nested structures count as well.
     """
     if isinstance(value, str):
-        if value.startswith("data:") and ";base64," in value[:100]:
+        if value.startswith("data:image/") and ";base64," in value[:100]:  # a PDF may have any number of pages
             return IMAGE_BOUND
         # ASCII text, by far the commonest, needs no encoding to be measured.
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))

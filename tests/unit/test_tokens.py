@@ -50,6 +50,8 @@ def test_encodings(model: str, name: str) -> None:
 
 def test_images_count_as_images_not_as_their_bytes() -> None:
     inline = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
-    assert tokens.upper_bound(inline) < 20_000
+    assert tokens.upper_bound(inline) < 100_000
+    paper = {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 1_000_000}}
+    assert tokens.upper_bound(paper) > 1_000_000
     assert tokens.upper_bound({"type": "image_url", "image_url": {"url": "https://x/y.png"}}) >= tokens.IMAGE_BOUND
     assert tokens.upper_bound("lone \ud800 surrogate") > 0
