@@ -67,6 +67,6 @@ def test_three_dozen_kills(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_four_hundred_kills(tmp_path: Path) -> None:
     ledger = str(tmp_path / "costs.db")
-    bases = check(ledger, kill(ledger, rounds=360, seed=7))
+    bases = check(ledger, kill(ledger, rounds=400, seed=7))
     print(f"400 kills: {bases['measured']} measured, {bases['unknown']} unknown")
     assert bases["unknown"] > 0
