@@ -289,6 +289,19 @@ async def test_several_prompts_in_one_request_are_billed_once(asynchronous: bool
     assert not cost._open and not cost._batches
 
 
+def test_the_run_that_has_the_usage_may_end_last(cost: CostCallback) -> None:
+    params = {"model": "gpt-3.5-turbo-instruct"}
+    first, second = uuid4(), uuid4()
+    for run_id in (first, second):
+        cost.on_llm_start({}, ["a"], run_id=run_id, invocation_params=params, batch_size=2)
+    whole, rest = Completions()._generate(["a", "a"]).flatten()
+    cost.on_llm_end(rest, run_id=second)
+    assert cost.calls == 0
+    cost.on_llm_end(whole, run_id=first)
+    assert {row.basis for row in rows(cost)} == {"measured"}
+    assert sum((row.settled.usage for row in rows(cost) if row.settled), Usage()) == Usage(input=8, output=10)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_several_prompts_that_nobody_counted_are_each_estimated(asynchronous: bool, cost: CostCallback) -> None:
     model, config = Completions(reports=False), {"callbacks": [cost]}
