@@ -15,7 +15,6 @@ from llm_savings import tokens
 from llm_savings.errors import UsageError
 from llm_savings.ledger import Sent
 from llm_savings.litellm.calls import base_model, mode_of, question
-from llm_savings.litellm.wire import asked_for_no_usage
 from llm_savings.meter import Answer
 from llm_savings.usage import CacheTTL, Usage
 
@@ -25,24 +24,23 @@ _REDACTED = "redacted-by-litellm"
 _PER_MESSAGE, _PER_ANSWER = 4, 3
 
 
-def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, mock: bool = False) -> Answer:
+def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, reported: bool = True) -> Answer:
     """What is known of a call that LiteLLM reports as a success.
 
     Args:
         details: LiteLLM's `model_call_details`.
         response: The response, or the one assembled from a stream.
         hit: A cache answered.
-        mock: `mock_response` answered: no provider has counted these tokens.
+        reported: Whether the provider may have reported usage; if not, any usage here is LiteLLM's own count.
     """
     hidden, raw, provider = _hidden(response), _get(response, "usage"), details.get("custom_llm_provider")
     model = base_model(details) or hidden.get("provider_response_model") or _get(response, "model")
-    usage, sure, suspect = None, not (mock or asked_for_no_usage(details)), False
+    usage, sure, suspect = None, True, False
     try:
-        usage, split = usage_of(details, raw)
+        if reported and not (details.get("stream") and _is_litellms_count(response, raw)):
+            usage, sure = usage_of(details, raw)
     except UsageError:
         suspect = True
-    else:
-        sure = sure and split
     if not usage and not suspect:
         # A success for no tokens at all is a usage that nobody reported.
         usage, sure = count(str(model), provider, question(details), answer_text(response)), False
@@ -197,6 +195,15 @@ def _texts(value: Any) -> Iterable[str]:
         for name in (*_NESTED_KEYS, *_TEXT_KEYS):
             if (found := _get(value, name)) is not None:
                 yield from _texts(found)
+
+
+def _is_litellms_count(response: Any, raw: Any) -> bool:
+    """Whether a stream's usage is what LiteLLM counts when a provider reports none: no details, and the very number."""
+    text = None if _get(raw, "prompt_tokens_details") is not None else answer_text(response)
+    if not text:
+        return False
+    counted = litellm.token_counter(model=_get(response, "model") or "", text=text, count_response_tokens=True)
+    return counted == _get(raw, "completion_tokens")
 
 
 def _is_split(raw: Any) -> bool:

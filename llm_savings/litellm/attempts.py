@@ -50,12 +50,14 @@ class Attempt:
         trace: None where another host is metering the call.
         number: Which attempt with the same details this is, from 1.
         mock: No request leaves: `mock_response` answers.
+        reported: The provider may be expected to report usage.
     """
 
     owner: object
     trace: Trace | None = None
     number: int = 1
     mock: bool = False
+    reported: bool = True
     _claimed: bool = field(default=False, init=False)
 
     def claim(self) -> Live | None:

@@ -70,8 +70,6 @@ class CostLogger(CustomLogger):
         Decimal('0')
     """
 
-    stream_usage: bool = True
-
     def __init__(
         self,
         ledger: Ledger | str | Path | None = None,
@@ -95,6 +93,15 @@ class CostLogger(CustomLogger):
     def ledger(self) -> Ledger:
         """Where the calls are kept."""
         return self.meter.ledger
+
+    @property
+    def stream_usage(self) -> bool:
+        """Whether servers are asked for the token counts of streams."""
+        return not self._streams.off
+
+    @stream_usage.setter
+    def stream_usage(self, asked: bool) -> None:
+        self._streams.off = not asked
 
     @property
     def spent(self) -> Decimal:
@@ -180,8 +187,8 @@ class CostLogger(CustomLogger):
             # The SDK's own retries run inside the handler of the first error, and report none of the others.
             error = sys.exception() if before.number == 1 else None
             self.meter.failed(lost, error or RetriedError())
-        if self.stream_usage:
-            self._streams.ask(details)
+        mock = details.get("api_key") == _MOCK_KEY
+        reported = self._streams.ask(details) and not mock
         sent = call_sent(
             details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
         )
@@ -192,7 +199,8 @@ class CostLogger(CustomLogger):
             self,
             Trace(live, question(details)),
             number=before.number + 1 if before else 1,
-            mock=details.get("api_key") == _MOCK_KEY,
+            mock=mock,
+            reported=reported,
         )
         keep(details, self._where, attempt)
         self._leftovers.watch(attempt)
@@ -222,7 +230,7 @@ class CostLogger(CustomLogger):
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
-        self.meter.answered(live, answer_of(details, response, hit=hit, mock=attempt.mock))
+        self.meter.answered(live, answer_of(details, response, hit=hit, reported=attempt.reported))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""

@@ -1,7 +1,7 @@
 """Asking for a stream's token counts where LiteLLM does not.
 
 LiteLLM sends `stream_options.include_usage` by itself to api.openai.com only. On any other base a stream reports no
-tokens at all, and LiteLLM logs 0 tokens and $0 for it (1.106 to 1.109).
+tokens, for which LiteLLM 1.106 logs 0 tokens and $0, and 1.109 a count of its own.
 """
 # pyright: standard
 
@@ -19,51 +19,47 @@ _REFUSED = re.compile(r"stream_options|include_usage")
 
 
 class StreamUsage:
-    """Adds the option to requests, and remembers servers that refused it."""
+    """Adds the option to requests, and remembers servers that refused it.
+
+    Attributes:
+        off: Leave all requests as they are.
+    """
 
     def __init__(self) -> None:
+        self.off = False
         self._refused: set[str] = set()
 
-    def ask(self, details: Mapping[str, Any]) -> None:
+    def ask(self, details: Mapping[str, Any]) -> bool:
         """Ask for usage in a request that is about to leave, if it is a stream that would otherwise have none.
 
         Only the request that LiteLLM has just built is changed, never an object of the user's.
+
+        Returns:
+            Whether the provider may be expected to report usage.
         """
         wire, provider = _wire(details), details.get("custom_llm_provider")
-        if (
-            wire is None
-            or not wire.get("stream")
-            or not ("messages" in wire or "prompt" in wire)  # the Responses API reports usage by itself
-            or "stream_options" in wire
-            or provider not in _COMPATIBLE
-            or (provider == "azure" and not _new_enough(details))
-            or _base(details) in self._refused
-        ):
-            return
+        # Other providers, and the Responses API, report usage by themselves.
+        chat = wire is not None and ("messages" in wire or "prompt" in wire)
+        if wire is None or not chat or not wire.get("stream") or provider not in _COMPATIBLE:
+            return True
+        extra = cast("dict[str, Any]", wire.get("extra_body") or {})
+        own = wire.get("stream_options", extra.get("stream_options"))
+        if own is not None:
+            return isinstance(own, Mapping) and cast("Mapping[str, Any]", own).get("include_usage") is True
+        if self.off or _base(details) in self._refused or (provider == "azure" and not _new_enough(details)):
+            return False
         if _sent_as_it_stands(details):  # LiteLLM strips the usage that the user did not ask for
             wire["stream_options"] = dict(_OPTION)
-            return
-        # The openai SDK puts `extra_body` on the wire, and LiteLLM's own view of the request stays what it was: the
-        # user sees the very chunks that they would have seen without us.
-        extra = cast("dict[str, Any]", wire.get("extra_body") or {})
-        if "stream_options" not in extra:
+        else:
+            # The openai SDK puts `extra_body` on the wire, and LiteLLM's own view of the request stays what it was:
+            # the user sees the very chunks that they would have seen without us.
             wire["extra_body"] = {**extra, "stream_options": dict(_OPTION)}
+        return True
 
     def refused(self, details: Mapping[str, Any], error: object) -> None:
         """Stop asking a server whose error names the option."""
         if details.get("stream") and getattr(error, "status_code", None) in (400, 422) and _REFUSED.search(str(error)):
             self._refused.add(_base(details))
-
-
-def asked_for_no_usage(details: Mapping[str, Any]) -> bool:
-    """Whether the user's own stream options turn the provider's count off; LiteLLM then counts by itself."""
-    options = details.get("stream_options")
-    return (
-        bool(details.get("stream"))
-        and isinstance(options, Mapping)
-        and cast("Mapping[str, Any]", options).get("include_usage") is not True
-        and details.get("custom_llm_provider") in _COMPATIBLE
-    )
 
 
 def _wire(details: Mapping[str, Any]) -> dict[str, Any] | None:

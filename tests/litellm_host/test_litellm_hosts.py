@@ -9,7 +9,7 @@ from typing import Any
 import litellm
 import pytest
 from langchain_litellm import ChatLiteLLM
-from litellm_checks import CLAUDE, GPT, Metered, failing
+from litellm_checks import CLAUDE, GPT, Metered, called, failing
 
 from llm_savings import CostCallback
 from llm_savings.errors import ConfigError
@@ -64,6 +64,20 @@ async def test_a_failure_through_both_hosts(both: tuple[Metered, CostCallback]) 
     metered.complete()
     rows = await metered.rows(2)
     assert [(row.sent.host, row.status) for row in rows] == [("langchain", "error"), ("litellm", "ok")]
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete"])
+async def test_a_retry_inside_the_openai_sdk_is_seen_once(both: tuple[Metered, CostCallback], way: str) -> None:
+    metered, cost = both
+    metered.box.fail("500-after")
+    await called(lambda: getattr(metered, way)())
+    assert [(row.sent.host, row.status) for row in await metered.rows(2)] == [("litellm", "ok"), ("litellm", "error")]
+    metered.box.fail("500-after")
+    model(metered, GPT, max_retries=2).invoke(QUESTION, config={"callbacks": [cost]})
+    rows = await metered.rows(4)
+    assert sorted((row.sent.host, row.status) for row in rows[2:]) == [("langchain", "error"), ("langchain", "ok")]
+    assert len(metered.box.bill().rows) == 4
+    assert cost.spent == metered.costs.spent == metered.box.bill().rows[-1].usd
 
 
 async def test_two_ledgers_keep_two_accounts(metered: Metered, tmp_path: Path) -> None:

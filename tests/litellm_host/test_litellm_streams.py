@@ -13,7 +13,7 @@ from typing import Any
 import litellm
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
-from litellm_checks import CLAUDE, FAQ, GPT, Metered, counts, failing, until
+from litellm_checks import CLAUDE, FAQ, GPT, Metered, called, counts, failing, until
 
 from llm_savings.tokens import count
 
@@ -107,11 +107,11 @@ async def test_hidden_thoughts_cannot_be_counted(metered: Metered) -> None:
 
 
 class _Strict(BaseHTTPRequestHandler):
-    """An old server that knows no stream_options."""
+    """An old server that knows no stream_options: refuses them, or under /ignores takes no notice."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if "stream_options" in body:
+        if "stream_options" in body and not self.path.startswith("/ignores"):
             self._answer(400, "application/json", '{"error": {"message": "Unrecognized argument: stream_options"}}')
             return
         pieces = [{"role": "assistant", "content": "Hello"}, {"content": " there"}, {}]
@@ -145,20 +145,29 @@ def strict_url() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), _Strict)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
 async def test_a_server_that_refuses_is_asked_once(metered: Metered, strict_url: str) -> None:
-    error = await failing(lambda: metered.stream(api_base=strict_url))
+    error = await failing(lambda: metered.stream(api_base=f"{strict_url}/v1"))
     assert isinstance(error, litellm.BadRequestError)
-    assert len(metered.stream(api_base=strict_url)) == 3
-    assert len(await metered.astream(api_base=strict_url)) == 3
+    assert len(metered.stream(api_base=f"{strict_url}/v1")) == 3
+    assert len(await metered.astream(api_base=f"{strict_url}/v1")) == 3
     refused, *counted = await metered.rows(3)
     assert (refused.status, refused.settled and refused.settled.actual) == ("error", 0)
     assert {row.basis for row in counted} == {"estimated"}
     assert counts(counted[0])["output"] == count("Hello there", "gpt-4o-mini")
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}], ids=["ours", "the users"])
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_server_that_takes_no_notice(metered: Metered, strict_url: str, way: str, options: Any) -> None:
+    await called(lambda: getattr(metered, way)(api_base=f"{strict_url}/ignores/v1", **options))
+    row = await metered.row()
+    assert (row.status, row.basis) == ("ok", "estimated")  # LiteLLM counts by itself, and does not say so
+    assert counts(row)["output"] == count("Hello there", "gpt-4o-mini")
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
