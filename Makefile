@@ -10,13 +10,13 @@ demo: $(DONE)
 	$(BIN)/llm-savings demo $(ARGS)
 
 test: $(DONE)
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(DONE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest
 
 bench: $(DONE)
 	for file in tests/benchmarks/bench_*.py; do echo; echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -16,7 +16,8 @@ from typing import Any, Literal, cast
 from llm_savings.errors import UsageError
 
 CacheTTL = Literal["5m", "1h"]
-_MOST = 10**15
+# No call has so many tokens; no sum of calls has so many, and beyond it databases' integers would end.
+_MOST_IN_A_CALL, _MOST = 10**12, 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Usage:
                 if value < 0:
                     raise UsageError(f"usage.{name} is {value}; a token count cannot be negative")
                 if value > _MOST:
-                    raise UsageError(f"usage.{name} is {value}; no call or sum of calls has so many tokens")
+                    raise UsageError(f"usage.{name} is {value}; no sum of calls has so many tokens")
         if self.reasoning > self.output:
             raise UsageError(
                 f"usage.reasoning is {self.reasoning}, more than usage.output ({self.output}) of which it is a part"
@@ -375,6 +376,8 @@ def _count(u: Mapping[str, Any], name: str) -> int:
         raise UsageError(f"{name} is {value!r}; expected a whole number of tokens")
     if value < 0:
         raise UsageError(f"{name} is {value}; a token count cannot be negative")
+    if value > _MOST_IN_A_CALL:
+        raise UsageError(f"{name} is {value}; no call has so many tokens")
     return value
 
 

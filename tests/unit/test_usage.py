@@ -224,7 +224,8 @@ def test_litellm_payload_carries_its_usage_in_the_metadata() -> None:
         (lambda: Usage(input=-1), r"usage\.input is -1"),
         (lambda: Usage(output=1.5), r"usage\.output is 1\.5"),  # type: ignore[arg-type]
         (lambda: Usage(input=True), r"usage\.input is True"),
-        (lambda: Usage(input=10**16), "no call or sum"),
+        (lambda: Usage(input=10**19), "no sum of calls"),
+        (lambda: Usage.from_openai({"prompt_tokens": 10**13}), "no call has so many"),
         (lambda: Usage(output=5, reasoning=6), r"reasoning is 6, more than usage\.output \(5\)"),
         (
             lambda: Usage.from_openai({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}),
