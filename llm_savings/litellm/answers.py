@@ -218,7 +218,8 @@ def _unwrapped(own: str) -> str:
             inner = base64.b64decode(own.removeprefix("resp_") + "==").decode()
         except (binascii.Error, UnicodeDecodeError):
             return own
-        return inner.rpartition("response_id:")[2] or own
+        _, marker, inside = inner.rpartition("response_id:")
+        return inside if marker and inside else own
     return own
 
 
