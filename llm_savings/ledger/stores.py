@@ -32,16 +32,32 @@ _EVERY_ID = (0, 2**62)
 _READER_SECONDS = 600.0  # a report may take its time; a user's call may not
 
 
-def _statements(mark: str) -> tuple[str, str, str]:
-    def insert(columns: Sequence[str]) -> str:
-        return (
-            f"INSERT INTO calls ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))}) "  # noqa: S608
-            "ON CONFLICT (call_id) DO NOTHING"
-        )
+class _Rows:
+    """How an entry becomes a row, through the connection of either database."""
 
-    changes = ", ".join(f"{c} = {mark}" for c in SETTLED_COLUMNS)
-    settle = f"UPDATE calls SET {changes} WHERE call_id = {mark} AND status = 'sent'"  # noqa: S608
-    return insert(SENT_COLUMNS), settle, insert(_ALL)
+    def __init__(self, mark: str) -> None:
+        def insert(columns: Sequence[str]) -> str:
+            return (
+                f"INSERT INTO calls ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))}) "  # noqa: S608
+                "ON CONFLICT (call_id) DO NOTHING"
+            )
+
+        changes = ", ".join(f"{c} = {mark}" for c in SETTLED_COLUMNS)
+        self._insert, self._insert_whole = insert(SENT_COLUMNS), insert(_ALL)
+        self._settle = f"UPDATE calls SET {changes} WHERE call_id = {mark} AND status = 'sent'"  # noqa: S608
+
+    def write(self, db: Any, entry: Entry) -> None:
+        """Write an entry; doing it again changes nothing."""
+        sent, settled = entry
+        if settled is None:
+            db.execute(self._insert, sent_values(sent))
+            return
+        values = settled_values(settled, sent)
+        if db.execute(self._settle, (*values, sent.call_id)).rowcount:
+            return
+        if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
+            # Settled before; or another process has just written the first half, from the spool.
+            db.execute(self._settle, (*values, sent.call_id))
 
 
 def _whole(sent: tuple[Any, ...], settled: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -106,7 +122,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
-        self._insert, self._settle, self._insert_whole = _statements(self.mark)
+        self._table = _Rows(self.mark)
 
     def write(self, entries: Sequence[Entry]) -> None:
         """See `Store.write`."""
@@ -115,25 +131,13 @@ class SqliteStore:
             try:
                 db = self._here()
                 if len(entries) == 1:  # one statement is a transaction of its own
-                    self._write(db, entries[0])
+                    self._table.write(db, entries[0])
                     return
                 with _transaction(db):
                     for entry in entries:
-                        self._write(db, entry)
+                        self._table.write(db, entry)
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(error) from error
-
-    def _write(self, db: sqlite3.Connection, entry: Entry) -> None:
-        sent, settled = entry
-        if settled is None:
-            db.execute(self._insert, sent_values(sent))
-            return
-        values = settled_values(settled, sent)
-        if db.execute(self._settle, (*values, sent.call_id)).rowcount:
-            return
-        if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
-            # Settled before; or another process has just written the first half, from the spool.
-            db.execute(self._settle, (*values, sent.call_id))
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -277,28 +281,17 @@ class PostgresStore:
         self._lock = threading.RLock()
         self._connection: Any = None
         self._pid = 0
-        self._insert, self._settle, self._insert_whole = _statements(self.mark)
+        self._table = _Rows(self.mark)
 
     def write(self, entries: Sequence[Entry]) -> None:
         """See `Store.write`."""
         with self._using() as db:
             if len(entries) == 1:  # spare the round trips of BEGIN and COMMIT
-                self._write(db, entries[0])
+                self._table.write(db, entries[0])
                 return
             with db.transaction():
                 for entry in entries:
-                    self._write(db, entry)
-
-    def _write(self, db: Any, entry: Entry) -> None:
-        sent, settled = entry
-        if settled is None:
-            db.execute(self._insert, sent_values(sent))
-            return
-        values = settled_values(settled, sent)
-        if db.execute(self._settle, (*values, sent.call_id)).rowcount:
-            return
-        if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
-            db.execute(self._settle, (*values, sent.call_id))  # as in SQLite
+                    self._table.write(db, entry)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""
