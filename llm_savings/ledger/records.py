@@ -168,7 +168,6 @@ SETTLED_COLUMNS = (
     "status",
     "basis",
     "model",
-    "mode",
     "actual_pusd",
     "baseline_pusd",
     "strategies",
@@ -177,16 +176,26 @@ SETTLED_COLUMNS = (
     "latency_us",
     *(f"{name}_tokens" for name in FIELDS),
 )
+COLUMNS = (*SENT_COLUMNS, *SETTLED_COLUMNS)
+
+Entry = tuple[str | int | None, ...]
+"""The values of `COLUMNS` for one call, as it leaves or once it has ended."""
+
+_NOT_SETTLED: Entry = ("sent", "unknown", *[None] * (len(SETTLED_COLUMNS) - 2))
 
 
-def sent_values(sent: Sent) -> tuple[Any, ...]:
-    """The values of `SENT_COLUMNS`, in order."""
+def entry(sent: Sent, settled: Settled | None = None) -> Entry:
+    """A call as the values of `COLUMNS`, of nothing but text, whole numbers and None.
+
+    Raises:
+        RecordError: The time is naive, or an amount is not finite or is beyond 9.2 million dollars.
+    """
     return (
         _clean(sent.call_id),
         sent.host,
         _clean(sent.requested_model),
         _clean(sent.provider),
-        sent.mode,
+        sent.mode if settled is None or settled.mode is None else settled.mode,
         int(sent.stream),
         microseconds(sent.started_at),
         to_picodollars(sent.bound),
@@ -194,32 +203,24 @@ def sent_values(sent: Sent) -> tuple[Any, ...]:
         _clean(sent.user),
         _clean(sent.session),
         _clean(sent.tenant),
+        *(_NOT_SETTLED if settled is None else _ended(settled)),
     )
 
 
-def settled_values(settled: Settled, sent: Sent) -> tuple[Any, ...]:
-    """The values of `SETTLED_COLUMNS`, in order."""
+def _ended(settled: Settled) -> Entry:
+    actual = to_picodollars(settled.actual)
     return (
         settled.status,
         settled.basis,
         _clean(settled.model),
-        settled.mode or sent.mode,
-        to_picodollars(settled.actual),
-        to_picodollars(settled.baseline),
+        actual,
+        actual if settled.baseline is settled.actual else to_picodollars(settled.baseline),
         _json(settled.strategies),
         _clean(settled.response_id),
         _clean(settled.error),
         None if settled.latency is None else round(settled.latency * 1_000_000),
         *[count or None for count in _counts(settled.usage)],
     )
-
-
-def row_of(sent: Sent, settled: Settled | None) -> dict[str, Any]:
-    """A call as a row keyed by column name, of nothing but text, whole numbers and None."""
-    if settled is None:
-        return dict(zip(SENT_COLUMNS, sent_values(sent), strict=True)) | {"status": "sent"}
-    both = ((SENT_COLUMNS, sent_values(sent)), (SETTLED_COLUMNS, settled_values(settled, sent)))
-    return {name: value for names, values in both for name, value in zip(names, values, strict=True)}
 
 
 def call_from_row(row: Mapping[str, Any]) -> Call:
