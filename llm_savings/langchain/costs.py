@@ -277,12 +277,7 @@ class CostCallback(BaseCallbackHandler):
                 self.meter.abandoned(found.live, read_partial(result, found.start)[0])
 
     def _begin(self, start: Start) -> None:
-        live = self.meter.begin(
-            start.sent(tags=self.meter.tags, user=self.user, session=self.session),
-            prompt=start.prompt_bound(),
-            max_tokens=start.max_tokens,
-            choices=start.choices,
-        )
+        live = self.meter.begin(start.sent(self.meter, user=self.user, session=self.session))
         mark, batch = current.claim(live), None
         with self._lock:
             if start.batch > 1 and isinstance(start.prompt, str):

@@ -13,21 +13,22 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
 from llm_savings.ledger import Mode, Sent
+from llm_savings.meter import Meter, Size
 
 _MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
-_LIMIT_KEYS = (
+_LIMIT_KEYS = frozenset((
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
     "max_tokens_to_sample",
     "max_new_tokens",
     "num_predict",
-)
-_CHOICE_KEYS = ("n", "best_of", "candidate_count")
+))
+_CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
 # Parameters that become tokens of the prompt.
-_PROMPT_KEYS = ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
+_PROMPT_KEYS = frozenset(("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions"))
 # Parameters that make the provider add text that this machine never sees.
-_REMOTE_KEYS = ("previous_response_id", "conversation", "prompt", "web_search_options")
+_REMOTE_KEYS = frozenset(("previous_response_id", "conversation", "prompt", "web_search_options"))
 # Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
 _OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
 _DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
@@ -35,7 +36,7 @@ _DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
 _USER_KEYS = ("user_id", "user")
 _SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
 # Of metadata only these become labels: LangGraph, LangSmith and callers put keys in it that differ in every call.
-_LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
+_LABEL_KEYS = frozenset(("feature", "team", "project", "app", "environment", "customer"))
 # Tags that LangChain and LangGraph give to runs themselves, such as "seq:step:1".
 _INTERNAL_TAGS = frozenset({"seq", "map", "graph", "retry", "condition", "branch", "exception", "langsmith", "ls"})
 
@@ -94,32 +95,35 @@ class Start:
     def max_tokens(self) -> int | None:
         """The most tokens that one answer may have, or None when the request does not say."""
         # Two limits in one request are rare, and which one wins differs: the larger one is a bound in any case.
-        given = [v for key in _LIMIT_KEYS if _is_count(v := self.params.get(key))]
+        given = [v for key in _LIMIT_KEYS & self.params.keys() if _is_count(v := self.params[key])]
         fallback = self.metadata.get("ls_max_tokens")
         return max(given) if given else fallback if _is_count(fallback) else None
 
     @property
     def choices(self) -> int:
         """How many answers were asked for."""
-        return max([v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))], default=1)
+        return max([v for key in _CHOICE_KEYS & self.params.keys() if _is_count(v := self.params[key])], default=1)
 
     def _kind(self) -> str:
         named = self.serialized or {}
         return named.get("name") or next(reversed(named.get("id") or ()), "unknown")
 
-    def sent(self, *, tags: Mapping[str, str], user: str | None, session: str | None) -> Sent:
-        """The row to write ahead; the arguments are what holds unless the run says otherwise."""
+    def sent(self, meter: Meter, *, user: str | None, session: str | None) -> Sent:
+        """The row to write ahead; the meter's labels and the arguments are what holds unless the run says otherwise."""
         params, metadata = self.params, self.metadata
         tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
+        model, provider = self.model, self.provider
+        size = Size(self.prompt_bound(), self.max_tokens, self.choices)
         return Sent(
             call_id=str(self.run_id),
             host="langchain",
-            requested_model=self.model,
-            provider=self.provider,
+            requested_model=model,
+            provider=provider,
             mode=mode,
             stream=bool(params.get("stream") or params.get("streaming")),
-            tags={**tags, **_labels(self.tags, metadata)},
+            bound=meter.bound(model, size, mode=mode, provider=provider),
+            tags={**meter.tags, **_labels(self.tags, metadata)},
             user=_scalar(_first(metadata, _USER_KEYS)) or user,
             session=_scalar(_first(metadata, _SESSION_KEYS)) or session,
         )
@@ -127,7 +131,7 @@ class Start:
     def prompt_bound(self) -> int | None:
         """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
         params = self.params
-        if self.prompt is None or any(params.get(key) for key in _REMOTE_KEYS):
+        if self.prompt is None or any(params[key] for key in _REMOTE_KEYS & params.keys()):
             return None
         total = 0
         if isinstance(self.prompt, str):
@@ -135,8 +139,8 @@ class Start:
         else:
             for message in self.prompt:
                 total += _message_bound(message)
-        for key in _PROMPT_KEYS:
-            if value := params.get(key):
+        for key in _PROMPT_KEYS & params.keys():
+            if value := params[key]:
                 if key == "tools" and not all(map(_is_own, value)):
                     return None
                 total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
@@ -195,8 +199,8 @@ def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
 def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
     """Labels from tags like "feature:faq" and from a few keys of metadata; a tag wins."""
     labels: dict[str, str] = {}
-    for key in _LABEL_KEYS:
-        if key in metadata and (text := _scalar(metadata[key])):
+    for key in _LABEL_KEYS & metadata.keys():
+        if text := _scalar(metadata[key]):
             labels[key] = text
     for tag in tags:
         key, _, value = tag.partition(":")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from llm_savings.ledger.records import COLUMNS, Entry
+from llm_savings.ledger.records import COLUMNS, Entry, clean
 
 try:
     import fcntl
@@ -208,7 +208,7 @@ def _joined(lines: Sequence[bytes]) -> list[Entry]:
         except ValueError:
             continue  # half a line, of a process that was killed in the middle of writing it
         if isinstance(values, list) and len(values := cast("list[Any]", values)) == len(COLUMNS):
-            keep_first_end(calls, tuple(values))
+            keep_first_end(calls, clean(tuple(values)))
     return list(calls.values())
 
 

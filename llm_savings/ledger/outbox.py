@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_savings.errors import LedgerError
 from llm_savings.ledger.journal import Journal, keep_first_end
-from llm_savings.ledger.records import Entry
+from llm_savings.ledger.records import Entry, clean
 from llm_savings.ledger.schema import VERSION
 from llm_savings.ledger.stores import Store, masked
 
@@ -65,6 +65,7 @@ class Outbox:
 
     def put_now(self, entry: Entry) -> None:
         """Take an entry by way of no journal, as long as the database takes it."""
+        entry = clean(entry)
         with self._lock:
             began = time.monotonic()
             if self._waiting and began < self._retry_at:

@@ -28,7 +28,7 @@ from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest
 from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
 from llm_savings.litellm.sdk_retries import resent, watch
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import Answer, Live, Meter, current_call
+from llm_savings.meter import Answer, Live, Meter, Size, current_call
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 
@@ -192,9 +192,9 @@ class CostLogger(CustomLogger):
         sent = call_sent(
             details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
         )
-        live = self.meter.begin(
-            sent, prompt=prompt_bound(details), max_tokens=output_limit(details), choices=choices(details)
-        )
+        size = Size(prompt_bound(details), output_limit(details), choices(details))
+        bound = self.meter.bound(sent.requested_model, size, mode=sent.mode, provider=sent.provider)
+        live = self.meter.begin(replace(sent, bound=bound))
         attempt = Attempt(
             self,
             Trace(live, question(details)),
