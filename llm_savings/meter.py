@@ -137,9 +137,7 @@ class Meter:
         else:
             self._lock.release()
 
-    def bound(
-        self, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None
-    ) -> Decimal | None:
+    def bound(self, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None) -> Decimal | None:
         """USD that a call cannot exceed, or None when nothing is known to bound it (see `upper_bound`)."""
         try:
             bound = upper_bound(self.prices, model, size, mode=mode, provider=provider)

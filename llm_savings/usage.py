@@ -316,7 +316,7 @@ FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
 _values: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)
 
 
-def _inclusive(
+def _inclusive(  # noqa: PLR0913 (they are the fields of Usage; a mapping would cost a microsecond a call)
     prompt: int,
     completion: int,
     *,

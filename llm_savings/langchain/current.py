@@ -22,9 +22,9 @@ from weakref import WeakSet
 
 from langchain_core.tracers.context import register_configure_hook
 
-from llm_savings.langchain.resends import watch
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
+from llm_savings.resends import watch
 
 _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
 
@@ -110,7 +110,7 @@ def _ended(task: asyncio.Task[Any]) -> None:
                 callback.abandon(task)
 
 
-def _resent(error: BaseException) -> None:
+def _resent(error: BaseException, _model: str | None) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
         for callback in _living():

@@ -12,33 +12,31 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
+from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
 from llm_savings.meter import Meter, Size
 
 _MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
-_LIMIT_KEYS = frozenset((
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_tokens_to_sample",
-    "max_new_tokens",
-    "num_predict",
-))
+_LIMIT_KEYS = frozenset(
+    (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens_to_sample",
+        "max_new_tokens",
+        "num_predict",
+    )
+)
 _CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
 # Parameters that become tokens of the prompt.
-_PROMPT_KEYS = frozenset(("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions"))
+_PROMPT_KEYS = frozenset(
+    ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
+)
 # Parameters that make the provider add text that this machine never sees.
 _REMOTE_KEYS = frozenset(("previous_response_id", "conversation", "prompt", "web_search_options"))
 # Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
 _OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
 _DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
-
-_USER_KEYS = ("user_id", "user")
-_SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
-# Of metadata only these become labels: LangGraph, LangSmith and callers put keys in it that differ in every call.
-_LABEL_KEYS = frozenset(("feature", "team", "project", "app", "environment", "customer"))
-# Tags that LangChain and LangGraph give to runs themselves, such as "seq:step:1".
-_INTERNAL_TAGS = frozenset({"seq", "map", "graph", "retry", "condition", "branch", "exception", "langsmith", "ls"})
 
 
 @dataclass(slots=True)
@@ -84,7 +82,7 @@ class Start:
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.metadata.get("ls_model_name") or _first(self.params, _MODEL_KEYS) or self._kind())
+        return str(self.metadata.get("ls_model_name") or text(self.params, _MODEL_KEYS) or self._kind())
 
     @property
     def provider(self) -> str | None:
@@ -123,9 +121,9 @@ class Start:
             mode=mode,
             stream=bool(params.get("stream") or params.get("streaming")),
             bound=meter.bound(model, size, mode=mode, provider=provider),
-            tags={**meter.tags, **_labels(self.tags, metadata)},
-            user=_scalar(_first(metadata, _USER_KEYS)) or user,
-            session=_scalar(_first(metadata, _SESSION_KEYS)) or session,
+            tags={**meter.tags, **labels(self.tags, metadata)},
+            user=text(metadata, USER_KEYS) or user,
+            session=text(metadata, SESSION_KEYS) or session,
         )
 
     def prompt_bound(self) -> int | None:
@@ -194,31 +192,6 @@ def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _marks(item)
-
-
-def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Labels from tags like "feature:faq" and from a few keys of metadata; a tag wins."""
-    labels: dict[str, str] = {}
-    for key in _LABEL_KEYS & metadata.keys():
-        if text := _scalar(metadata[key]):
-            labels[key] = text
-    for tag in tags:
-        key, _, value = tag.partition(":")
-        if value and key and key not in _INTERNAL_TAGS:
-            labels[key.strip()] = value.strip()
-    return labels
-
-
-def _first(mapping: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    for key in keys:
-        if value := mapping.get(key):
-            return value
-    return None
-
-
-def _scalar(value: Any) -> str | None:
-    """A label's text; anything but a plain value is no label."""
-    return str(value) if isinstance(value, str | int | float | UUID) and value != "" else None
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
