@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
-from llm_savings import tokens
+from llm_savings import Meter, tokens
 from llm_savings.langchain.requests import Start
 
 
@@ -117,7 +117,7 @@ def test_names() -> None:
 
 def test_labels_of_a_run_win_over_those_of_the_callback() -> None:
     sent = start(tags=["team:b", "vip", "graph:step:1"], metadata={"team": "a", "feature": "x", "thread_id": "t"}).sent(
-        tags={"team": "c", "other": "d"}, user="u", session="s"
+        Meter(":memory:", tags={"team": "c", "other": "d"}), user="u", session="s"
     )
     assert sent.tags == {"team": "b", "feature": "x", "other": "d", "tags": "vip"}
     assert (sent.user, sent.session) == ("u", "t")
@@ -125,7 +125,7 @@ def test_labels_of_a_run_win_over_those_of_the_callback() -> None:
 
 def test_the_tier_asked_for_is_the_mode() -> None:
     for tier, mode in {"flex": "flex", "priority": "priority", "auto": "standard", None: "standard"}.items():
-        assert start(params={"service_tier": tier}).sent(tags={}, user=None, session=None).mode == mode
+        assert start(params={"service_tier": tier}).sent(Meter(":memory:"), user=None, session=None).mode == mode
 
 
 def test_cache_marks_are_found_wherever_they_are() -> None:
