@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import hmac
 import logging
+import os
 import time
+import uuid
 import weakref
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
@@ -48,6 +50,10 @@ class Ledger:
         >>> ledger.settle(call, Settled(status="ok", basis="measured", model="gpt-4o", actual=Decimal("0.0021")))
         >>> ledger.summary("total")[0].actual
         Decimal('0.002100000000')
+
+    Attributes:
+        target: What it was made with.
+        identity: Text that two ledgers share if they are the same file or database; without a password.
     """
 
     def __init__(self, target: str | Path | None = None) -> None:
@@ -59,6 +65,7 @@ class Ledger:
                 except OSError as error:
                     raise ConfigError(f"ledger {target!r}: {error}; name another one in LLM_SAVINGS_LEDGER") from error
         self.target = str(target)
+        self.identity = _identity(self.target)
         self._store: Store = open_store(self.target)
         self._spool = Spool(spool_path(self.target, settings.state_folder))
         self._lock = RLock()
@@ -67,6 +74,7 @@ class Ledger:
         # A weak reference: a ledger that nobody uses any more is not kept alive until exit.
         this = weakref.ref(self)
         atexit.register(lambda: (ledger := this()) and ledger.close())
+        weakref.finalize(self, _last_try, self._store, self._spool).atexit = False
         watch(self)
 
     def sent(self, call: Sent) -> None:
@@ -213,7 +221,28 @@ class Ledger:
         if not self._warned:
             self._warned = True
             kept = self._spool.path or "memory"
-            _log.warning("%s. Calls go on; their records wait in %s and are written when it is back.", error, kept)
+            # As text: an error that a log handler keeps would keep this ledger, by its traceback.
+            text = "%s. Calls go on; their records wait in %s and are written when it is back."
+            _log.warning(text, str(error), kept)
+
+
+def _identity(target: str) -> str:
+    if target == ":memory:":
+        return f":memory:{uuid.uuid4().hex}"
+    return masked(target) if "://" in target else os.path.realpath(target)
+
+
+def _last_try(store: Store, spool: Spool) -> None:
+    """Write what a ledger that nobody uses any more kept in memory; the rest waits on disk for the next one."""
+    if not spool.held:
+        return
+    try:
+        spool.drain(store.write)
+    except LedgerError as error:
+        spool.save()
+        if spool.held:
+            _log.warning("%s. %d record(s) of a ledger that nobody closed are lost.", error, spool.held)
+    store.close()
 
 
 def tenant_hash(name: str) -> str:

@@ -6,6 +6,7 @@ ledger's business.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -30,6 +31,7 @@ _MODE_SENT, _MODE_SETTLED = SENT_COLUMNS.index("mode"), SETTLED_COLUMNS.index("m
 
 _EVERY_ID = (0, 2**62)
 _READER_SECONDS = 600.0  # a report may take its time; a user's call may not
+_SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
 
 class _Rows:
@@ -146,11 +148,20 @@ class SqliteStore:
                 found = list(_sqlite_rows(db, sql, parameters))
             yield from found
             return
-        with self._using():
-            pass  # the file and its tables exist from here on
+        mode = "ro"
+        try:
+            with self._using():
+                pass  # the file and its tables exist from here on
+        except LedgerError as error:
+            if not _may_only_read(error.__cause__):
+                raise
+            if not size(f"{self.path}-wal"):
+                # Nobody is writing. Without this a reader leaves files beside it that its owner could not write to.
+                mode = "ro&immutable=1"
         with self._translated():
-            reader = sqlite3.connect(self._uri("ro"), uri=True, timeout=5, check_same_thread=False)
+            reader = sqlite3.connect(self._uri(mode), uri=True, timeout=5, check_same_thread=False)
         with closing(reader), self._translated():
+            pending_migrations(reader.execute("PRAGMA user_version").fetchone()[0], self.path)
             yield from _sqlite_rows(reader, sql, parameters)
 
     def parts(self) -> list[tuple[int, int]]:
@@ -245,6 +256,21 @@ class SqliteStore:
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
+def _may_only_read(cause: BaseException | None) -> bool:
+    """Whether a file could not be opened because its mode, its folder or its disk allow no writing."""
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+    return isinstance(cause, PermissionError) or getattr(cause, "errno", None) == errno.EROFS
+
+
+def size(path: str | Path) -> int:
+    """A file's size in bytes; 0 where there is none, or none to be seen."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
 @contextmanager
 def _transaction(db: sqlite3.Connection) -> Generator[None]:
     db.execute("BEGIN IMMEDIATE")
@@ -273,11 +299,14 @@ class PostgresStore:
     def __init__(self, url: str, *, timeout: float = 2.0) -> None:
         try:
             import psycopg
+
+            from llm_savings.ledger.patient import PatientConnection
         except ImportError as error:
             raise ConfigError(
                 f'ledger {masked(url)} needs psycopg; install it with: pip install "llm-savings[postgres]"'
             ) from error
         self._psycopg, self._url, self._timeout = psycopg, url, timeout
+        self._patient = PatientConnection
         self._lock = threading.RLock()
         self._connection: Any = None
         self._pid = 0
@@ -359,8 +388,9 @@ class PostgresStore:
             raise LedgerError(f"ledger {masked(self._url)}: {text}") from None
 
     def _connect(self, patience: float | None = None) -> Any:
-        milliseconds = round((patience or self._timeout) * 1000)
-        return self._psycopg.connect(
+        patience = patience or self._timeout
+        milliseconds = round(patience * 1000)
+        db = self._patient.connect(
             self._url,
             autocommit=True,
             connect_timeout=max(2, round(self._timeout)),  # libpq's smallest
@@ -368,6 +398,8 @@ class PostgresStore:
             # A machine that is gone without a word is noticed after this, not after a quarter of an hour.
             tcp_user_timeout=milliseconds,
         )
+        db.patience = patience + _SERVER_SECONDS
+        return db
 
     def _migrate(self, db: Any) -> None:
         with db.transaction():
