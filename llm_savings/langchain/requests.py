@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
 from llm_savings.ledger import Mode, Sent
+from llm_savings.unseen import may_read_more
 
 _MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
 _LIMIT_KEYS = (
@@ -26,11 +27,6 @@ _LIMIT_KEYS = (
 _CHOICE_KEYS = ("n", "best_of", "candidate_count")
 # Parameters that become tokens of the prompt.
 _PROMPT_KEYS = ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
-# Parameters that make the provider add text that this machine never sees.
-_REMOTE_KEYS = ("previous_response_id", "conversation", "prompt", "web_search_options")
-# Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
-_OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
-_DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
 
 _USER_KEYS = ("user_id", "user")
 _SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
@@ -126,19 +122,20 @@ class Start:
 
     def prompt_bound(self) -> int | None:
         """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
-        params = self.params
-        if self.prompt is None or any(params.get(key) for key in _REMOTE_KEYS):
+        params, prompt = self.params, self.prompt
+        if prompt is None:
+            return None
+        contents = prompt if isinstance(prompt, str) else [message.content for message in prompt]
+        if may_read_more(self.model, params, contents):
             return None
         total = 0
-        if isinstance(self.prompt, str):
-            total += tokens.upper_bound(self.prompt) + tokens.MESSAGE_OVERHEAD
+        if isinstance(prompt, str):
+            total += tokens.upper_bound(prompt) + tokens.MESSAGE_OVERHEAD
         else:
-            for message in self.prompt:
+            for message in prompt:
                 total += _message_bound(message)
         for key in _PROMPT_KEYS:
             if value := params.get(key):
-                if key == "tools" and not all(map(_is_own, value)):
-                    return None
                 total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
         return total
 
@@ -160,14 +157,6 @@ def _message_bound(message: BaseMessage) -> int:
     if message.name:
         total += tokens.upper_bound(message.name)
     return total
-
-
-def _is_own(tool: Any) -> bool:
-    """Whether a tool is run by the caller, so that what it reads comes back as a message."""
-    if not isinstance(tool, Mapping):
-        return True
-    kind = cast("Mapping[str, Any]", tool).get("type")
-    return str(kind).startswith(_OWN_TOOLS) if kind else any(key in tool for key in _DECLARING_KEYS)
 
 
 def _dumped(value: Any) -> str:

@@ -75,6 +75,23 @@ def test_what_a_provider_reads_by_itself_has_no_bound(params: dict[str, Any], bo
     assert (start(params=params).prompt_bound() is not None) is bounded
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "file", "source_type": "id", "id": "file-1"},
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.pdf"}},
+    ],
+)
+@pytest.mark.parametrize("message", [HumanMessage, SystemMessage])
+def test_a_file_has_no_bound(message: Any, block: dict[str, Any]) -> None:
+    assert (
+        start([HumanMessage("hello"), message([{"type": "text", "text": "Read this"}, block])]).prompt_bound() is None
+    )
+
+
 def test_schemas_and_images_count() -> None:
     bare = start([HumanMessage("hello")]).prompt_bound()
     shaped = start([HumanMessage("hello")], params={"response_format": Shape}).prompt_bound()
