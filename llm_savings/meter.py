@@ -64,7 +64,7 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A call in flight. `target` names its ledger; `done` is set once it is settled."""
+    """A call in flight. `target` is its ledger's identity; `done` is set once it is settled."""
 
     sent: Sent
     target: str
@@ -74,6 +74,9 @@ class Live:
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
 """The call that the outer host is metering right now, so that an inner host does not meter it again."""
+
+METERED = "llm_savings_metered"
+"""Where the inner host hears of it too late for `current_call`: the key of its details with the ledger's identity."""
 
 
 class Meter:
@@ -130,7 +133,7 @@ class Meter:
             max_tokens: The limit on output tokens that the request carries, if any.
             choices: How many answers were asked for.
         """
-        live = Live(sent, self.ledger.target, time.monotonic())
+        live = Live(sent, self.ledger.identity, time.monotonic())
         try:
             if sent.bound is None and prompt is not None:
                 bound = upper_bound(self.prices, sent, prompt=prompt, max_tokens=max_tokens, choices=choices)
@@ -157,9 +160,10 @@ class Meter:
         self._settle(live, "error", answer or Answer(), error=type(error).__name__)
 
     def _settle(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> None:
-        if live.done:
-            return
-        live.done = True
+        with self._lock:  # a host may report an end twice, from two threads
+            if live.done:
+                return
+            live.done = True
         try:
             latency = time.monotonic() - live.began
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
