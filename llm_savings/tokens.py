@@ -77,8 +77,7 @@ def upper_bound(value: Any) -> int:
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, Mapping):
         pairs = cast("Mapping[Any, Any]", value)
-        image = "image_url" in pairs or "image" in pairs or pairs.get("type") in ("image", "file", "input_image")
-        extra = IMAGE_BOUND if image else 0
+        extra = IMAGE_BOUND if "image_url" in pairs or pairs.get("type") in ("image", "file", "input_image") else 0
         return extra + sum(6 + upper_bound(str(key)) + upper_bound(item) for key, item in pairs.items())
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return sum(2 + upper_bound(item) for item in cast("Sequence[Any]", value))

@@ -38,11 +38,12 @@ _FILES = frozenset({
     "file", "input_file", "document", "container_upload", "item_reference", "video", "video_url", "input_video",
     "media",
 })  # fmt: skip
-_FILE_KEYS = frozenset({"document", "video", "file_data", "fileData", "inline_data", "inlineData"})
+_FILE_KEYS = frozenset({"document", "image", "video", "file_data", "fileData", "inline_data", "inlineData"})
 _REFERENCES = frozenset({"file_id", "file_uri", "fileUri", "file_url", "url"})
 # An image by reference is bounded, unless it is none: some hosts take PDFs and films under the name of an image.
 _IMAGES = frozenset({"image", "image_url", "input_image"})
 _NO_IMAGE = re.compile(r"[^?#]*\.(?:pdf|docx?|pptx?|xlsx?|csv|txt|html?|mp[34g]|mpeg|mov|avi|webm|wav)(?:[?#]|$)", re.I)
+_LEAVES = (str, bytes, bytearray, int, float)
 _NESTED = ("content", "output", "parts")
 
 
@@ -83,7 +84,7 @@ def _is_own(tool: Any) -> bool:
 
 
 def _holds_file(value: Any) -> bool:
-    if isinstance(value, str):
+    if isinstance(value, _LEAVES):
         return False
     if type(value) is dict and "type" not in value and isinstance(cast("dict[str, Any]", value).get("content"), str):
         return False  # a plain message, as nearly all are
@@ -99,10 +100,10 @@ def _holds_file(value: Any) -> bool:
 
 def _is_file(block: Mapping[str, Any]) -> bool:
     kind = block.get("type")
+    if not isinstance(kind, str):
+        return not _FILE_KEYS.isdisjoint(block)
     if kind in _IMAGES:
         return _is_no_image(block.get("image_url") or block.get("url"))
-    if kind is None:
-        return not _FILE_KEYS.isdisjoint(block)
     if kind in _FILES:
         source = block.get("source")
         inside = cast("Mapping[str, Any]", source).get("type") if isinstance(source, Mapping) else None

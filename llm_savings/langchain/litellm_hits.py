@@ -31,9 +31,11 @@ def watch(tell: Callable[[], str | None]) -> None:
         return
     with _lock:
         handler = getattr(sys.modules[_MODULE], "LLMCachingHandler", None)
-        if _unwatched and (method := getattr(handler, _METHOD, None)) is not None:
-            setattr(handler, _METHOD, _watched(method, tell))
+        if handler is None or not _unwatched:  # another thread is importing it, or was first
+            return
         _unwatched.clear()
+        if (method := getattr(handler, _METHOD, None)) is not None:
+            setattr(handler, _METHOD, _watched(method, tell))
 
 
 def _watched(method: Callable[..., Any], tell: Callable[[], str | None]) -> Callable[..., Any]:

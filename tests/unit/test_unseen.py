@@ -65,6 +65,7 @@ def test_a_model_that_always_looks(model: str) -> None:
         {"type": "image_url", "image_url": "data:application/pdf;base64,JVBERi0"},
         {"type": "input_image", "image_url": "https://example.com/a.mp4"},
         {"document": {"format": "pdf", "name": "a", "source": {"bytes": "JVBERi0"}}},
+        {"image": {"format": "png", "source": {"bytes": "AAAA"}}},
         {"file_data": {"mime_type": "application/pdf", "file_uri": "https://example.com/a"}},
     ],
 )
@@ -94,6 +95,7 @@ def test_an_item_that_the_provider_keeps() -> None:
         {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "words"}]}},
         {"type": "tool_use", "id": "t", "name": "open", "input": {"file_id": "mine", "type": "file"}},
         {"type": "tool_result", "tool_use_id": "t", "content": "words"},
+        {"type": ["of", "nobody's"], "content": [b"bytes", 1, 2.5, None]},
     ],
 )
 def test_what_the_request_carries_itself(block: Any) -> None:
