@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_savings.errors import (
     BatchError,
+    BudgetError,
     BudgetExceededError,
     CacheError,
     ConfigError,
@@ -25,6 +26,7 @@ from llm_savings.errors import (
 from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
+    from llm_savings.budget import Budget
     from llm_savings.langchain import CostCallback, track_costs
     from llm_savings.ledger import Ledger
     from llm_savings.meter import Meter
@@ -34,6 +36,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchError",
+    "Budget",
+    "BudgetError",
     "BudgetExceededError",
     "CacheError",
     "ConfigError",
@@ -56,6 +60,7 @@ __all__ = [
 
 # Resolved on first use (PEP 562), so that `import llm_savings` stays light.
 _LAZY = {
+    "Budget": "llm_savings.budget",
     "CostCallback": "llm_savings.langchain",
     "Ledger": "llm_savings.ledger",
     "Meter": "llm_savings.meter",

@@ -38,20 +38,50 @@ class RecordError(SavingsError, ValueError):
     """A record cannot be kept in a ledger: a naive time, or an amount that is not finite or too large."""
 
 
-class BudgetExceededError(SavingsError):
+class BudgetError(SavingsError):
+    """A call was stopped for the sake of a budget. Nothing was sent."""
+
+
+class BudgetExceededError(BudgetError):
     """A call was stopped because it could have passed a budget.
 
     Attributes:
         spent: USD already spent in the period.
-        reserved: USD held by calls in flight.
+        reserved: USD held by calls in flight, and by calls of which nobody knows what they cost.
         limit: The budget's limit in USD.
         resets_at: When the period ends (aware, UTC), or None for a budget without a period.
+        needed: USD that the call could have cost.
+        budget: The budget's name, period and scope, such as "default, daily, user=kim".
     """
 
-    def __init__(self, spent: Decimal, reserved: Decimal, limit: Decimal, resets_at: datetime | None = None) -> None:
+    def __init__(
+        self,
+        spent: Decimal,
+        reserved: Decimal,
+        limit: Decimal,
+        resets_at: datetime | None = None,
+        *,
+        needed: Decimal | None = None,
+        budget: str = "",
+    ) -> None:
         self.spent, self.reserved, self.limit, self.resets_at = spent, reserved, limit, resets_at
+        self.needed, self.budget = needed, budget
+        named = f" ({budget})" if budget else ""
+        more = f"; this call may cost ${needed:f}" if needed is not None else ""
         when = f"; resets at {resets_at.isoformat()}" if resets_at else ""
-        super().__init__(f"budget of ${limit} reached: ${spent} spent, ${reserved} reserved{when}")
+        super().__init__(f"budget of ${limit:f}{named} has no room: ${spent:f} spent, ${reserved:f} held{more}{when}")
+
+
+class UnboundedCallError(BudgetError):
+    """A call was stopped because nothing bounds what it may cost; the message says what is missing."""
+
+
+class UnscopedCallError(BudgetError, ConfigError):
+    """A call was stopped because its budget is per user, tag or the like, and the call does not carry it."""
+
+
+class BudgetUnavailableError(BudgetError):
+    """A call was stopped because its budget cannot be read or written right now, so nobody knows what is left."""
 
 
 class CacheError(SavingsError):

@@ -10,15 +10,17 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from llm_savings.bounds import Size, upper_bound
+from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
+from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.forks import watch
 from llm_savings.ledger.records import MOST_USD
@@ -29,8 +31,6 @@ _log = logging.getLogger("llm_savings.meter")
 
 _MANY = 256
 _NOTHING = Usage()
-_IN = ("input", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
-_OUT = ("output", "audio_output", "image_output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,33 +62,30 @@ class Answer:
     strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a request can get.
-
-    Attributes:
-        prompt: Tokens that the prompt cannot exceed (see `tokens.upper_bound`), or None when nothing bounds it.
-        max_tokens: The limit on the output tokens of one answer that the request carries, if any.
-        choices: How many answers were asked for.
-    """
-
-    prompt: int | None
-    max_tokens: int | None = None
-    choices: int = 1
-
-
 @dataclass(slots=True, eq=False)
 class Live:
-    """A call in flight. `target` names its ledger; `done` is set once it is settled."""
+    """A call in flight.
+
+    Attributes:
+        sent: The call, as it was written ahead.
+        target: Its ledger's identity.
+        began: When, on the monotonic clock.
+        counted: Its prompt in tokens, if they were counted.
+        done: Whether it is settled.
+    """
 
     sent: Sent
     target: str
     began: float
+    counted: int | None = None
     done: bool = False
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
 """The call that the outer host is metering right now, so that an inner host does not meter it again."""
+
+METERED = "llm_savings_metered"
+"""Where the inner host hears of it too late for `current_call`: the key of its details with the ledger's identity."""
 
 
 class Meter:
@@ -98,9 +95,10 @@ class Meter:
         ledger: A `Ledger`, or what `Ledger` takes (a path, ":memory:", a postgresql:// URL, None for the default).
         prices: The price book; LiteLLM's bundled map by default.
         tags: Labels for every call of this meter.
+        budget: What calls must stay within, a `Budget` or several.
 
     Raises:
-        ConfigError: The ledger's path or URL cannot be one.
+        ConfigError: The ledger's path or URL cannot be one, or two budgets have one name.
 
     Example:
         >>> meter = Meter(":memory:")
@@ -117,10 +115,13 @@ class Meter:
         *,
         prices: PriceBook | None = None,
         tags: Mapping[str, str] | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
     ) -> None:
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self.prices = prices or PriceBook()
         self.tags = dict(tags or {})
+        budgets = (budget,) if isinstance(budget, Budget) else tuple(budget or ())
+        self.gate = Gate(self.ledger, self.prices, budgets)
         self._lines: dict[str, Line] = {}
         self._ended: list[tuple[Sent, Settled]] = []
         self._lock = threading.Lock()
@@ -147,13 +148,28 @@ class Meter:
         # max_tokens=10**12: no bound at all, and too large to be kept
         return None if bound is not None and bound > MOST_USD else bound
 
-    def begin(self, sent: Sent) -> Live:
-        """Write a call ahead."""
+    def begin(self, sent: Sent, size: Size | None = None) -> Live:
+        """Write a call ahead and, where there is a budget, hold what it may cost.
+
+        Args:
+            sent: The call.
+            size: How large it can get. A call that says itself what is `reserved` for it needs none.
+
+        Raises:
+            BudgetError: A budget stops the call; see `Gate.admit`. Nothing else is ever raised.
+        """
+        if self.gate.budgets():
+            held = self.gate.admit(sent, size or Size(None))
+            return Live(held.sent, self.ledger.identity, time.monotonic(), held.counted)
         try:
             self.ledger.sent(sent)
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("call %s was not written ahead", sent.call_id)
-        return Live(sent, self.ledger.target, time.monotonic())
+        return Live(sent, self.ledger.identity, time.monotonic())
+
+    def late(self, sent: Sent) -> Live:
+        """A call of which the host tells only now that it has ended. Its budgets are charged what it cost."""
+        return Live(self.gate.charged(sent), self.ledger.identity, time.monotonic())
 
     def answered(self, live: Live, answer: Answer) -> None:
         """Settle a call that was answered."""
@@ -170,14 +186,17 @@ class Meter:
         self._settle(live, "error", answer or Answer(), error=type(error).__name__)
 
     def _settle(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> None:
-        if live.done:
-            return
-        live.done = True
+        with self._lock:  # a host may report an end twice, from two threads
+            if live.done:
+                return
+            live.done = True
         try:
             latency = time.monotonic() - live.began
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
             self._count(live.sent, settled)
+            if live.sent.budgets:
+                self.gate.learn(live.sent, settled, live.counted)
         except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
 
@@ -302,48 +321,6 @@ def _priced_model(prices: PriceBook, sent: Sent, answered: str | None) -> str:
         if answered.startswith(bare) and _DATED.fullmatch(answered, len(bare)):
             return asked
     return answered
-
-
-def upper_bound(
-    prices: PriceBook, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None
-) -> Decimal | None:
-    """USD that a call cannot exceed, or None when its prompt, its model's price or its output limit is not known.
-
-    The prompt is bounded at the dearest rate it could be billed at (a cache write costs more than plain input), the
-    output by the request's own limit, else by the model's.
-    """
-    prompt = size.prompt
-    if prompt is None:
-        return None
-    tier = prompt if prompt > _LOWEST_TIER else 0
-    known = _dearest(prices, model, provider, mode, tier, int(time.time() // _QUARTER_HOUR))
-    if known is None:
-        return None
-    fee, rate_in, rate_out, most = known
-    limit = most if size.max_tokens is None else size.max_tokens
-    return None if limit is None else fee + prompt * rate_in + limit * size.choices * rate_out
-
-
-# Below this no model in the map is dearer by length (the lowest tier of all begins at 32,000 tokens), so its rates
-# are looked up once; prices may depend on the time of day, so once a quarter of an hour.
-_LOWEST_TIER = 30_000
-_QUARTER_HOUR = 900
-
-
-@lru_cache(maxsize=512)
-def _dearest(
-    prices: PriceBook, model: str, provider: str | None, mode: Mode, prompt: int, _quarter: int
-) -> tuple[Decimal, Decimal, Decimal, int | None] | None:
-    """A call's fixed fee, its dearest rates in and out (USD per token), and the most it can put out."""
-    try:
-        rates = prices.rates(model, prompt=prompt, mode=mode, provider=provider)
-        fee = prices.price(_NOTHING, model, mode=mode, provider=provider)
-    except SavingsError:
-        return None
-    rate_in, rate_out = (
-        max([rates[name] for name in names if name in rates], default=Decimal(0)) for names in (_IN, _OUT)
-    )
-    return fee, rate_in, rate_out, prices.limits(model, provider=provider).max_output_tokens
 
 
 def may_have_billed(error: BaseException) -> bool:

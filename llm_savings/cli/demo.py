@@ -6,13 +6,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from llm_savings.errors import ConfigError
+from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.ledger import Ledger, total
 from llm_savings.report import calls_table, dollars, notes
 
@@ -95,7 +95,14 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
             f"Send {len(work.requests)} requests to {provider} ({_at_most(work, provider, model)})?", abort=True
         )
     openai, anthropic = (model, None) if provider == "openai" else (None, model)
-    _run(f"{provider} with llm-savings", work, Target(openai_model=openai, anthropic_model=anthropic), book)
+    target = Target(openai_model=openai, anthropic_model=anthropic)
+    try:
+        _run(f"{provider} with llm-savings", work, target, book)
+    except SavingsError:
+        raise
+    except Exception as error:  # a wrong key, no network, an unknown model: each package has its own classes for them
+        spent = dollars(total(book.summary("total")).actual)
+        raise click.ClickException(f"{provider} gave no answer: {_reason(error)} (spent so far: {spent})") from error
     console = Console()
     models = book.summary("model")
     console.print(calls_table(models, by="model", title="The ledger, by model"))
@@ -103,8 +110,15 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
         console.print(f"• {note}", markup=False, highlight=False)
 
 
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    body: object = getattr(error, "body", None)
+    told = cast("dict[str, object]", body).get("message") if isinstance(body, dict) else None
+    return f"{type(error).__name__}: {' '.join(str(told or error).split())[:300]}"
+
+
 def _at_most(work: Workload, provider: str, model: str) -> str:
-    from llm_savings.meter import Size, upper_bound
+    from llm_savings.bounds import Size, upper_bound
     from llm_savings.pricing import PriceBook
     from llm_savings.tokens import MESSAGE_OVERHEAD
     from llm_savings.tokens import upper_bound as token_bound

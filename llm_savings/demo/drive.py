@@ -66,9 +66,10 @@ class Driver:
         """Send every request, one after the other, and call `each` after it. Waits until the last is recorded."""
         import litellm
 
-        before = list(litellm.callbacks)
+        before, loud = list(litellm.callbacks), litellm.suppress_debug_info
         if self._logger is not None:
             litellm.callbacks = [*before, self._logger]
+        litellm.suppress_debug_info = True  # LiteLLM prints advice for its users beside an error
         routed = 0
         try:
             for request in workload.requests:
@@ -83,7 +84,7 @@ class Driver:
             while self._logger is not None and self._logger.calls < routed and time.monotonic() < deadline:
                 time.sleep(0.01)
         finally:
-            litellm.callbacks = before
+            litellm.callbacks, litellm.suppress_debug_info = before, loud
 
     def _ask_chain(self, request: Request) -> None:
         chain = self._chain(request)

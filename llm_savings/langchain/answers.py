@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import Generation, LLMResult
 
 from llm_savings import tokens
 from llm_savings.errors import SavingsError, UsageError
 from llm_savings.langchain.hosted import hosted_tools
+from llm_savings.langchain.messages import readable
 from llm_savings.langchain.requests import Start
 from llm_savings.ledger import Mode
 from llm_savings.meter import Answer
@@ -32,11 +32,6 @@ _MODES: dict[str, Mode] = {
 _HIDDEN_REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")
 # Here all cache writes have one price, so nothing depends on a time to live.
 _ONE_WRITE_PRICE = ("openai", "azure", "azure_openai")
-# OpenAI's cookbook: 3 tokens a message and 1 for its role; 3 to prime the answer.
-_MESSAGE_TOKENS, _PRIMING_TOKENS = 4, 3
-# Blocks of text; blocks that repeat the message's tool calls.
-_WORDS = ("text", "thinking", "reasoning", "tool_result")
-_CALLS = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
 
 Convert = Callable[[CacheTTL], Usage]
 
@@ -186,29 +181,9 @@ def _split_by_cost(short: Usage, long: Usage, meta: Mapping[str, Any], start: St
 def _counted(start: Start, generations: Sequence[Generation]) -> Usage | None:
     """Tokens counted here, or None when what was billed cannot be seen from here."""
     model = start.model
-    if start.prompt is None or model.rpartition("/")[2].startswith(_HIDDEN_REASONING):
+    if model.rpartition("/")[2].startswith(_HIDDEN_REASONING) or (prompt := start.count()) is None:
         return None
-    asked = [start.prompt] if isinstance(start.prompt, str) else [_readable(message) for message in start.prompt]
-    if None in asked:
-        return None
-    prompt = sum(_MESSAGE_TOKENS + tokens.count(text or "", model) for text in asked) + _PRIMING_TOKENS
-    for key in ("tools", "functions"):
-        if value := start.params.get(key):
-            prompt += tokens.count(json.dumps(value, default=str, ensure_ascii=False), model)
     return Usage(input=prompt, output=sum(tokens.count(_written(g), model) for g in generations))
-
-
-def _readable(message: BaseMessage) -> str | None:
-    """A message's text, or None when it holds an image or another thing whose tokens cannot be counted."""
-    parts = [*_calls(message)]
-    for block in [message.content] if isinstance(message.content, str) else message.content:
-        if isinstance(block, str):
-            parts.append(block)
-        elif (kind := block.get("type")) in _WORDS:
-            parts.append(str(block.get("text") or block.get("thinking") or json.dumps(block, default=str)))
-        elif kind not in _CALLS:
-            return None
-    return "\n".join(parts)
 
 
 def _written(generation: Generation) -> str:
@@ -216,16 +191,7 @@ def _written(generation: Generation) -> str:
     message = getattr(generation, "message", None)
     if not isinstance(message, BaseMessage):
         return generation.text
-    return _readable(message) or generation.text
-
-
-def _calls(message: BaseMessage) -> Iterator[str]:
-    if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
-        for chunk in message.tool_call_chunks:
-            yield f"{chunk.get('name') or ''} {chunk.get('args') or ''}"
-    elif isinstance(message, AIMessage):
-        for call in message.tool_calls:
-            yield f"{call['name']} {json.dumps(call['args'], default=str, ensure_ascii=False)}"
+    return readable(message) or generation.text
 
 
 def _is_hit(messages: Sequence[AIMessage]) -> bool:

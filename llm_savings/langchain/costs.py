@@ -29,6 +29,7 @@ from llm_savings.ledger import Ledger
 from llm_savings.meter import Answer, Live, Meter, may_have_billed
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
+from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.langchain")
 # Runs in flight that are remembered; what falls out stays in the ledger as unknown, at its bound.
@@ -78,6 +79,11 @@ class _Open:
     batch: _Batch | None
     attempts: int = 0
     chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
+
+    @property
+    def hit(self) -> bool:
+        """Whether LiteLLM's cache answered, so that no request left."""
+        return self.mark is not None and self.mark.hit
 
 
 class _Batch:
@@ -207,13 +213,10 @@ class CostCallback(Metered, BaseCallbackHandler):
         if (found := self._pop(run_id)) is None:
             return
         if isinstance(error, Exception):
-            self.meter.failed(found.live, error, read_failure(error, response))
+            answer = Answer(usage=Usage()) if found.hit else read_failure(error, response)
+            self.meter.failed(found.live, error, answer)
             return
-        answer, complete = read_partial(response, found.start)
-        if complete and response is not None:
-            self._answered(found, response)
-        else:
-            self.meter.abandoned(found.live, answer)
+        self._left(found, response)
 
     @_quietly
     def on_retry(self, retry_state: Any, *, run_id: UUID, **_: Any) -> None:
@@ -241,10 +244,11 @@ class CostCallback(Metered, BaseCallbackHandler):
             if (found := self._pop(run_id)) is not None:
                 whole = merge_chat_generation_chunks(found.chunks)
                 result = LLMResult(generations=[[whole] if whole else []])
-                self.meter.abandoned(found.live, read_partial(result, found.start)[0])
+                self._left(found, result)
 
     def _begin(self, start: Start) -> None:
-        live = self.meter.begin(start.sent(self.meter, user=self.user, session=self.session))
+        size = start.size()
+        live = self.meter.begin(start.sent(self.meter, size, user=self.user, session=self.session), size)
         mark, batch = current.claim(live), None
         with self._lock:
             if start.batch > 1 and isinstance(start.prompt, str):
@@ -261,6 +265,15 @@ class CostCallback(Metered, BaseCallbackHandler):
             found.mark.done = True
         return found
 
+    def _left(self, run: _Open, response: LLMResult | None) -> None:
+        answer, complete = read_partial(response, run.start)
+        if (complete or run.hit) and response is not None:
+            self._answered(run, response)
+        else:
+            self.meter.abandoned(run.live, answer)
+
     def _answered(self, run: _Open, response: LLMResult, *, shared: bool = False) -> None:
         answer = Answer(shared=True) if shared else read_answer(response, run.start, self.meter.prices)
+        if run.hit:
+            answer = replace(answer, hit=True, usage=answer.usage or Usage(), response_id=None)
         self.meter.answered(run.live, answer)

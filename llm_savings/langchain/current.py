@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from langchain_core.tracers.context import register_configure_hook
 
+from llm_savings.langchain import litellm_hits
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
@@ -48,14 +49,16 @@ _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 @dataclass(slots=True, eq=False)
 class Mark(Live):
-    """A call that this rim meters; it names no ledger until a callback claims it."""
+    """A call that this rim meters; it names no ledger until a callback claims it. `hit`: LiteLLM's cache answered."""
 
     task: asyncio.Task[Any] | None = None
+    hit: bool = False
 
 
 def claim(live: Live) -> Mark | None:
     """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
     watch(_resent)
+    litellm_hits.watch(_hit)
     mark = current_call.get()
     if not isinstance(mark, Mark):
         return None
@@ -115,3 +118,11 @@ def _resent(error: BaseException, _model: str | None) -> None:
     if isinstance(mark, Mark) and mark.target and not mark.done:
         for callback in _living():
             callback.resent(UUID(mark.sent.call_id), error)
+
+
+def _hit() -> str | None:
+    mark = current_call.get()
+    if not isinstance(mark, Mark) or not mark.target or mark.done:
+        return None
+    mark.hit = True
+    return mark.target

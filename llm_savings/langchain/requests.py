@@ -6,15 +6,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
+from llm_savings.bounds import Size
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
+from llm_savings.langchain.messages import readable
 from llm_savings.ledger import Mode, Sent
-from llm_savings.meter import Meter, Size
+from llm_savings.meter import Meter
+from llm_savings.unseen import may_read_more
 
 _MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
 _LIMIT_KEYS = frozenset(
@@ -28,15 +31,12 @@ _LIMIT_KEYS = frozenset(
     )
 )
 _CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
+# OpenAI's cookbook: 3 tokens a message and 1 for its role; 3 to prime the answer.
+_MESSAGE_TOKENS, _PRIMING_TOKENS = 4, 3
 # Parameters that become tokens of the prompt.
 _PROMPT_KEYS = frozenset(
     ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
 )
-# Parameters that make the provider add text that this machine never sees.
-_REMOTE_KEYS = frozenset(("previous_response_id", "conversation", "prompt", "web_search_options"))
-# Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
-_OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
-_DECLARING_KEYS = ("name", "function", "function_declarations", "toolSpec")
 
 
 @dataclass(slots=True)
@@ -106,13 +106,29 @@ class Start:
         named = self.serialized or {}
         return named.get("name") or next(reversed(named.get("id") or ()), "unknown")
 
-    def sent(self, meter: Meter, *, user: str | None, session: str | None) -> Sent:
+    def size(self) -> Size:
+        """How large the request can get."""
+        return Size(self.prompt_bound(), self.max_tokens, self.choices, self.count)
+
+    def count(self) -> int | None:
+        """The prompt's tokens as counted here, or None when a part of it cannot be."""
+        if self.prompt is None:
+            return None
+        asked = [self.prompt] if isinstance(self.prompt, str) else [readable(message) for message in self.prompt]
+        if None in asked:
+            return None
+        total = sum(_MESSAGE_TOKENS + tokens.count(text or "", self.model) for text in asked) + _PRIMING_TOKENS
+        for key in ("tools", "functions"):
+            if value := self.params.get(key):
+                total += tokens.count(json.dumps(value, default=str, ensure_ascii=False), self.model)
+        return total
+
+    def sent(self, meter: Meter, size: Size, *, user: str | None, session: str | None) -> Sent:
         """The row to write ahead; the meter's labels and the arguments are what holds unless the run says otherwise."""
         params, metadata = self.params, self.metadata
         tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
         model, provider = self.model, self.provider
-        size = Size(self.prompt_bound(), self.max_tokens, self.choices)
         return Sent(
             call_id=str(self.run_id),
             host="langchain",
@@ -128,19 +144,20 @@ class Start:
 
     def prompt_bound(self) -> int | None:
         """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
-        params = self.params
-        if self.prompt is None or any(params[key] for key in _REMOTE_KEYS & params.keys()):
+        params, prompt = self.params, self.prompt
+        if prompt is None:
+            return None
+        contents = prompt if isinstance(prompt, str) else [message.content for message in prompt]
+        if may_read_more(self.model, params, contents):
             return None
         total = 0
-        if isinstance(self.prompt, str):
-            total += tokens.upper_bound(self.prompt) + tokens.MESSAGE_OVERHEAD
+        if isinstance(prompt, str):
+            total += tokens.upper_bound(prompt) + tokens.MESSAGE_OVERHEAD
         else:
-            for message in self.prompt:
+            for message in prompt:
                 total += _message_bound(message)
         for key in _PROMPT_KEYS & params.keys():
             if value := params[key]:
-                if key == "tools" and not all(map(_is_own, value)):
-                    return None
                 total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
         return total
 
@@ -162,14 +179,6 @@ def _message_bound(message: BaseMessage) -> int:
     if message.name:
         total += tokens.upper_bound(message.name)
     return total
-
-
-def _is_own(tool: Any) -> bool:
-    """Whether a tool is run by the caller, so that what it reads comes back as a message."""
-    if not isinstance(tool, Mapping):
-        return True
-    kind = cast("Mapping[str, Any]", tool).get("type")
-    return str(kind).startswith(_OWN_TOOLS) if kind else any(key in tool for key in _DECLARING_KEYS)
 
 
 def _dumped(value: Any) -> str:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hmac
+import json
+import os
+import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError, LedgerError
+from llm_savings.ledger.budgets import BudgetBook
+from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.forks import watch
 from llm_savings.ledger.journal import Journal
 from llm_savings.ledger.outbox import Outbox, journal_prefix
 from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, entry, microseconds
 from llm_savings.ledger.stores import masked, open_store
 from llm_savings.ledger.summary import By, Line, summarize
+
+# Rows that are looked through for what is usual: a few milliseconds' worth.
+_RECENT = 20_000
 
 
 class Ledger:
@@ -41,6 +50,11 @@ class Ledger:
         >>> ledger.settle(call, Settled(status="ok", basis="measured", model="gpt-4o", actual=Decimal("0.0021")))
         >>> ledger.summary("total")[0].actual
         Decimal('0.002100000000')
+
+    Attributes:
+        target: What it was made with.
+        budgets: The counters and plans of budgets.
+        identity: Text that two ledgers share if they are the same file or database; without a password.
     """
 
     def __init__(self, target: str | Path | None = None) -> None:
@@ -52,6 +66,7 @@ class Ledger:
                 except OSError as error:
                     raise ConfigError(f"ledger {target!r}: {error}; name another one in LLM_SAVINGS_LEDGER") from error
         self.target = str(target)
+        self.identity = _identity(self.target)
         self._store = open_store(self.target)
         prefix = journal_prefix(self.target, settings.state_folder)
         self._outbox = Outbox(
@@ -60,6 +75,7 @@ class Ledger:
             journal=None if prefix is None else Journal(prefix),
             behind="://" not in self.target,
         )
+        self.budgets = BudgetBook(self._store, self._outbox.flush)
         # At exit, or when nobody uses this ledger any more.
         weakref.finalize(self, self._outbox.close)
         watch(self._outbox)
@@ -79,6 +95,33 @@ class Ledger:
             RecordError: An amount is not finite or is beyond 9.2 million dollars.
         """
         self._outbox.put(entry(call, settled))
+
+    def reserve(self, call: Sent, caps: Sequence[Cap]) -> list[Charged]:
+        """Write a call that is about to leave, if every cap has room for what it reserves, straight to the database.
+
+        Raises:
+            RefusedError: A cap has no room; nothing was written.
+            LedgerError: The database cannot be written, or a counter makes no sense.
+            RecordError: As for `sent`.
+        """
+        return self.budgets.reserve(entry(call), caps)
+
+    def outputs(self, route: tuple[str, str | None], *, most: int = 500) -> list[int]:
+        """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
+        model, feature = route
+        mark = self._store.mark
+        sql = (
+            f"SELECT tags, output_tokens FROM calls WHERE id > (SELECT COALESCE(MAX(id), 0) FROM calls) - {mark} "  # noqa: S608
+            f"AND requested_model = {mark} AND status = 'ok' AND basis = 'measured' ORDER BY id DESC"
+        )
+        found: list[int] = []
+        with suppress(LedgerError):
+            for row in self._store.rows(sql, (_RECENT, model)):
+                if json.loads(row["tags"] or "{}").get("feature") == feature:
+                    found.append(row["output_tokens"] or 0)
+                    if len(found) == most:
+                        break
+        return found[::-1]
 
     def flush(self) -> bool:
         """Bring the database up to date, also with what other processes have on its way to it; True if all is in."""
@@ -160,6 +203,12 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"Ledger({masked(self.target)!r})"
+
+
+def _identity(target: str) -> str:
+    if target == ":memory:":
+        return f":memory:{uuid.uuid4().hex}"
+    return masked(target) if "://" in target else os.path.realpath(target)
 
 
 def tenant_hash(name: str) -> str:

@@ -49,6 +49,8 @@ class Sent:
         user: Who caused the call, in the user's own words.
         session: The conversation or trace it belongs to.
         tenant: A keyed hash naming the tenant; never an API key.
+        reserved: USD held for the call in its budgets until its cost is known.
+        budgets: The budgets' counters that the call is charged to.
     """
 
     call_id: str
@@ -63,6 +65,8 @@ class Sent:
     user: str | None = None
     session: str | None = None
     tenant: str | None = None
+    reserved: Decimal | None = None
+    budgets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +170,8 @@ SENT_COLUMNS = (
     "user_id",
     "session_id",
     "tenant",
+    "reserved_pusd",
+    "budgets",
 )
 SETTLED_COLUMNS = (
     "status",
@@ -206,6 +212,8 @@ def entry(sent: Sent, settled: Settled | None = None) -> Entry:
         sent.user,
         sent.session,
         sent.tenant,
+        to_picodollars(sent.reserved),
+        _compact(sent.budgets) if sent.budgets else None,
         *(_NOT_SETTLED if settled is None else _ended(settled)),
     )
 
@@ -254,6 +262,8 @@ def call_from_row(row: Mapping[str, Any]) -> Call:
         user=row["user_id"],
         session=row["session_id"],
         tenant=row["tenant"],
+        reserved=from_picodollars(row["reserved_pusd"]),
+        budgets=tuple(json.loads(row["budgets"])) if row["budgets"] else (),
     )
     if row["status"] == "sent":
         return Call(sent, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm_savings.errors import LedgerError
 from llm_savings.usage import FIELDS
 
 _TOKENS = ",\n  ".join(f"{name}_tokens BIGINT" for name in FIELDS)
@@ -37,6 +38,30 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )""",
         "CREATE INDEX calls_started ON calls (started_us)",
     ),
+    (
+        "ALTER TABLE calls ADD COLUMN reserved_pusd BIGINT",
+        "ALTER TABLE calls ADD COLUMN budgets TEXT",  # the counters that the call is charged to, a JSON list
+        """CREATE TABLE budget_counters (
+  key TEXT PRIMARY KEY,
+  spent_pusd BIGINT NOT NULL,
+  reserved_pusd BIGINT NOT NULL,
+  alerted INTEGER NOT NULL
+)""",
+        "CREATE TABLE budget_plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, pinned INTEGER NOT NULL)",
+    ),
 )
 
 VERSION = len(MIGRATIONS)
+
+
+def pending_migrations(version: int, where: str) -> list[str]:
+    """The statements that bring a ledger of this version up to date.
+
+    Raises:
+        LedgerError: A newer llm-savings wrote it.
+    """
+    if version > VERSION:
+        raise LedgerError(
+            f"ledger {where} has schema version {version}, this llm-savings knows {VERSION}; upgrade llm-savings"
+        )
+    return [statement for step in MIGRATIONS[version:] for statement in step]

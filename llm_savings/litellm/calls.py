@@ -15,6 +15,7 @@ from typing import Any, TypeGuard, cast
 from llm_savings import tokens
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
+from llm_savings.unseen import may_read_more
 
 _NAMES = (
     "completion",
@@ -47,11 +48,6 @@ _LIMITS = (
     "num_predict",
 )
 _CHOICES = ("n", "best_of", "candidate_count")
-# Context that the provider keeps or finds: the prompt's length cannot be told from the request.
-_REMOTE = ("previous_response_id", "conversation", "cached_content", "prompt", "web_search_options")
-# Types of tools that the caller runs; any other type runs at the provider, which reads pages and files into the prompt.
-_OWN_TOOLS = ("function", "custom", "bash_", "text_editor_", "computer_", "memory_")
-_DECLARING = ("name", "function", "function_declarations", "toolSpec")
 
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
 
@@ -96,16 +92,15 @@ def question(details: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def prompt_bound(details: Mapping[str, Any]) -> int | None:
-    """Tokens that the prompt cannot exceed, or None when a part of it is kept by the provider."""
-    asked = _part(details, "optional_params")
-    tools = [*(asked.get("tools") or ()), *(asked.get("functions") or ())]
-    if any(asked.get(name) for name in _REMOTE) or not all(map(_is_own, tools)):
+    """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
+    asked, prompt = _part(details, "optional_params"), details.get("input") or details.get("messages")
+    if may_read_more(str(details.get("model")), asked, prompt):
         return None
     bound = tokens.upper_bound(asked)
-    prompt = details.get("input") or details.get("messages")
     for turn in cast("list[Any]", prompt) if isinstance(prompt, list) else (prompt,):
         bound += tokens.MESSAGE_OVERHEAD + (_plain(turn) or tokens.upper_bound(turn))
-    return bound + tokens.TOOLS_OVERHEAD if tools or asked.get("response_format") else bound
+    schemas = asked.get("tools") or asked.get("functions") or asked.get("response_format")
+    return bound + tokens.TOOLS_OVERHEAD if schemas else bound
 
 
 def _plain(turn: Any) -> int | None:
@@ -175,13 +170,6 @@ class CallIds:
 def _bare(details: Mapping[str, Any]) -> str:
     # On a cache hit the name still has the prefix that LiteLLM takes off before it sends.
     return str(details.get("model") or "unknown").removeprefix(f"{details.get('custom_llm_provider')}/")
-
-
-def _is_own(tool: Any) -> bool:
-    if not isinstance(tool, Mapping):
-        return True
-    kind = cast("Mapping[str, Any]", tool).get("type")
-    return str(kind).startswith(_OWN_TOOLS) if kind else any(key in tool for key in _DECLARING)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -20,13 +20,14 @@ import openai  # noqa: F401 (so that its client can be watched)
 from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
+from llm_savings.bounds import Size
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm.answers import answer_of
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest, leaving
 from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import Answer, Live, Meter, Size, current_call
+from llm_savings.meter import METERED, Answer, Live, Meter, current_call
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.resends import RetriedError, watch
@@ -78,8 +79,7 @@ class CostLogger(Metered, CustomLogger):
         # LiteLLM takes loggers of one class for the same one unless a public text or number of theirs differs.
         self.logger_id = uuid.uuid4().hex
         self.meter = Meter(ledger, prices=prices, tags=tags)
-        target = self.ledger.target
-        self._where = f"{target}{id(self.ledger)}" if target == ":memory:" else target
+        self._where = self.ledger.identity
         self._ids = CallIds()
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
@@ -200,13 +200,13 @@ class CostLogger(Metered, CustomLogger):
         if details.get("call_type") not in BILLED and not getattr(response, "usage", None):
             return None
         attempt = Attempt(self)
-        if not self._metered_outside():
+        if details.get(METERED) != self._where and not self._metered_outside():
             sent = call_sent(
                 details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
             )
             began = start.astimezone(UTC) if isinstance(start, datetime) else sent.started_at
             took = (sent.started_at - began).total_seconds()
-            live = Live(replace(sent, started_at=began), self.ledger.target, time.monotonic() - max(took, 0.0))
+            live = Live(replace(sent, started_at=began), self._where, time.monotonic() - max(took, 0.0))
             attempt = Attempt(self, Trace(live))
         keep(details, self._where, attempt)
         return attempt
@@ -230,7 +230,7 @@ class CostLogger(Metered, CustomLogger):
 
     def _metered_outside(self) -> bool:
         outer = current_call.get()
-        return outer is not None and not outer.done and outer.target == self.ledger.target
+        return outer is not None and not outer.done and outer.target == self._where
 
 
 def _resent(error: BaseException, model: str | None) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from llm_savings.errors import ConfigError, UnknownModelError
 from llm_savings.pricing.amounts import EXACT
@@ -53,6 +53,24 @@ class Limits:
 
     max_input_tokens: int | None
     max_output_tokens: int | None
+
+
+_T = TypeVar("_T")
+
+
+class _Kept(Generic[_T]):
+    """`functools.cached_property` without its lock (up to Python 3.11), which a fork may leave locked for ever.
+
+    Two threads may both make the value; it is the same.
+    """
+
+    def __init__(self, make: Callable[[Any], _T]) -> None:
+        self._make, self._name = make, make.__name__
+
+    def __get__(self, owner: Any, _: type | None = None) -> _T:
+        # Found in the owner's own dict from now on: this is not asked again.
+        value = owner.__dict__[self._name] = self._make(owner)
+        return value
 
 
 class PriceBook:
@@ -242,7 +260,7 @@ class PriceBook:
         loaded = f"{self.source!r}, {self.date}" if "_map" in self.__dict__ else "not read yet"
         return f"PriceBook({loaded}, {len(self._overrides)} overrides)"
 
-    @cached_property
+    @_Kept
     def _map(self) -> PriceMap:
         loaded = self._load()
         if loaded.entries and _is_stale(loaded.date):
@@ -255,11 +273,11 @@ class PriceBook:
             )
         return loaded
 
-    @cached_property
+    @_Kept
     def _entries(self) -> Mapping[str, Mapping[str, Any]]:
         return {**supplement(), **self._map.entries}  # the map is the newer of the two
 
-    @cached_property
+    @_Kept
     def _names(self) -> Names:
         # A user's own name has no provider: it is found behind any prefix.
         own: dict[str, Mapping[str, Any]] = {name: {} for name in self._overrides}

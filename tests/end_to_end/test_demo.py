@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
 from llm_savings import Ledger
+from llm_savings.cli import main
 from llm_savings.ledger import total
 
 
@@ -41,3 +48,57 @@ def test_a_workload_of_ones_own(tmp_path: Path) -> None:
     done = demo("--workload", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all 2 calls equal" in " ".join(done.stdout.split())
+
+
+ERRORS = {401: "Incorrect API key provided: sk-wrong.", 404: "The model `gpt-none` does not exist."}
+
+
+class Refusing(BaseHTTPRequestHandler):
+    status = 401
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = json.dumps({"error": {"message": ERRORS[self.status], "type": "invalid_request_error"}}).encode()
+        self.send_response(self.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("feature", ["support", "analysis"])  # one goes through LangChain, one through LiteLLM
+@pytest.mark.parametrize("trouble", ["wrong key", "unknown model", "no network"])
+def test_a_provider_that_refuses_is_one_line(
+    feature: str, trouble: str, provider: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        "\n".join(json.dumps(line) for line in [{"workload": "mine"}, {"prompt": "hi", "feature": feature}])
+    )
+    monkeypatch.setattr(Refusing, "status", 404 if trouble == "unknown model" else 401)
+    port = provider.server_port
+    if trouble == "no network":
+        port = 9  # nobody listens there
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    asked = ["demo", "--workload", str(path), "--provider", "openai", "--model", "gpt-none", "--yes"]
+    shown = CliRunner().invoke(main, asked)
+    assert isinstance(shown.exception, SystemExit), shown.exception
+    assert shown.exit_code == 1
+    (line,) = shown.stderr.strip().splitlines()
+    assert line.startswith("Error: openai gave no answer: ")
+    assert ("onnection" in line) if trouble == "no network" else (ERRORS[Refusing.status] in line)
+    assert line.endswith("(spent so far: $0.00)")

@@ -10,7 +10,7 @@ from typing import Any
 
 import litellm
 import pytest
-from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, openai, rows
+from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, openai, rows, stream
 
 from llm_savings import Ledger
 from llm_savings.langchain import CostCallback
@@ -83,6 +83,73 @@ async def test_a_retry_is_of_the_call_that_is_made_again(box: Sandbox, ledger: L
     known = sorted((call.sent.host, call.basis) for call in rows(cost))
     assert known == [("langchain", "measured"), ("langchain", "unknown"), ("litellm", "measured")]
     assert len(box.bill().rows) == 3
+
+
+async def test_two_ledgers_in_memory_have_the_call_each(
+    box: Sandbox, logger: CostLogger, cost: CostCallback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CostLogger(":memory:")
+    monkeypatch.setattr(litellm, "callbacks", [other])
+    litellm_openai(box).invoke("a", {"callbacks": [cost]})
+    await quiet(other.ledger, 1)
+    assert [call.sent.host for call in rows(cost)] == ["langchain"]
+    assert [call.sent.host for call in other.ledger.calls()] == ["litellm"]
+    assert cost.spent == other.spent == box.bill().total
+
+
+@pytest.fixture
+def _litellms_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fastapi", "orjson"):
+        pytest.importorskip(name, reason=f"litellm.cache needs {name}, of litellm[proxy]")
+    monkeypatch.setattr(litellm, "cache", litellm.Cache())
+
+
+@pytest.mark.usefixtures("_litellms_cache")
+@pytest.mark.parametrize("hosts", ["LangChain", "both"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("client", [litellm_openai, litellm_anthropic])
+async def test_what_litellms_cache_answers_is_a_hit(
+    client: Any, way: Way, hosts: str, box: Sandbox, ledger: Ledger, request: pytest.FixtureRequest
+) -> None:
+    if hosts == "both":
+        request.getfixturevalue("logger")
+    cost = CostCallback(ledger)
+    for count in (1, 2):
+        await way(client(box), ["a"], {"callbacks": [cost]})
+        await quiet(ledger, count)
+        await asyncio.sleep(0.05)  # for a second report that must not come
+    paid, hit = rows(cost)
+    price = box.bill().total
+    assert box.requests() == 1
+    assert [(call.status, call.settled.actual) for call in (paid, hit) if call.settled] == [("ok", price), ("hit", 0)]
+    assert {call.sent.host for call in (paid, hit)} == {"langchain"}
+    assert (cost.spent, cost.saved, cost.calls) == (price, price, 2)
+
+
+@pytest.mark.usefixtures("_litellms_cache")
+async def test_a_hit_that_is_left_early_is_free(box: Sandbox, ledger: Ledger) -> None:
+    cost, model = CostCallback(ledger), litellm_openai(box)
+    await stream(model, ["a"], {"callbacks": [cost]})
+    pieces = model.stream("a", {"callbacks": [cost]})
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert [call.status for call in rows(cost)] == ["ok", "hit"]
+    assert cost.spent == box.bill().total
+
+
+@pytest.mark.usefixtures("_litellms_cache")
+async def test_a_hit_of_litellms_own_is_its_own(box: Sandbox, ledger: Ledger, logger: CostLogger) -> None:
+    cost = CostCallback(ledger)
+    asked: Any = {"messages": [{"role": "user", "content": "b"}], "api_base": box.openai_url, "api_key": "x"}
+    litellm_openai(box).invoke("a", {"callbacks": [cost]})
+    for count in (2, 3):
+        litellm.completion("openai/gpt-4o-mini", **asked)
+        await quiet(ledger, count)
+    assert [(call.sent.host, call.status) for call in rows(cost)] == [
+        ("langchain", "ok"),
+        ("litellm", "ok"),
+        ("litellm", "hit"),
+    ]
 
 
 async def quiet(ledger: Ledger, expected: int) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
-from llm_savings import Meter, tokens
+from llm_savings import Meter
+from llm_savings.bounds import Size, tokens
 from llm_savings.langchain.requests import Start
 
 
@@ -72,6 +73,23 @@ def test_what_a_provider_reads_by_itself_has_no_bound(params: dict[str, Any], bo
     assert (start(params=params).prompt_bound() is not None) is bounded
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "file", "source_type": "id", "id": "file-1"},
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.pdf"}},
+    ],
+)
+@pytest.mark.parametrize("message", [HumanMessage, SystemMessage])
+def test_a_file_has_no_bound(message: Any, block: dict[str, Any]) -> None:
+    assert (
+        start([HumanMessage("hello"), message([{"type": "text", "text": "Read this"}, block])]).prompt_bound() is None
+    )
+
+
 def test_schemas_and_images_count() -> None:
     bare = start([HumanMessage("hello")]).prompt_bound()
     shaped = start([HumanMessage("hello")], params={"response_format": Shape}).prompt_bound()
@@ -117,7 +135,7 @@ def test_names() -> None:
 
 def test_labels_of_a_run_win_over_those_of_the_callback() -> None:
     sent = start(tags=["team:b", "vip", "graph:step:1"], metadata={"team": "a", "feature": "x", "thread_id": "t"}).sent(
-        Meter(":memory:", tags={"team": "c", "other": "d"}), user="u", session="s"
+        Meter(":memory:", tags={"team": "c", "other": "d"}), Size(1), user="u", session="s"
     )
     assert sent.tags == {"team": "b", "feature": "x", "other": "d", "tags": "vip"}
     assert (sent.user, sent.session) == ("u", "t")
@@ -125,7 +143,9 @@ def test_labels_of_a_run_win_over_those_of_the_callback() -> None:
 
 def test_the_tier_asked_for_is_the_mode() -> None:
     for tier, mode in {"flex": "flex", "priority": "priority", "auto": "standard", None: "standard"}.items():
-        assert start(params={"service_tier": tier}).sent(Meter(":memory:"), user=None, session=None).mode == mode
+        assert (
+            start(params={"service_tier": tier}).sent(Meter(":memory:"), Size(1), user=None, session=None).mode == mode
+        )
 
 
 def test_cache_marks_are_found_wherever_they_are() -> None:

@@ -153,7 +153,7 @@ async def test_litellms_side_sees_that_the_call_is_metered(
     client: Any, way: Way, box: Sandbox, cost: CostCallback, inner: Inner
 ) -> None:
     await way(client(box), ["a", "b"], {"callbacks": [cost]})
-    assert inner.seen == [(":memory:", False)] * 2
+    assert inner.seen == [(cost.ledger.identity, False)] * 2
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -140,12 +140,22 @@ def test_a_prompt_never_has_more_tokens_than_its_bound(turns: list[tuple[str, st
     [
         {"previous_response_id": "resp_1"},
         {"web_search_options": {}, "conversation": "c"},
+        {"web_search_options": {}},
+        {"extra_body": {"plugins": [{"id": "web"}]}},
         {"tools": [{"type": "web_search"}]},
         {"tools": [{"googleSearch": {}}]},
     ],
 )
 def test_what_the_provider_adds_has_no_bound(asked: dict[str, Any]) -> None:
     assert prompt_bound({"messages": FAQ, "optional_params": asked}) is None
+
+
+@pytest.mark.parametrize("place", ["messages", "input"])
+def test_a_file_or_a_model_that_searches_has_no_bound(place: str) -> None:
+    asked = [{"role": "user", "content": [{"type": "text", "text": "Read this"}, {"type": "file", "file": {}}]}]
+    assert prompt_bound({"model": "gpt-4o", place: asked, "optional_params": {}}) is None
+    assert prompt_bound({"model": "gpt-4o-search-preview", place: FAQ, "optional_params": {}}) is None
+    assert prompt_bound({"model": "gpt-4o", place: FAQ, "optional_params": {}})
 
 
 @pytest.mark.parametrize(

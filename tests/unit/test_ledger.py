@@ -357,3 +357,17 @@ def test_export(kind: str, tmp_path: Path) -> None:
 def test_export_formats_are_named() -> None:
     with pytest.raises(ConfigError, match="'xlsx'; expected csv, jsonl or parquet"):
         export([], "calls.xlsx")
+
+
+def test_ledgers_of_one_file_are_one_and_those_of_memory_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.db").symlink_to(tmp_path / "costs.db")
+    same = {Ledger(target).identity for target in ("costs.db", "./costs.db", tmp_path / "costs.db", "link.db")}
+    assert same == {str((tmp_path / "costs.db").resolve())}
+    assert Ledger(":memory:").identity != Ledger(":memory:").identity
+    assert Ledger("other.db").identity not in same
+    pytest.importorskip("psycopg")
+    urls = [f"postgresql://me:{password}@db/costs" for password in ("secret", "renewed")]
+    assert {Ledger(url).identity for url in urls} == {"postgresql://me:***@db/costs"}

@@ -18,8 +18,10 @@ import pytest
 
 from llm_savings import ConfigError, Ledger, LedgerError
 from llm_savings.ledger import Sent, Settled
+from llm_savings.ledger.postgres import PostgresStore
 from llm_savings.ledger.records import entry
-from llm_savings.ledger.stores import PostgresStore, SqliteStore, Store
+from llm_savings.ledger.sqlite import SqliteStore
+from llm_savings.ledger.stores import Store
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

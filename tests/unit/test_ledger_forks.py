@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_savings import Ledger, Meter, Usage
+from llm_savings import Ledger, Meter, PriceBook, Usage
 from llm_savings.ledger import Sent
 from llm_savings.meter import Answer
+from llm_savings.pricing.sources import PriceMap
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -65,7 +66,7 @@ def test_a_parent_that_closes_first_takes_no_rows_of_its_child(tmp_path: Path) -
 @pytest.mark.parametrize("target", ["costs.db", ":memory:"])
 def test_a_fork_while_another_thread_writes(target: str, tmp_path: Path) -> None:
     meter = Meter(tmp_path / target if target != ":memory:" else target)
-    write(meter, "first")  # the price map is loaded under a lock of Python 3.11's functools
+    write(meter, "first")  # what is imported late is imported: Python's import locks do not survive a fork
     stop = threading.Event()
 
     def keep_writing() -> None:
@@ -86,3 +87,25 @@ def test_a_fork_while_another_thread_writes(target: str, tmp_path: Path) -> None
     if target != ":memory:":
         meter.ledger.flush()
         assert {f"child-{k}" for k in range(10)} <= ids(tmp_path / target)
+
+
+def test_a_fork_while_another_thread_reads_the_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    book = PriceBook()
+    load, reading, go_on = book._load, threading.Event(), threading.Event()
+
+    def slowly() -> PriceMap:
+        if threading.current_thread() is thread:
+            reading.set()
+            go_on.wait(30)
+        return load()
+
+    monkeypatch.setattr(book, "_load", slowly)
+    thread = threading.Thread(target=lambda: book.date)
+    thread.start()
+    reading.wait(30)
+    pid = child(lambda: print(len(book.models())))
+    try:
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        go_on.set()
+        thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_savings import Meter, PriceBook, Usage
+from llm_savings.bounds import Size, upper_bound
 from llm_savings.ledger import Sent
-from llm_savings.meter import Answer, Size, may_have_billed, settle, upper_bound
+from llm_savings.meter import Answer, Live, may_have_billed, settle
 
 PRICES = PriceBook()
 SENT = Sent(call_id="c", host="sdk", requested_model="gpt-4o", provider="openai", bound=Decimal("0.5"))
@@ -188,3 +191,33 @@ def test_a_defect_in_metering_is_logged_and_goes_no_further(
     live = meter.begin(SENT)
     meter.answered(live, Answer(model="gpt-4o", usage=USED))
     assert "was not settled" in caplog.text
+
+
+class _Watched(Live):
+    """A call whose `done` is looked at by two threads at the same moment, unless one has to wait for the other."""
+
+    @property
+    def done(self) -> bool:
+        seen = self.is_done
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.meet.wait(0.2)
+        return seen
+
+    @done.setter
+    def done(self, value: bool) -> None:
+        self.is_done = value
+
+
+def test_a_call_that_two_threads_settle_counts_once() -> None:
+    meter = Meter(":memory:")
+    begun = meter.begin(SENT)
+    live = _Watched(begun.sent, begun.target, begun.began)
+    live.meet = threading.Barrier(2)
+    threads = [
+        threading.Thread(target=meter.answered, args=(live, Answer(model="gpt-4o", usage=USED))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert meter.calls == 1

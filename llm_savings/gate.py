@@ -1,0 +1,290 @@
+"""`Gate`: what a call passes before it leaves. It holds, in every budget, the most that the call can cost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from llm_savings.alerts import deliver
+from llm_savings.bounds import Size, dearest
+from llm_savings.budget import Alert, Budget, Limit
+from llm_savings.errors import (
+    BudgetError,
+    BudgetExceededError,
+    BudgetUnavailableError,
+    ConfigError,
+    LedgerError,
+    UnboundedCallError,
+)
+from llm_savings.history import History, route_of
+from llm_savings.ledger import Ledger, Sent, Settled
+from llm_savings.ledger.counters import Cap, Charged, RefusedError
+from llm_savings.ledger.records import from_picodollars, to_picodollars
+from llm_savings.pricing import PriceBook
+
+_log = logging.getLogger("llm_savings.budget")
+
+# How long plans set by `llm-savings budget set` may go unnoticed: with a budget of one's own, and without.
+_LOOK_SECONDS, _GLANCE_SECONDS = 5.0, 30.0
+# A prompt of so many bytes is counted before it is held; a longer one only when its bytes would not fit.
+_SHORT = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call as it may leave.
+
+    Attributes:
+        sent: The call with what is reserved for it, already written ahead.
+        counted: The prompt's tokens, where they were counted.
+    """
+
+    sent: Sent
+    counted: int | None = None
+
+
+class Gate:
+    """Every limit of every budget that a ledger's calls fall under.
+
+    Args:
+        ledger: Where calls and counters are.
+        prices: The price book.
+        budgets: The program's own budgets. One that is set in the ledger under the same name replaces it.
+
+    Raises:
+        ConfigError: Two budgets have one name.
+    """
+
+    def __init__(self, ledger: Ledger, prices: PriceBook, budgets: Sequence[Budget] = ()) -> None:
+        names = [budget.name for budget in budgets]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(
+                f"two budgets are named {twice!r} and would share their counters; give each its own name="
+            )
+        self._ledger, self._prices, self._own = ledger, prices, tuple(budgets)
+        self._budgets = self._own
+        self._look_at = float("-inf")
+        self._lock = threading.Lock()
+        self._warned = self._announced = False
+        self.history = History(ledger.outputs)
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets that hold right now."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            # Set first, so that other threads go on with what is known while this one looks.
+            self._look_at = now + (_LOOK_SECONDS if self._own else _GLANCE_SECONDS)
+            try:
+                self._budgets = self._look()
+            except (LedgerError, ConfigError) as error:
+                _log.warning("the ledger's budgets could not be read, those last known hold: %s", error)
+        return self._budgets
+
+    def _look(self) -> tuple[Budget, ...]:
+        if not self._announced:
+            for budget in self._own:
+                self._ledger.budgets.plan(budget.name, budget.plan())
+            self._announced = True
+        own = {budget.name: budget for budget in self._own}
+        for name, (plan, pinned) in self._ledger.budgets.plans().items():
+            if pinned:
+                on_alert = own[name].on_alert if name in own else None
+                own[name] = Budget.from_plan(plan, on_alert=on_alert)
+        return tuple(own.values())
+
+    def admit(self, sent: Sent, size: Size) -> Held:
+        """Write a call ahead and hold its cost in its budgets.
+
+        Raises:
+            BudgetExceededError: A limit has no room for it.
+            UnboundedCallError: Nothing bounds its cost (no price, or `strict` and no max_tokens).
+            UnscopedCallError: A budget is per something that the call does not carry.
+            BudgetUnavailableError: The counters cannot be read or written, and a budget says to refuse then.
+        """
+        try:
+            return self._admit(sent, size)
+        except BudgetError:
+            raise
+        except Exception as error:
+            # A defect, or a record that cannot be kept: where money is at stake, not knowing is a no.
+            raise BudgetUnavailableError(f"call {sent.call_id} could not be held in its budget: {error}") from error
+
+    def charged(self, sent: Sent) -> Sent:
+        """The call, charged to its budgets with whatever it turns out to have cost; nothing is held or refused."""
+        try:
+            keys = tuple(limit.key for budget in self.budgets() for _, limit in self._limits(budget, sent))
+        except BudgetError as error:
+            _log.warning("a call that has ended is charged to no budget: %s", error)
+            return sent
+        return replace(sent, budgets=keys)
+
+    def _admit(self, sent: Sent, size: Size) -> Held:
+        budgets = self.budgets()
+        limits = [pair for budget in budgets for pair in self._limits(budget, sent)]
+        held = self._hold(sent, size, budgets, limits, count=size.prompt is None or size.prompt <= _SHORT)
+        try:
+            try:
+                charged = self._reserve(held.sent, limits)
+            except RefusedError:
+                if held.counted is not None or size.count is None or any(budget.strict for budget in budgets):
+                    raise
+                held = self._hold(sent, size, budgets, limits, count=True)  # it may fit after all
+                charged = self._reserve(held.sent, limits)
+        except RefusedError as refusal:
+            raise self._refused(refusal.full, held.sent, limits) from None
+        except LedgerError as error:
+            self._unavailable(error, budgets)
+            self._ledger.sent(held.sent)
+            return held
+        self._warned = False
+        self._tell(charged, limits)
+        return held
+
+    def peek(self, sent: Sent) -> BudgetExceededError | None:
+        """Whether a budget that this call falls under has been spent already; nothing is held.
+
+        Raises:
+            UnscopedCallError, BudgetUnavailableError: As for `admit`.
+        """
+        limits = [pair for budget in self.budgets() for pair in self._limits(budget, sent)]
+        try:
+            counters = self._ledger.budgets.counters([limit.key for _, limit in limits])
+        except LedgerError as error:
+            self._unavailable(error, self.budgets())
+            return None
+        for _, limit in limits:
+            found = counters.get(limit.key)
+            if found is not None and found.spent + found.reserved >= _pico(limit.amount):
+                return self._refused(found, sent, limits)
+        return None
+
+    def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
+        """Learn from a call that has ended."""
+        self.history.learn(sent, settled, counted)
+
+    def _limits(self, budget: Budget, sent: Sent) -> list[tuple[Budget, Limit]]:
+        labels: Mapping[str, str | None] = {
+            **sent.tags,
+            "user": sent.user,
+            "model": sent.requested_model,
+            "session": sent.session,
+            "tenant": sent.tenant,
+        }
+        return [(budget, limit) for limit in budget.limits(sent.started_at, budget.scope_of(labels))]
+
+    def _hold(
+        self, sent: Sent, size: Size, budgets: Sequence[Budget], limits: Sequence[tuple[Budget, Limit]], *, count: bool
+    ) -> Held:
+        keys = tuple(limit.key for _, limit in limits)
+        if sent.reserved is not None:  # the same request again
+            return Held(replace(sent, budgets=keys))
+        strict = any(budget.strict for budget in budgets)
+        output = self._output(sent, size, budgets, strict=strict)
+        counted = size.count() if count and not strict and size.count is not None else None
+        prompt = self._prompt(sent, size, counted, budgets, strict=strict)
+        rates = dearest(self._prices, sent.requested_model, prompt, mode=sent.mode, provider=sent.provider)
+        if rates is None:
+            raise UnboundedCallError(
+                f"model {sent.requested_model!r} has no price, so no budget can hold it; give it one with "
+                f'PriceBook().with_overrides({{{sent.requested_model!r}: {{"input": "0.10", "output": "0.40"}}}})'
+            )
+        amount = rates.fee + prompt * rates.prompt + output * size.choices * rates.output
+        for budget in budgets:
+            if (most := budget.per_call_limit) is not None and amount > most:
+                raise BudgetExceededError(
+                    Decimal(0), Decimal(0), most, needed=amount, budget=f"{budget.name}, per call"
+                )
+        return Held(replace(sent, reserved=amount, budgets=keys), counted)
+
+    def _output(self, sent: Sent, size: Size, budgets: Sequence[Budget], *, strict: bool) -> int:
+        if size.max_tokens is not None:
+            return size.max_tokens
+        if strict:
+            raise UnboundedCallError(
+                "the call carries no max_tokens, and a strict budget holds only calls that do; set max_tokens on the "
+                "model or the call"
+            )
+        usual = self.history.usual_output(route_of(sent))
+        return usual if usual is not None else max(budget.output_cap for budget in budgets)
+
+    def _prompt(self, sent: Sent, size: Size, counted: int | None, budgets: Sequence[Budget], *, strict: bool) -> int:
+        if size.prompt is None:
+            if strict:
+                raise UnboundedCallError(
+                    "the provider adds to this call's prompt (a hosted tool, a file or an earlier conversation), and a "
+                    "strict budget holds only calls whose prompt is all here"
+                )
+            # What the provider adds cannot be known; what an answer may get is a stand-in for it.
+            more = max(budget.output_cap for budget in budgets)
+            return more + self.history.prompt(sent.requested_model, sent.provider, counted or 0)
+        if counted is None:
+            return size.prompt
+        return min(size.prompt, self.history.prompt(sent.requested_model, sent.provider, counted))
+
+    def _reserve(self, sent: Sent, limits: Sequence[tuple[Budget, Limit]]) -> list[Charged]:
+        caps = [_cap(budget, limit) for budget, limit in limits]
+        return self._ledger.reserve(sent, caps)
+
+    def _refused(self, full: Charged, sent: Sent, limits: Sequence[tuple[Budget, Limit]]) -> BudgetExceededError:
+        budget, limit = next(pair for pair in limits if pair[1].key == full.key)
+        try:
+            alert = self._ledger.budgets.refused(_cap(budget, limit))
+        except LedgerError:
+            alert = 0
+        if alert:
+            self._tell([replace(full, alert=alert)], limits)
+        return BudgetExceededError(
+            _usd(full.spent),
+            _usd(full.reserved),
+            limit.amount,
+            limit.resets_at,
+            needed=sent.reserved,
+            budget=", ".join(filter(None, (budget.name, limit.period, limit.scope))),
+        )
+
+    def _unavailable(self, error: LedgerError, budgets: Sequence[Budget]) -> None:
+        allow = all(budget.on_unavailable == "allow" for budget in budgets)
+        if not self._warned:
+            self._warned = True
+            doing = "go on, uncounted until it is back" if allow else "are refused"
+            _log.warning("%s. Calls under a budget %s.", error, doing)
+        if not allow:
+            raise BudgetUnavailableError(
+                f'{error}. What is left of the budget is not known; Budget(on_unavailable="allow") goes on regardless.'
+            ) from error
+
+    def _tell(self, charged: Sequence[Charged], limits: Sequence[tuple[Budget, Limit]]) -> None:
+        by_key = {limit.key: (budget, limit) for budget, limit in limits}
+        for counter in charged:
+            if counter.alert:
+                budget, limit = by_key[counter.key]
+                alert = Alert(
+                    budget=budget.name,
+                    scope=limit.scope,
+                    period=limit.period,
+                    share=Decimal(counter.alert) / 1000,
+                    charged=_usd(counter.spent + counter.reserved),
+                    limit=limit.amount,
+                    resets_at=limit.resets_at,
+                )
+                deliver(alert, budget.on_alert)
+
+
+def _cap(budget: Budget, limit: Limit) -> Cap:
+    return Cap(limit.key, _pico(limit.amount), tuple(int(share * 1000) for share in budget.shares))
+
+
+def _pico(amount: Decimal) -> int:
+    pico = to_picodollars(amount)
+    assert pico is not None  # noqa: S101 (None comes of None alone)
+    return pico
+
+
+def _usd(pico: int) -> Decimal:
+    amount = from_picodollars(pico)
+    assert amount is not None  # noqa: S101
+    return amount.normalize() if amount else Decimal(0)

@@ -1,0 +1,53 @@
+# pyright: standard
+"""Answers of LiteLLM's own cache (`litellm.cache`) to a chat model of LangChain's.
+
+ChatLiteLLM passes such an answer on like any other, with the tokens and the cost of the call that once made it, and
+LiteLLM's callbacks hear of it later and elsewhere. The one method that LiteLLM calls when its cache has answered, in
+the caller's own context, is wrapped; where a release has no such method, these answers count as paid.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from llm_savings.meter import METERED
+
+_log = logging.getLogger("llm_savings.langchain")
+_MODULE, _METHOD = "litellm.caching.caching_handler", "_update_litellm_logging_obj_environment"
+# The cache may itself ask for embeddings, whose hits are not the call's.
+_CALLS = ("completion", "acompletion")
+_lock = threading.Lock()
+_unwatched = {_MODULE}
+
+
+def watch(tell: Callable[[], str | None]) -> None:
+    """Have `tell` called when LiteLLM's cache answers, once LiteLLM is imported; it says who meters the call."""
+    if not _unwatched or _MODULE not in sys.modules:
+        return
+    with _lock:
+        handler = getattr(sys.modules[_MODULE], "LLMCachingHandler", None)
+        if handler is None or not _unwatched:  # another thread is importing it, or was first
+            return
+        _unwatched.clear()
+        if (method := getattr(handler, _METHOD, None)) is not None:
+            setattr(handler, _METHOD, _watched(method, tell))
+
+
+def _watched(method: Callable[..., Any], tell: Callable[[], str | None]) -> Callable[..., Any]:
+    @wraps(method)
+    def answered(handler: Any, logging_obj: Any, *args: Any, **named: Any) -> Any:
+        found = method(handler, logging_obj, *args, **named)
+        try:
+            if getattr(logging_obj, "call_type", None) in _CALLS and (ledger := tell()):
+                # LiteLLM's callbacks get these details, in a thread or task of its own.
+                logging_obj.model_call_details[METERED] = ledger
+        except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
+            _log.exception("an answer of LiteLLM's cache was not metered as one")
+        return found
+
+    return answered

@@ -1,0 +1,35 @@
+# pyright: standard
+"""The text of LangChain's messages, for counting their tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+
+# Blocks of text; blocks that repeat the message's tool calls.
+_WORDS = ("text", "thinking", "reasoning", "tool_result")
+_CALLS = ("tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta")
+
+
+def readable(message: BaseMessage) -> str | None:
+    """A message's text, or None when it holds an image or another thing whose tokens cannot be counted."""
+    parts = [*_calls(message)]
+    for block in [message.content] if isinstance(message.content, str) else message.content:
+        if isinstance(block, str):
+            parts.append(block)
+        elif (kind := block.get("type")) in _WORDS:
+            parts.append(str(block.get("text") or block.get("thinking") or json.dumps(block, default=str)))
+        elif kind not in _CALLS:
+            return None
+    return "\n".join(parts)
+
+
+def _calls(message: BaseMessage) -> Iterator[str]:
+    if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+        for chunk in message.tool_call_chunks:
+            yield f"{chunk.get('name') or ''} {chunk.get('args') or ''}"
+    elif isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            yield f"{call['name']} {json.dumps(call['args'], default=str, ensure_ascii=False)}"

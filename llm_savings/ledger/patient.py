@@ -1,0 +1,34 @@
+"""A PostgreSQL connection that is given up when the server stops answering. Importing this needs psycopg."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection that waits for each answer no longer than `patience` seconds, and is closed when none has come.
+
+    A server that was stopped, or a machine that hangs, takes a statement and heeds no timeout that it was told.
+    """
+
+    patience = 2.0
+
+    def wait(self, gen: Any, *given: Any, **named: Any) -> Any:
+        """See `psycopg.Connection.wait`, through which every statement goes."""
+        return super().wait(self._until(gen, time.monotonic() + self.patience), *given, **named)
+
+    def _until(self, gen: Any, deadline: float) -> Generator[Any, Any, Any]:
+        ready = None
+        while True:
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+            ready = yield wanted  # nothing is ready every tenth of a second, so that Ctrl-C is noticed
+            if not ready and time.monotonic() > deadline:
+                self.pgconn.finish()  # what it would still say belongs to no statement of ours
+                raise psycopg.OperationalError(f"no answer in {self.patience:g} seconds")

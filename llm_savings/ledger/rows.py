@@ -1,0 +1,68 @@
+"""How entries become rows, in the SQL that SQLite and PostgreSQL share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from llm_savings.ledger import counters
+from llm_savings.ledger.records import COLUMNS, SETTLED_COLUMNS, Entry
+
+# Rows in one statement. Between statements Python's threads change places, at the cost of the one that makes calls;
+# SQLite takes 32,766 parameters, PostgreSQL twice as many.
+_MANY = 500
+
+
+def is_one_statement(entries: Sequence[Entry]) -> bool:
+    """Whether `write` needs no transaction around it."""
+    return len(entries) == 1 and not counters.is_budgeted(entries[0])
+
+
+def write(db: Any, entries: Sequence[Entry], mark: str) -> None:
+    """Write entries of different calls, inside a transaction. Writing one twice changes nothing."""
+    plain = [entry for entry in entries if not counters.is_budgeted(entry)]
+    for start in range(0, len(plain), _MANY):
+        some = plain[start : start + _MANY]
+        db.execute(_upsert(len(some), mark), list(chain.from_iterable(some)))
+    if len(plain) < len(entries):
+        for entry in filter(counters.is_budgeted, entries):
+            _write_budgeted(db, entry, mark)
+
+
+def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
+    """Write a call that is about to leave and charge its counters, inside a transaction; see `counters.reserve`."""
+    charged = counters.reserve(db, entry, caps, mark)
+    db.execute(_upsert(1, mark), entry)
+    return charged
+
+
+def _write_budgeted(db: Any, entry: Entry, mark: str) -> None:
+    before = stored(db, entry[_CALL_ID], mark)
+    if before is not None and (before[_STATUS] != "sent" or entry[_STATUS] == "sent"):
+        return
+    db.execute(_upsert(1, mark), entry)
+    counters.transfer(db, before, entry, mark)
+
+
+def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
+    """A call's row, held until the transaction ends so that nobody changes it meanwhile."""
+    hold = " FOR UPDATE" if mark == "%s" else ""  # SQLite has one writer at a time anyway
+    sql = f"SELECT {', '.join(COLUMNS)} FROM calls WHERE call_id = {mark}{hold}"  # noqa: S608
+    row = db.execute(sql, (call_id,)).fetchone()
+    return None if row is None else tuple(row)
+
+
+_CALL_ID, _STATUS = COLUMNS.index("call_id"), COLUMNS.index("status")
+
+
+@lru_cache(maxsize=8)
+def _upsert(rows: int, mark: str) -> str:
+    """Writes calls: a new row, or the end of a row that has none. Whatever comes later changes nothing."""
+    values = f"({', '.join([mark] * len(COLUMNS))})"
+    changes = ", ".join(f"{c} = excluded.{c}" for c in ("mode", *SETTLED_COLUMNS))
+    return (
+        f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {', '.join([values] * rows)} "  # noqa: S608
+        f"ON CONFLICT (call_id) DO UPDATE SET {changes} WHERE calls.status = 'sent' AND excluded.status <> 'sent'"
+    )
