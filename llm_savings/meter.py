@@ -62,6 +62,21 @@ class Answer:
     strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a request can get.
+
+    Attributes:
+        prompt: Tokens that the prompt cannot exceed (see `tokens.upper_bound`), or None when nothing bounds it.
+        max_tokens: The limit on the output tokens of one answer that the request carries, if any.
+        choices: How many answers were asked for.
+    """
+
+    prompt: int | None
+    max_tokens: int | None = None
+    choices: int = 1
+
+
 @dataclass(slots=True, eq=False)
 class Live:
     """A call in flight. `target` is its ledger's identity; `done` is set once it is settled."""
@@ -92,7 +107,8 @@ class Meter:
 
     Example:
         >>> meter = Meter(":memory:")
-        >>> live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o"), prompt=50, max_tokens=100)
+        >>> bound = meter.bound("gpt-4o", Size(prompt=50, max_tokens=100))
+        >>> live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o", bound=bound))
         >>> meter.answered(live, Answer(model="gpt-4o", usage=Usage(input=10, output=5)))
         >>> meter.spent
         Decimal('0.000075')
@@ -124,26 +140,23 @@ class Meter:
         else:
             self._lock.release()
 
-    def begin(self, sent: Sent, *, prompt: int | None = None, max_tokens: int | None = None, choices: int = 1) -> Live:
-        """Write a call ahead, at a bound that it cannot exceed.
-
-        Args:
-            sent: The call; its `bound` is worked out here unless the host knows it.
-            prompt: Tokens that the prompt cannot exceed (see `tokens.upper_bound`).
-            max_tokens: The limit on output tokens that the request carries, if any.
-            choices: How many answers were asked for.
-        """
-        live = Live(sent, self.ledger.identity, time.monotonic())
+    def bound(self, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None) -> Decimal | None:
+        """USD that a call cannot exceed, or None when nothing is known to bound it (see `upper_bound`)."""
         try:
-            if sent.bound is None and prompt is not None:
-                bound = upper_bound(self.prices, sent, prompt=prompt, max_tokens=max_tokens, choices=choices)
-                if bound is not None and bound > MOST_USD:
-                    bound = None  # max_tokens=10**12: no bound at all, and too large to be kept
-                live.sent = sent = replace(sent, bound=bound)
-            self.ledger.sent(sent)
+            bound = upper_bound(self.prices, model, size, mode=mode, provider=provider)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
+            _log.exception("a call of %s was not bounded", model)
+            return None
+        # max_tokens=10**12: no bound at all, and too large to be kept
+        return None if bound is not None and bound > MOST_USD else bound
+
+    def begin(self, sent: Sent) -> Live:
+        """Write a call ahead."""
+        try:
+            self.ledger.sent(sent)
+        except Exception:  # noqa: BLE001
             _log.exception("call %s was not written ahead", sent.call_id)
-        return live
+        return Live(sent, self.ledger.identity, time.monotonic())
 
     def answered(self, live: Live, answer: Answer) -> None:
         """Settle a call that was answered."""
@@ -296,20 +309,23 @@ def _priced_model(prices: PriceBook, sent: Sent, answered: str | None) -> str:
 
 
 def upper_bound(
-    prices: PriceBook, sent: Sent, *, prompt: int, max_tokens: int | None = None, choices: int = 1
+    prices: PriceBook, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None
 ) -> Decimal | None:
-    """USD that a call cannot exceed, or None when its model's price or output limit is not known.
+    """USD that a call cannot exceed, or None when its prompt, its model's price or its output limit is not known.
 
     The prompt is bounded at the dearest rate it could be billed at (a cache write costs more than plain input), the
     output by the request's own limit, else by the model's.
     """
+    prompt = size.prompt
+    if prompt is None:
+        return None
     tier = prompt if prompt > _LOWEST_TIER else 0
-    known = _dearest(prices, sent.requested_model, sent.provider, sent.mode, tier, int(time.time() // _QUARTER_HOUR))
+    known = _dearest(prices, model, provider, mode, tier, int(time.time() // _QUARTER_HOUR))
     if known is None:
         return None
     fee, rate_in, rate_out, most = known
-    limit = most if max_tokens is None else max_tokens
-    return None if limit is None else fee + prompt * rate_in + limit * choices * rate_out
+    limit = most if size.max_tokens is None else size.max_tokens
+    return None if limit is None else fee + prompt * rate_in + limit * size.choices * rate_out
 
 
 # Below this no model in the map is dearer by length (the lowest tier of all begins at 32,000 tokens), so its rates

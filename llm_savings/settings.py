@@ -12,7 +12,9 @@ _OFF = frozenset({"", "0", "false", "no", "off"})
 
 def disabled() -> bool:
     """Whether `LLM_SAVINGS_DISABLED` turns every part of the package into a pass-through."""
-    return os.environ.get("LLM_SAVINGS_DISABLED", "").strip().lower() not in _OFF
+    # Asked several times a call, and nearly always unset: `get` would raise and catch an exception each time.
+    name = "LLM_SAVINGS_DISABLED"
+    return name in os.environ and os.environ.get(name, "").strip().lower() not in _OFF
 
 
 def default_ledger() -> str:

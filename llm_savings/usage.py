@@ -136,6 +136,8 @@ class Usage:
         completion = _first(u, "completion_tokens", "output_tokens")
         detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
         detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
+        if not detail_in and not detail_out:
+            return Usage(input=prompt, output=completion)
         audio_cached = _count(_part(detail_in, "cached_tokens_details"), "audio_tokens")
         reasoning = _count(detail_out, "reasoning_tokens")
         return _inclusive(
@@ -314,21 +316,45 @@ FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
 _values: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)
 
 
-def _inclusive(prompt: int, completion: int, **parts: int) -> Usage:
+def _inclusive(  # noqa: PLR0913 (they are the fields of Usage; a mapping would cost a microsecond a call)
+    prompt: int,
+    completion: int,
+    *,
+    cache_read: int = 0,
+    cache_write_5m: int = 0,
+    cache_write_1h: int = 0,
+    audio_input: int = 0,
+    audio_cache_read: int = 0,
+    image_input: int = 0,
+    audio_output: int = 0,
+    image_output: int = 0,
+    reasoning: int = 0,
+    web_searches: int = 0,
+) -> Usage:
     """A Usage from totals that include their parts: what is left over is plain text."""
-    for name, value in parts.items():
+    for name, value in (("cache_read", cache_read), ("audio_input", audio_input)):  # the others are counts as they came
         if value < 0:
             raise UsageError(f"usage.{name} comes to {value}; its parts are more than their whole")
-    inside = sum(
-        parts.get(name, 0)
-        for name in ("cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "audio_cache_read", "image_input")
-    )
-    out = parts.get("audio_output", 0) + parts.get("image_output", 0)
+    inside = cache_read + cache_write_5m + cache_write_1h + audio_input + audio_cache_read + image_input
+    out = audio_output + image_output
     if inside > prompt:
         raise UsageError(f"cached, written, audio and image tokens ({inside}) are more than the prompt's {prompt}")
     if out > completion:
         raise UsageError(f"audio and image tokens out ({out}) are more than the completion's {completion}")
-    return Usage(input=prompt - inside, output=completion - out, **parts)
+    return Usage(
+        prompt - inside,
+        cache_read,
+        cache_write_5m,
+        cache_write_1h,
+        audio_input,
+        audio_cache_read,
+        image_input,
+        completion - out,
+        audio_output,
+        image_output,
+        reasoning,
+        web_searches,
+    )
 
 
 def _writes(total: int, split_5m: int, split_1h: int, ttl: CacheTTL) -> tuple[int, int]:

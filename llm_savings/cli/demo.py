@@ -118,22 +118,17 @@ def _reason(error: Exception) -> str:
 
 
 def _at_most(work: Workload, provider: str, model: str) -> str:
-    from llm_savings.ledger import Sent
-    from llm_savings.meter import upper_bound
+    from llm_savings.meter import Size, upper_bound
     from llm_savings.pricing import PriceBook
     from llm_savings.tokens import MESSAGE_OVERHEAD
     from llm_savings.tokens import upper_bound as token_bound
 
-    prices, sent = PriceBook(), Sent(call_id="", host="sdk", requested_model=model, provider=provider)
-    bounds = [
-        upper_bound(
-            prices,
-            sent,
-            prompt=token_bound([request.system, request.prompt]) + 3 * MESSAGE_OVERHEAD,
-            max_tokens=request.max_tokens,
-        )
+    prices = PriceBook()
+    sizes = [
+        Size(token_bound([request.system, request.prompt]) + 3 * MESSAGE_OVERHEAD, request.max_tokens)
         for request in work.requests
     ]
+    bounds = [upper_bound(prices, model, size, provider=provider) for size in sizes]
     known = [bound for bound in bounds if bound is not None]
     return f"at most {dollars(sum(known, start=known[0] * 0))}" if len(known) == len(bounds) else "cost unknown"
 

@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,10 +25,9 @@ from llm_savings.langchain import current
 from llm_savings.langchain.answers import read_answer, read_failure, read_partial, reports_elsewhere
 from llm_savings.langchain.current import Mark
 from llm_savings.langchain.requests import Start
-from llm_savings.langchain.show import as_html, as_text
 from llm_savings.ledger import Ledger
-from llm_savings.ledger.summary import Line
 from llm_savings.meter import Answer, Live, Meter, may_have_billed
+from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 
@@ -114,7 +112,7 @@ class _Batch:
             return ready
 
 
-class CostCallback(BaseCallbackHandler):
+class CostCallback(Metered, BaseCallbackHandler):
     """Meters every model call of a chain, graph or agent: what it cost, and what it would have cost.
 
     Works in invoke, ainvoke, stream, astream, batch and abatch. A row is durably in the ledger before a request
@@ -122,9 +120,9 @@ class CostCallback(BaseCallbackHandler):
     usage or was left; unknown, at most its bound, where it may have been billed and nobody said how much. Under
     asyncio all of it happens in LangChain's executor, never on the event loop. It never breaks a chain.
 
-    A run is labelled by tags such as "feature:faq", by `feature`, `team`, `project`, `app`, `environment` and
-    `customer` in its metadata; its user by `user_id` or `user`, its session by `session_id`, `thread_id` or
-    `conversation_id` there.
+    A run is labelled by tags such as "feature:faq" (plain ones make the label `tags`), by `feature`, `team`, `project`,
+    `app`, `environment` and `customer` in its metadata; its user by `user_id` or `user`, its session by `session_id`,
+    `thread_id`, `conversation_id` or `trace_id` there.
 
     Every attempt that may have been billed has its row: those of `.with_retry()`, of ChatLiteLLM, and those that the
     openai and anthropic clients make on their own. LangChain tells its callbacks nothing about embeddings.
@@ -165,37 +163,6 @@ class CostCallback(BaseCallbackHandler):
         self._batches: WeakValueDictionary[int, _Batch] = WeakValueDictionary()
         self._lock = threading.Lock()
         current.register(self)
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where the calls are written. It may know more than this callback, from other processes."""
-        return self.meter.ledger
-
-    @property
-    def spent(self) -> Decimal:
-        """USD spent by the calls of this callback, measured and estimated."""
-        return self.meter.spent
-
-    @property
-    def saved(self) -> Decimal:
-        """USD that these calls would have cost more with nothing saved."""
-        return self.meter.saved
-
-    @property
-    def calls(self) -> int:
-        """How many calls have ended."""
-        return self.meter.calls
-
-    @property
-    def lines(self) -> list[Line]:
-        """The calls that have ended, by model, the most expensive first."""
-        return self.meter.lines
-
-    def __repr__(self) -> str:
-        return as_text("CostCallback", self.ledger, self.lines)
-
-    def _repr_html_(self) -> str:
-        return as_html(self.ledger, self.lines)
 
     @property
     def ignore_llm(self) -> bool:
@@ -255,13 +222,13 @@ class CostCallback(BaseCallbackHandler):
     def on_retry(self, retry_state: Any, *, run_id: UUID, **_: Any) -> None:
         """Note an attempt that the model's own retrying gave up."""
         outcome = retry_state.outcome
-        if outcome is not None and (error := outcome.exception()) is not None:
+        if outcome is not None and (error := outcome.exception()) is not None and may_have_billed(error):
             self.resent(run_id, error)
 
     @_quietly
     def resent(self, run_id: UUID, error: BaseException) -> None:
         """Write a row for an attempt that failed in a way that may have been billed, and is made again."""
-        if (found := self._open.get(run_id)) is not None and may_have_billed(error):
+        if (found := self._open.get(run_id)) is not None:
             found.attempts += 1
             sent = replace(found.live.sent, call_id=f"{run_id}:{found.attempts}")
             self.meter.failed(self.meter.begin(sent), error)
@@ -280,12 +247,7 @@ class CostCallback(BaseCallbackHandler):
                 self._left(found, result)
 
     def _begin(self, start: Start) -> None:
-        live = self.meter.begin(
-            start.sent(tags=self.meter.tags, user=self.user, session=self.session),
-            prompt=start.prompt_bound(),
-            max_tokens=start.max_tokens,
-            choices=start.choices,
-        )
+        live = self.meter.begin(start.sent(self.meter, user=self.user, session=self.session))
         mark, batch = current.claim(live), None
         with self._lock:
             if start.batch > 1 and isinstance(start.prompt, str):

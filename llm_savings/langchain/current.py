@@ -22,9 +22,10 @@ from weakref import WeakSet
 
 from langchain_core.tracers.context import register_configure_hook
 
-from llm_savings.langchain import litellm_hits, resends
+from llm_savings.langchain import litellm_hits
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
+from llm_savings.resends import watch
 
 _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
 
@@ -56,7 +57,7 @@ class Mark(Live):
 
 def claim(live: Live) -> Mark | None:
     """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
-    resends.watch(_resent)
+    watch(_resent)
     litellm_hits.watch(_hit)
     mark = current_call.get()
     if not isinstance(mark, Mark):
@@ -112,7 +113,7 @@ def _ended(task: asyncio.Task[Any]) -> None:
                 callback.abandon(task)
 
 
-def _resent(error: BaseException) -> None:
+def _resent(error: BaseException, _model: str | None) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
         for callback in _living():

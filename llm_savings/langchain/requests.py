@@ -12,28 +12,27 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
+from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
+from llm_savings.meter import Meter, Size
 from llm_savings.unseen import may_read_more
 
 _MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
-_LIMIT_KEYS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_tokens_to_sample",
-    "max_new_tokens",
-    "num_predict",
+_LIMIT_KEYS = frozenset(
+    (
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_tokens_to_sample",
+        "max_new_tokens",
+        "num_predict",
+    )
 )
-_CHOICE_KEYS = ("n", "best_of", "candidate_count")
+_CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
 # Parameters that become tokens of the prompt.
-_PROMPT_KEYS = ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
-
-_USER_KEYS = ("user_id", "user")
-_SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
-# Of metadata only these become labels: LangGraph, LangSmith and callers put keys in it that differ in every call.
-_LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
-# Tags that LangChain and LangGraph give to runs themselves, such as "seq:step:1".
-_INTERNAL_TAGS = frozenset({"seq", "map", "graph", "retry", "condition", "branch", "exception", "langsmith", "ls"})
+_PROMPT_KEYS = frozenset(
+    ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
+)
 
 
 @dataclass(slots=True)
@@ -79,7 +78,7 @@ class Start:
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.metadata.get("ls_model_name") or _first(self.params, _MODEL_KEYS) or self._kind())
+        return str(self.metadata.get("ls_model_name") or text(self.params, _MODEL_KEYS) or self._kind())
 
     @property
     def provider(self) -> str | None:
@@ -90,34 +89,37 @@ class Start:
     def max_tokens(self) -> int | None:
         """The most tokens that one answer may have, or None when the request does not say."""
         # Two limits in one request are rare, and which one wins differs: the larger one is a bound in any case.
-        given = [v for key in _LIMIT_KEYS if _is_count(v := self.params.get(key))]
+        given = [v for key in _LIMIT_KEYS & self.params.keys() if _is_count(v := self.params[key])]
         fallback = self.metadata.get("ls_max_tokens")
         return max(given) if given else fallback if _is_count(fallback) else None
 
     @property
     def choices(self) -> int:
         """How many answers were asked for."""
-        return max([v for key in _CHOICE_KEYS if _is_count(v := self.params.get(key))], default=1)
+        return max([v for key in _CHOICE_KEYS & self.params.keys() if _is_count(v := self.params[key])], default=1)
 
     def _kind(self) -> str:
         named = self.serialized or {}
         return named.get("name") or next(reversed(named.get("id") or ()), "unknown")
 
-    def sent(self, *, tags: Mapping[str, str], user: str | None, session: str | None) -> Sent:
-        """The row to write ahead; the arguments are what holds unless the run says otherwise."""
+    def sent(self, meter: Meter, *, user: str | None, session: str | None) -> Sent:
+        """The row to write ahead; the meter's labels and the arguments are what holds unless the run says otherwise."""
         params, metadata = self.params, self.metadata
         tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
+        model, provider = self.model, self.provider
+        size = Size(self.prompt_bound(), self.max_tokens, self.choices)
         return Sent(
             call_id=str(self.run_id),
             host="langchain",
-            requested_model=self.model,
-            provider=self.provider,
+            requested_model=model,
+            provider=provider,
             mode=mode,
             stream=bool(params.get("stream") or params.get("streaming")),
-            tags={**tags, **_labels(self.tags, metadata)},
-            user=_scalar(_first(metadata, _USER_KEYS)) or user,
-            session=_scalar(_first(metadata, _SESSION_KEYS)) or session,
+            bound=meter.bound(model, size, mode=mode, provider=provider),
+            tags={**meter.tags, **labels(self.tags, metadata)},
+            user=text(metadata, USER_KEYS) or user,
+            session=text(metadata, SESSION_KEYS) or session,
         )
 
     def prompt_bound(self) -> int | None:
@@ -134,8 +136,8 @@ class Start:
         else:
             for message in prompt:
                 total += _message_bound(message)
-        for key in _PROMPT_KEYS:
-            if value := params.get(key):
+        for key in _PROMPT_KEYS & params.keys():
+            if value := params[key]:
                 total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
         return total
 
@@ -179,31 +181,6 @@ def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _marks(item)
-
-
-def _labels(tags: Sequence[str], metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Labels from tags like "feature:faq" and from a few keys of metadata; a tag wins."""
-    labels: dict[str, str] = {}
-    for key in _LABEL_KEYS:
-        if key in metadata and (text := _scalar(metadata[key])):
-            labels[key] = text
-    for tag in tags:
-        key, _, value = tag.partition(":")
-        if value and key and key not in _INTERNAL_TAGS:
-            labels[key.strip()] = value.strip()
-    return labels
-
-
-def _first(mapping: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    for key in keys:
-        if value := mapping.get(key):
-            return value
-    return None
-
-
-def _scalar(value: Any) -> str | None:
-    """A label's text; anything but a plain value is no label."""
-    return str(value) if isinstance(value, str | int | float | UUID) and value != "" else None
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

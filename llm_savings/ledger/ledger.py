@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import atexit
 import hmac
-import logging
 import os
-import time
 import uuid
 import weakref
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from pathlib import Path
-from threading import RLock
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger.forks import watch
-from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, microseconds
-from llm_savings.ledger.spool import Spool, spool_path
-from llm_savings.ledger.stores import Entry, Store, masked, open_store
+from llm_savings.ledger.journal import Journal
+from llm_savings.ledger.outbox import Outbox, journal_prefix
+from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, entry, microseconds
+from llm_savings.ledger.stores import masked, open_store
 from llm_savings.ledger.summary import By, Line, summarize
-
-_log = logging.getLogger("llm_savings.ledger")
-_RETRY_SECONDS = 1.0
-# A failure that took long (a machine that does not answer) is tried again later still: calls lose 5% to it at most.
-_RETRY_TIMES = 20
 
 
 class Ledger:
     """An append-only record of calls.
 
-    A call is written once before it leaves (`sent`) and once when it ends (`settle`); both are durable against
-    kill -9 when the method returns. Writing never raises for a database that is locked, full, corrupt or away: the
-    entry is spooled beside the ledger, one warning is logged, and it is written when the database is back. Reading
-    does raise.
+    A call is written once before it leaves (`sent`) and once when it ends (`settle`); both survive kill -9 when the
+    method returns. A file is written by way of a journal beside it, which a thread empties into it within a fraction
+    of a second, and whoever opens the ledger next after a kill; reading through this class sees everything at once.
+    Writing never raises for a database that is locked, full, corrupt or away: entries wait in the journal, one warning
+    is logged, and they are written when it is back. Reading does raise.
 
     Args:
         target: A SQLite file's path, ":memory:", or a postgresql:// URL shared by machines. By default
@@ -66,16 +59,17 @@ class Ledger:
                     raise ConfigError(f"ledger {target!r}: {error}; name another one in LLM_SAVINGS_LEDGER") from error
         self.target = str(target)
         self.identity = _identity(self.target)
-        self._store: Store = open_store(self.target)
-        self._spool = Spool(spool_path(self.target, settings.state_folder))
-        self._lock = RLock()
-        self._retry_at = 0.0
-        self._warned = False
-        # A weak reference: a ledger that nobody uses any more is not kept alive until exit.
-        this = weakref.ref(self)
-        atexit.register(lambda: (ledger := this()) and ledger.close())
-        weakref.finalize(self, _last_try, self._store, self._spool).atexit = False
-        watch(self)
+        self._store = open_store(self.target)
+        prefix = journal_prefix(self.target, settings.state_folder)
+        self._outbox = Outbox(
+            self._store,
+            self.target,
+            journal=None if prefix is None else Journal(prefix),
+            behind="://" not in self.target,
+        )
+        # At exit, or when nobody uses this ledger any more.
+        weakref.finalize(self, self._outbox.close)
+        watch(self._outbox)
 
     def sent(self, call: Sent) -> None:
         """Write a call that is about to leave. Durable when this returns; an id already known changes nothing.
@@ -83,7 +77,7 @@ class Ledger:
         Raises:
             RecordError: The time is naive, or the bound is not finite or is beyond 9.2 million dollars.
         """
-        self._write((call, None))
+        self._outbox.put(entry(call))
 
     def settle(self, call: Sent, settled: Settled) -> None:
         """Write how a call ended. The first settlement counts; later ones change nothing.
@@ -91,17 +85,11 @@ class Ledger:
         Raises:
             RecordError: An amount is not finite or is beyond 9.2 million dollars.
         """
-        self._write((call, settled))
+        self._outbox.put(entry(call, settled))
 
     def flush(self) -> bool:
-        """Try to write everything that was spooled; True when nothing is left waiting."""
-        with self._lock:
-            began = time.monotonic()
-            try:
-                self._spool.drain(self._store.write)
-            except LedgerError as error:
-                self._failed(error, began)
-            return not self._spool.waiting
+        """Bring the database up to date, also with what other processes have on its way to it; True if all is in."""
+        return self._outbox.flush()
 
     def get(self, call_id: str) -> Call | None:
         """One call by its id.
@@ -155,10 +143,10 @@ class Ledger:
             How many calls were made anonymous.
 
         Raises:
-            LedgerError: The ledger cannot be written, or entries about the user still wait in the spool.
+            LedgerError: The ledger cannot be written, or entries about the user still wait outside of it.
         """
         if not self.flush():
-            raise LedgerError(f"ledger {masked(self.target)} is behind its spool; erase again once it can be written")
+            raise LedgerError(f"ledger {masked(self.target)} is behind its journal; erase again once it can be written")
         changed = self._store.execute(
             "UPDATE calls SET user_id = NULL, session_id = NULL, tags = NULL, response_id = NULL "  # noqa: S608
             f"WHERE user_id = {self._store.mark}",
@@ -169,23 +157,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is still waiting, if possible, and let go of the file or database."""
-        with self._lock:
-            if self._spool.waiting:
-                self.flush()
-            self._store.close()
-
-    def before_fork(self) -> None:
-        """See `forks.Forkable`."""
-        self._lock.acquire()
-        self._store.before_fork()
-
-    def after_fork(self, *, child: bool) -> None:
-        """See `forks.Forkable`."""
-        self._store.after_fork(child=child)
-        if child:
-            self._lock = RLock()
-        else:
-            self._lock.release()
+        self._outbox.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -196,53 +168,11 @@ class Ledger:
     def __repr__(self) -> str:
         return f"Ledger({masked(self.target)!r})"
 
-    def _write(self, entry: Entry) -> None:
-        with self._lock:
-            began = time.monotonic()
-            waiting = self._spool.waiting
-            if waiting and began < self._retry_at:
-                self._spool.add(entry)
-                return
-            try:
-                if waiting:
-                    self._spool.drain(self._store.write)
-                self._store.write([entry])
-            except LedgerError as error:
-                self._spool.add(entry)
-                self._failed(error, began)
-                return
-        if self._warned:
-            self._warned = False
-            _log.info("ledger %s can be written again", masked(self.target))
-
-    def _failed(self, error: LedgerError, began: float) -> None:
-        now = time.monotonic()
-        self._retry_at = now + _RETRY_SECONDS * max(1.0, (now - began) * _RETRY_TIMES)
-        if not self._warned:
-            self._warned = True
-            kept = self._spool.path or "memory"
-            # As text: an error that a log handler keeps would keep this ledger, by its traceback.
-            text = "%s. Calls go on; their records wait in %s and are written when it is back."
-            _log.warning(text, str(error), kept)
-
 
 def _identity(target: str) -> str:
     if target == ":memory:":
         return f":memory:{uuid.uuid4().hex}"
     return masked(target) if "://" in target else os.path.realpath(target)
-
-
-def _last_try(store: Store, spool: Spool) -> None:
-    """Write what a ledger that nobody uses any more kept in memory; the rest waits on disk for the next one."""
-    if not spool.held:
-        return
-    try:
-        spool.drain(store.write)
-    except LedgerError as error:
-        spool.save()
-        if spool.held:
-            _log.warning("%s. %d record(s) of a ledger that nobody closed are lost.", error, spool.held)
-    store.close()
 
 
 def tenant_hash(name: str) -> str:

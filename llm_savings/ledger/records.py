@@ -124,7 +124,10 @@ def to_picodollars(usd: Decimal | None) -> int | None:
         return None
     if not usd.is_finite():
         raise RecordError(f"amount is {usd}; expected a finite number of dollars")
-    pico = int(usd.scaleb(12).to_integral_value(ROUND_HALF_EVEN))
+    exact = usd.scaleb(12)
+    pico = int(exact)
+    if pico != exact:
+        pico = int(exact.to_integral_value(ROUND_HALF_EVEN))
     if abs(pico) > _INT64:
         raise RecordError(f"amount ${usd} is too large for one call")
     return pico
@@ -168,7 +171,6 @@ SETTLED_COLUMNS = (
     "status",
     "basis",
     "model",
-    "mode",
     "actual_pusd",
     "baseline_pusd",
     "strategies",
@@ -177,49 +179,64 @@ SETTLED_COLUMNS = (
     "latency_us",
     *(f"{name}_tokens" for name in FIELDS),
 )
+COLUMNS = (*SENT_COLUMNS, *SETTLED_COLUMNS)
+
+Entry = tuple[str | int | None, ...]
+"""The values of `COLUMNS` for one call, as it leaves or once it has ended."""
+
+_NOT_SETTLED: Entry = ("sent", "unknown", *[None] * (len(SETTLED_COLUMNS) - 2))
 
 
-def sent_values(sent: Sent) -> tuple[Any, ...]:
-    """The values of `SENT_COLUMNS`, in order."""
+def entry(sent: Sent, settled: Settled | None = None) -> Entry:
+    """A call as the values of `COLUMNS`, of nothing but text, whole numbers and None.
+
+    Raises:
+        RecordError: The time is naive, or an amount is not finite or is beyond 9.2 million dollars.
+    """
     return (
-        _clean(sent.call_id),
+        sent.call_id,
         sent.host,
-        _clean(sent.requested_model),
-        _clean(sent.provider),
-        sent.mode,
+        sent.requested_model,
+        sent.provider,
+        sent.mode if settled is None or settled.mode is None else settled.mode,
         int(sent.stream),
         microseconds(sent.started_at),
         to_picodollars(sent.bound),
-        _json(sent.tags),
-        _clean(sent.user),
-        _clean(sent.session),
-        _clean(sent.tenant),
+        _compact(dict(sent.tags)) if sent.tags else None,
+        sent.user,
+        sent.session,
+        sent.tenant,
+        *(_NOT_SETTLED if settled is None else _ended(settled)),
     )
 
 
-def settled_values(settled: Settled, sent: Sent) -> tuple[Any, ...]:
-    """The values of `SETTLED_COLUMNS`, in order."""
+def clean(values: Entry) -> Entry:
+    """The entry with text that every database takes: no NUL, no half of a surrogate pair."""
+    return tuple([value if type(value) is not str or _is_clean(value) else _cleaned(value) for value in values])
+
+
+def _is_clean(text: str) -> bool:
+    return text.isascii() and "\0" not in text
+
+
+def _cleaned(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _ended(settled: Settled) -> Entry:
+    actual = to_picodollars(settled.actual)
     return (
         settled.status,
         settled.basis,
-        _clean(settled.model),
-        settled.mode or sent.mode,
-        to_picodollars(settled.actual),
-        to_picodollars(settled.baseline),
-        _json(settled.strategies),
-        _clean(settled.response_id),
-        _clean(settled.error),
+        settled.model,
+        actual,
+        actual if settled.baseline is settled.actual else to_picodollars(settled.baseline),
+        _compact(dict(settled.strategies)) if settled.strategies else None,
+        settled.response_id,
+        settled.error,
         None if settled.latency is None else round(settled.latency * 1_000_000),
         *[count or None for count in _counts(settled.usage)],
     )
-
-
-def row_of(sent: Sent, settled: Settled | None) -> dict[str, Any]:
-    """A call as a row keyed by column name, of nothing but text, whole numbers and None."""
-    if settled is None:
-        return dict(zip(SENT_COLUMNS, sent_values(sent), strict=True)) | {"status": "sent"}
-    both = ((SENT_COLUMNS, sent_values(sent)), (SETTLED_COLUMNS, settled_values(settled, sent)))
-    return {name: value for names, values in both for name, value in zip(names, values, strict=True)}
 
 
 def call_from_row(row: Mapping[str, Any]) -> Call:
@@ -262,17 +279,6 @@ def from_microseconds(micros: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
-def _clean(text: str | None) -> str | None:
-    """Text that every database takes: no NUL, no half of a surrogate pair."""
-    if text is None or (text.isascii() and "\0" not in text):
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _json(labels: Mapping[str, Any]) -> str | None:
-    # Sorted and compact, so that equal labels are equal text and group together in a report.
-    return _clean(_compact(dict(labels))) if labels else None
-
-
+# Sorted and compact, so that equal labels are equal text and group together in a report.
 _compact = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _counts: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)

@@ -11,6 +11,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Self
@@ -84,10 +85,22 @@ def latest(details: dict[str, Any], ledger: str) -> Attempt | None:
     return attempts.get(ledger) if isinstance(attempts, _Attempts) else None
 
 
+_leaving: ContextVar[tuple[str | None, weakref.ref[_Attempts]] | None] = ContextVar("llm_savings_leaving", default=None)
+
+
 def keep(details: dict[str, Any], ledger: str, attempt: Attempt) -> None:
-    """Make this the latest attempt."""
+    """Make this the latest attempt, and the request that this context is sending."""
     attempts = details.setdefault(_KEY, _Attempts())
     attempts[ledger] = attempt
+    _leaving.set((details.get("model"), weakref.ref(attempts)))  # the context may outlive the call by far
+
+
+def leaving(model: str | None) -> list[Attempt]:
+    """The attempts, one a ledger, of the request for this model that this context is sending."""
+    asked, found = _leaving.get() or (None, None)
+    attempts = found() if found else None
+    # Another model is a later request, which is not LiteLLM's.
+    return list(attempts.values()) if attempts and model in (None, asked) else []
 
 
 class Leftovers:

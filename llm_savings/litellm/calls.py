@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, cast
 
 from llm_savings import tokens
+from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
 from llm_savings.unseen import may_read_more
 
@@ -48,11 +49,7 @@ _LIMITS = (
 )
 _CHOICES = ("n", "best_of", "candidate_count")
 
-_USER_KEYS = ("user_api_key_end_user_id", "user_id", "user_api_key_user_id")
-_SESSION_KEYS = ("session_id", "thread_id", "conversation_id", "trace_id")
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
-# Of metadata only these become labels: the Router, the proxy and callers put keys in it that differ in every call.
-_LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -73,7 +70,7 @@ def call_sent(
         tenant: Turns a team or API key hash into what the ledger may keep.
     """
     params, metadata = _part(details, "litellm_params"), metadata_of(details)
-    key = _text(metadata, _TENANT_KEYS) if metadata else None
+    key = text(metadata, _TENANT_KEYS) if metadata else None
     return Sent(
         call_id=call_id,
         host="litellm",
@@ -81,9 +78,9 @@ def call_sent(
         provider=details.get("custom_llm_provider"),
         mode=mode_of(_part(details, "optional_params").get("service_tier")) or "standard",
         stream=bool(details.get("stream")),
-        tags={**tags, **labels(metadata)} if metadata else tags,
-        user=details.get("user") or _text(metadata, _USER_KEYS),
-        session=params.get("litellm_session_id") or _text(metadata, _SESSION_KEYS) or params.get("litellm_trace_id"),
+        tags={**tags, **_labels(metadata)} if metadata else tags,
+        user=details.get("user") or text(metadata, USER_KEYS),
+        session=params.get("litellm_session_id") or text(metadata, SESSION_KEYS) or params.get("litellm_trace_id"),
         tenant=tenant(key) if key else None,
     )
 
@@ -153,24 +150,6 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**other, **own} if own and other else own or other
 
 
-def labels(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Labels from tags like "feature:faq" and a few keys of metadata; a tag wins. Plain tags make the label `tags`."""
-    found: dict[str, str] = {}
-    for source in (metadata, _part(metadata, "requester_metadata")):  # where the proxy keeps what its client sent
-        found.update((key, text) for key in _LABEL_KEYS if (text := _text(source, (key,))))
-    plain: set[str] = set()
-    tags = metadata.get("tags")
-    for tag in cast("list[Any]", tags) if isinstance(tags, list | tuple) else ():
-        name, _, value = str(tag).partition(":")
-        if name.strip() and value.strip():
-            found[name.strip()] = value.strip()
-        elif text := str(tag).strip():
-            plain.add(text)
-    if plain:
-        found["tags"] = ",".join(sorted(plain))
-    return found
-
-
 class CallIds:
     """Row ids: LiteLLM's call id, and `id#2` and so on when it is used again (the proxy's retries share one)."""
 
@@ -202,8 +181,6 @@ def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
 
 
-def _text(source: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    for name in names:
-        if name in source and isinstance(value := source[name], str | int):
-            return str(value)
-    return None
+def _labels(metadata: Mapping[str, Any]) -> dict[str, str]:
+    # The proxy keeps what its client sent in a part of its own.
+    return labels(metadata.get("tags"), metadata, _part(metadata, "requester_metadata"))

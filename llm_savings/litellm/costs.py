@@ -8,28 +8,28 @@ import logging
 import sys
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import litellm
+import openai  # noqa: F401 (so that its client can be watched)
 from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
-from llm_savings.ledger import Ledger, Line, masked, tenant_hash
+from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm.answers import answer_of
-from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest
+from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest, leaving
 from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
-from llm_savings.litellm.sdk_retries import resent, watch
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import METERED, Answer, Live, Meter, current_call
+from llm_savings.meter import METERED, Answer, Live, Meter, Size, current_call
+from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
+from llm_savings.resends import RetriedError, watch
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.litellm")
@@ -38,22 +38,19 @@ _NOT_SENT = "litellm_no_upstream_llm_call"
 _MOCK_KEY = "mock-key"  # what LiteLLM passes as the API key of a mock_response
 
 
-class RetriedError(Exception):
-    """An attempt that LiteLLM's SDK retried without saying why."""
-
-
-class CostLogger(CustomLogger):
+class CostLogger(Metered, CustomLogger):
     """Keeps what every LiteLLM call costs in a ledger.
 
     For the SDK (sync, async, streams), the Router with its retries and fallbacks, embeddings, the responses API and
     the proxy. Each HTTP attempt that may have been billed is a row: written before the request leaves, settled when
-    LiteLLM reports its end. It never raises into a call.
+    LiteLLM reports its end, for a success shortly after the answer. It never raises into a call.
 
     Args:
         ledger: A `Ledger`, or what `Ledger` takes: a path, ":memory:", a postgresql:// URL, None for the default.
         prices: The price book; LiteLLM's bundled map by default.
-        tags: Labels for every call, such as {"app": "shop"}. A call adds its own: `metadata={"tags": ["feature:faq"]}`,
-            and of its metadata feature, team, project, app, environment and customer.
+        tags: Labels for every call, such as {"app": "shop"}. A call adds its own: `metadata={"tags": ["feature:faq"]}`
+            (plain tags make the label `tags`), and of its metadata feature, team, project, app, environment and
+            customer.
 
     Attributes:
         stream_usage: Ask OpenAI-compatible servers for the token counts of a stream where LiteLLM does not; True.
@@ -86,12 +83,7 @@ class CostLogger(CustomLogger):
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
         self._tenant = lru_cache(maxsize=1024)(tenant_hash)
-        watch()
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where the calls are kept."""
-        return self.meter.ledger
+        watch(_resent)
 
     @property
     def stream_usage(self) -> bool:
@@ -101,29 +93,6 @@ class CostLogger(CustomLogger):
     @stream_usage.setter
     def stream_usage(self, asked: bool) -> None:
         self._streams.off = not asked
-
-    @property
-    def spent(self) -> Decimal:
-        """USD spent by this logger's calls, measured and estimated."""
-        return self.meter.spent
-
-    @property
-    def saved(self) -> Decimal:
-        """USD that this logger's calls would have cost more with nothing saved."""
-        return self.meter.saved
-
-    @property
-    def calls(self) -> int:
-        """How many calls have ended. Successes are reported by LiteLLM shortly after the answer."""
-        return self.meter.calls
-
-    @property
-    def lines(self) -> list[Line]:
-        """This logger's calls by model, the most expensive first."""
-        return self.meter.lines
-
-    def __repr__(self) -> str:
-        return f"CostLogger({masked(self.ledger.target)!r}): {self.calls} calls, ${self.spent:f} spent"
 
     # LiteLLM calls these by keyword: their parameters must keep its names.
 
@@ -180,7 +149,6 @@ class CostLogger(CustomLogger):
             return  # another logger of this ledger, or another host, has it
         if self._metered_outside():
             keep(details, self._where, Attempt(self))
-            resent.set(None)
             return
         if before is not None and (lost := before.claim()) is not None:
             # The SDK's own retries run inside the handler of the first error, and report none of the others.
@@ -191,9 +159,9 @@ class CostLogger(CustomLogger):
         sent = call_sent(
             details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
         )
-        live = self.meter.begin(
-            sent, prompt=prompt_bound(details), max_tokens=output_limit(details), choices=choices(details)
-        )
+        size = Size(prompt_bound(details), output_limit(details), choices(details))
+        bound = self.meter.bound(sent.requested_model, size, mode=sent.mode, provider=sent.provider)
+        live = self.meter.begin(replace(sent, bound=bound))
         attempt = Attempt(
             self,
             Trace(live, question(details)),
@@ -203,14 +171,9 @@ class CostLogger(CustomLogger):
         )
         keep(details, self._where, attempt)
         self._leftovers.watch(attempt)
-        resent.set(partial(self._resent, weakref.ref(attempt), details.get("model")))
 
-    def _resent(self, of: weakref.ref[Attempt], asked: str | None, model: str | None, error: BaseException) -> None:
-        """The openai SDK sends the current request again: what it sent before is an attempt of its own."""
-        attempt = of()  # the context in which this is called may outlive the call by far
-        if attempt is None or attempt.trace is None or attempt.trace.live.done or model not in (None, asked):
-            return  # a later request, which is not LiteLLM's
-        live = attempt.trace.live
+    def _resent(self, live: Live, error: BaseException) -> None:
+        """The openai SDK sends a request again: what it sent before is an attempt of its own."""
         earlier = replace(live.sent, call_id=self._ids.take(live.sent.call_id.partition("#")[0]))
         self.meter.failed(Live(earlier, live.target, live.began), error)
 
@@ -267,3 +230,10 @@ class CostLogger(CustomLogger):
     def _metered_outside(self) -> bool:
         outer = current_call.get()
         return outer is not None and not outer.done and outer.target == self._where
+
+
+def _resent(error: BaseException, model: str | None) -> None:
+    for attempt in leaving(model):
+        owner, trace = attempt.owner, attempt.trace
+        if isinstance(owner, CostLogger) and trace and not trace.live.done and not owner._metered_outside():
+            owner._resent(trace.live, error)

@@ -41,7 +41,7 @@ class Line:
 class Card:
     """The rates of one model in one mode, tier and time of day: USD per token by bucket, None where unknown."""
 
-    __slots__ = ("_key", "_mode", "_rates", "_request", "_searches", "_split")
+    __slots__ = ("_flat", "_key", "_mode", "_plain", "_rates", "_request", "_searches", "_split")
 
     def __init__(self, key: str, mode: str, rates: Mapping[str, Decimal | None], rule: Rule) -> None:
         self._key, self._mode = key, mode
@@ -49,6 +49,9 @@ class Card:
         self._request = rates["request"]
         self._searches = rule.searches
         self._rates = tuple((name, rates[name]) for name in _FIELDS)
+        self._plain = not self._split and not self._request and not self._searches
+        # Reasoning is within output, at the same rate.
+        self._flat = tuple(_ZERO if name == "reasoning" else rate for name, rate in self._rates)
 
     def rates(self) -> dict[str, Decimal]:
         """The known rates by bucket, USD per token (per search, per request)."""
@@ -79,6 +82,15 @@ class Card:
     def total(self, usage: Usage) -> Decimal:
         """USD of a usage, exact."""
         total = _ZERO
+        if self._plain:  # as nearly all are: no generator, for this is a part of every call
+            for count, rate in zip(_counts(usage), self._flat, strict=True):
+                if count:
+                    if rate is None:
+                        break
+                    total = EXACT.fma(count, rate, total)
+            else:
+                return total
+            total = _ZERO
         for _, count, rate in self.charges(usage):
             total = EXACT.fma(count, rate, total)
         return total

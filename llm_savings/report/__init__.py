@@ -2,6 +2,6 @@
 
 from llm_savings.report.money import dollars, tokens
 from llm_savings.report.notebook import html_table
-from llm_savings.report.terminal import calls_table, notes
+from llm_savings.report.terminal import calls_table, notes, plain_text
 
-__all__ = ["calls_table", "dollars", "html_table", "notes", "tokens"]
+__all__ = ["calls_table", "dollars", "html_table", "notes", "plain_text", "tokens"]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
 
 def dollars(usd: Decimal | None) -> str:
-    """A dollar amount to the cent, or to six places below a dollar, where cents would hide it.
+    """A dollar amount to the cent; below a dollar, where cents would hide it, to six places or two digits.
 
     Example:
-        >>> dollars(Decimal("1234.567")), dollars(Decimal("0.005615")), dollars(None)
-        ('$1,234.57', '$0.005615', 'unknown')
+        >>> dollars(Decimal("1234.567")), dollars(Decimal("0.005615")), dollars(Decimal("0.0000004")), dollars(None)
+        ('$1,234.57', '$0.005615', '$0.00000040', 'unknown')
     """
     if usd is None:
         return "unknown"
-    places = Decimal("0.01") if abs(usd) >= 1 or usd == 0 else Decimal("0.000001")
+    places = 2 if abs(usd) >= 1 or usd == 0 else max(6, 1 - usd.adjusted())
     sign = "-" if usd < 0 else ""
-    return f"{sign}${abs(usd).quantize(places, ROUND_HALF_EVEN):,}"
+    return f"{sign}${abs(usd):,.{places}f}"
 
 
 def tokens(count: int) -> str:

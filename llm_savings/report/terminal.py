@@ -66,6 +66,23 @@ def _calls(count: int) -> str:
     return f"{count:,} call{'' if count == 1 else 's'}"
 
 
+def plain_text(lines: Sequence[Line]) -> str:
+    r"""The sums and the notes, without a table; where there are several lines, one for each.
+
+    Example:
+        >>> plain_text([Line("gpt-4o", calls=2, hits=1)])
+        '2 calls, $0.00 spent, $0.00 saved\n  1 call answered by a cache for $0.'
+    """
+
+    def sums(line: Line) -> str:
+        spent, saved = spent_and_saved(line)
+        return f"{_calls(line.calls)}, {spent} spent, {saved} saved"
+
+    whole = total(list(lines))
+    several = [f"{line.key or '(none)'}: {sums(line)}" for line in lines] if len(lines) > 1 else []
+    return "\n  ".join([sums(whole), *several, *notes(whole)])
+
+
 def notes(whole: Line) -> list[str]:
     """What a reader must know of the figures, in sentences."""
     said: list[str] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import litellm
 import pytest
-from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, rows, stream
+from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, openai, rows, stream
 
 from llm_savings import Ledger
 from llm_savings.langchain import CostCallback
@@ -135,6 +135,21 @@ async def test_a_hit_of_litellms_own_is_its_own(box: Sandbox, ledger: Ledger, lo
         ("litellm", "ok"),
         ("litellm", "hit"),
     ]
+
+
+async def test_a_retry_is_of_the_call_that_is_made_again(box: Sandbox, ledger: Ledger, logger: CostLogger) -> None:
+    # LiteLLM's stream is still open, in the same context and for the same model.
+    cost = CostCallback(ledger)
+    asked: Any = [{"role": "user", "content": "hi"}]
+    pieces = litellm.completion("openai/gpt-4o-mini", asked, api_base=box.openai_url, api_key="x", stream=True)
+    next(pieces)
+    box.fail("500-after", retry_after=0.01)
+    openai(box, max_retries=2).invoke("hi", config={"callbacks": [cost]})
+    list(pieces)
+    await quiet(ledger, 3)
+    known = sorted((call.sent.host, call.basis) for call in rows(cost))
+    assert known == [("langchain", "measured"), ("langchain", "unknown"), ("litellm", "measured")]
+    assert len(box.bill().rows) == 3
 
 
 async def quiet(ledger: Ledger, expected: int) -> None:

@@ -115,7 +115,13 @@ async def test_who_and_what_for(box: Sandbox) -> None:
         "nobody",
         "s0",
     )
-    assert second.sent.tags == {"team": "support", "feature": "faq", "environment": "prod", "region": "eu-west-1:a"}
+    assert second.sent.tags == {
+        "team": "support",
+        "feature": "faq",
+        "environment": "prod",
+        "region": "eu-west-1:a",
+        "tags": "plain",
+    }
     assert (second.sent.user, second.sent.session) == ("u1", "42")
     assert first.sent.host == "langchain"
     assert first.sent.requested_model == "gpt-4o-mini"

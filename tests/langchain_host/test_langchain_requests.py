@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
-from llm_savings import Ledger, Usage, tokens
+from llm_savings import Meter, tokens
 from llm_savings.langchain.requests import Start
-from llm_savings.langchain.show import as_html, as_text, usd
-from llm_savings.ledger import Line
 
 
 def start(prompt: Any = "hello", **given: Any) -> Start:
@@ -136,16 +133,16 @@ def test_names() -> None:
 
 
 def test_labels_of_a_run_win_over_those_of_the_callback() -> None:
-    sent = start(tags=["team:b", "graph:step:1"], metadata={"team": "a", "feature": "x", "thread_id": "t"}).sent(
-        tags={"team": "c", "other": "d"}, user="u", session="s"
+    sent = start(tags=["team:b", "vip", "graph:step:1"], metadata={"team": "a", "feature": "x", "thread_id": "t"}).sent(
+        Meter(":memory:", tags={"team": "c", "other": "d"}), user="u", session="s"
     )
-    assert sent.tags == {"team": "b", "feature": "x", "other": "d"}
+    assert sent.tags == {"team": "b", "feature": "x", "other": "d", "tags": "vip"}
     assert (sent.user, sent.session) == ("u", "t")
 
 
 def test_the_tier_asked_for_is_the_mode() -> None:
     for tier, mode in {"flex": "flex", "priority": "priority", "auto": "standard", None: "standard"}.items():
-        assert start(params={"service_tier": tier}).sent(tags={}, user=None, session=None).mode == mode
+        assert start(params={"service_tier": tier}).sent(Meter(":memory:"), user=None, session=None).mode == mode
 
 
 def test_cache_marks_are_found_wherever_they_are() -> None:
@@ -156,45 +153,3 @@ def test_cache_marks_are_found_wherever_they_are() -> None:
     assert start(params={"cache_control_injection_points": [point]}).cache_ttls() == {"5m"}
     bedrock = [{"cachePoint": {"type": "default", "ttl": "1h"}}, {"cachePoint": {"type": "default"}}]
     assert start([SystemMessage(bedrock)]).cache_ttls() == {"1h", "5m"}
-
-
-LINE = Line(
-    key="gpt-4o <b>",
-    calls=1200,
-    hits=3,
-    errors=2,
-    estimated=1,
-    unknown=2,
-    unpriced=1,
-    unbounded=1,
-    usage=Usage(input=1000, output=34),
-    actual=Decimal("12.5"),
-    estimated_usd=Decimal("0.00002999"),
-    baseline=Decimal("13"),
-    unknown_bound=Decimal("0.5"),
-)
-
-
-def test_a_callback_says_what_it_knows_and_what_it_does_not() -> None:
-    ledger = Ledger(":memory:")
-    assert as_text("CostCallback", ledger, [LINE]) == (
-        "CostCallback(':memory:'): 1,200 calls, $12.50 spent, $0.50 saved, 3 from a cache, 2 failed, "
-        "1 estimated ($0.0000300), 2 unknown (at most $0.50, 1 without a bound), 1 unpriced"
-    )
-    assert as_text("CostCallback", ledger, [LINE, LINE]).count("\n") == 2
-
-
-def test_the_table_is_escaped_and_complete() -> None:
-    html = as_html(Ledger(":memory:"), [LINE, LINE])
-    assert "gpt-4o &lt;b&gt;" in html
-    assert "<b>" not in html
-    for cell in ("1,200", "1,000", "34", "$12.50", "$0.50", "2 (at most $0.50, 1 without a bound)", "2,400", "$25.00"):
-        assert f"<td>{cell}</td>" in html, cell
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [("0", "$0.00"), ("0.5", "$0.50"), ("1234.567", "$1,234.57"), ("0.0000004", "$0.000000400"), ("-2", "-$2.00")],
-)
-def test_dollars(amount: str, text: str) -> None:
-    assert usd(Decimal(amount)) == text

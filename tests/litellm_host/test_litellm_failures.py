@@ -10,6 +10,7 @@ from litellm import Router
 from litellm_checks import CLAUDE, FAQ, GPT, Metered, called, failing
 
 from llm_savings.ledger import Call
+from llm_savings.litellm import CostLogger
 
 
 def summary(rows: list[Call]) -> list[tuple[str, str]]:
@@ -69,6 +70,18 @@ async def test_retries_inside_the_openai_sdk(metered: Metered, way: str) -> None
     assert summary(rows) == [OK, LOST]
     assert rows[1].sent.call_id == f"{rows[0].sent.call_id}#2"
     metered.check_bill(rows)
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete"])
+async def test_such_a_retry_is_in_every_ledger(metered: Metered, way: str) -> None:
+    other = Metered(CostLogger(":memory:"), metered.box)
+    litellm.callbacks = [metered.costs, other.costs]
+    metered.box.fail("500-after")
+    await called(lambda: getattr(metered, way)())
+    for one in (metered, other):
+        rows = await one.rows(2)
+        assert summary(rows) == [OK, LOST]
+        one.check_bill(rows)
 
 
 async def test_a_timeout_that_the_openai_sdk_retries(metered_alone: Metered) -> None:

@@ -122,7 +122,8 @@ async def test_nothing_piles_up(metered: Metered) -> None:
 
 
 def test_its_repr(costs: CostLogger) -> None:
-    assert repr(costs) == "CostLogger(':memory:'): 0 calls, $0 spent"
+    assert repr(costs) == "CostLogger(':memory:'): 0 calls, $0.00 spent, $0.00 saved"
+    assert "CostLogger" in costs._repr_html_()
     assert costs.lines == []
     hidden = CostLogger.__new__(CostLogger)
     assert not hasattr(hidden, "nonsense")

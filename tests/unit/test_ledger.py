@@ -225,9 +225,12 @@ def test_files_are_private(tmp_path: Path) -> None:
     path = tmp_path / "costs.db"
     with Ledger(path) as ledger:
         ledger.sent(sent())
+        ledger.flush()
+        ledger.sent(sent("c2"))
         modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir() if p.is_file()}
     assert set(modes.values()) == {0o600}
     assert "costs.db-wal" in modes
+    assert any(".journal" in name for name in modes)
 
 
 def test_erased_text_is_gone_from_the_files(tmp_path: Path) -> None:

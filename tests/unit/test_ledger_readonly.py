@@ -82,6 +82,7 @@ def test_what_a_killed_writer_left_in_the_log_is_read_too(folder: Path) -> None:
     if (pid := os.fork()) == 0:
         ledger = Ledger(path)
         ledger.sent(Sent(call_id="a", host="sdk", requested_model="gpt-4o"))
+        ledger.flush()
         os._exit(0)  # nothing is closed
     os.waitpid(pid, 0)
     for file in folder.iterdir():

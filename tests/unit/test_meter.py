@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llm_savings import Meter, PriceBook, Usage
 from llm_savings.ledger import Sent
-from llm_savings.meter import Answer, Live, may_have_billed, settle, upper_bound
+from llm_savings.meter import Answer, Live, Size, may_have_billed, settle, upper_bound
 
 PRICES = PriceBook()
 SENT = Sent(call_id="c", host="sdk", requested_model="gpt-4o", provider="openai", bound=Decimal("0.5"))
@@ -84,16 +84,16 @@ def test_a_price_of_the_users_own_wins_over_the_model_that_answered() -> None:
     st.sampled_from(["input", "cache_read", "cache_write_5m"]),
 )
 def test_no_split_of_the_prompt_exceeds_the_bound(prompt: int, limit: int, model: str, bucket: str) -> None:
-    sent = replace(SENT, requested_model=model, provider=None)
-    bound = upper_bound(PRICES, sent, prompt=prompt, max_tokens=limit)
+    bound = upper_bound(PRICES, model, Size(prompt, limit))
     assert bound is not None
     assert PRICES.price(Usage(**{bucket: prompt, "output": limit}), model) <= bound
 
 
 def test_a_bound_without_max_tokens_is_the_models_own_limit() -> None:
-    assert upper_bound(PRICES, SENT, prompt=0) == Decimal("0.16384")
-    assert upper_bound(PRICES, SENT, prompt=0, max_tokens=10, choices=3) == Decimal("0.0003")
-    assert upper_bound(PRICES, replace(SENT, requested_model="nobody-knows-it"), prompt=1) is None
+    assert upper_bound(PRICES, "gpt-4o", Size(0)) == Decimal("0.16384")
+    assert upper_bound(PRICES, "gpt-4o", Size(0, max_tokens=10, choices=3)) == Decimal("0.0003")
+    assert upper_bound(PRICES, "gpt-4o", Size(None, max_tokens=10)) is None
+    assert upper_bound(PRICES, "nobody-knows-it", Size(1)) is None
 
 
 class _Status(Exception):
@@ -144,16 +144,12 @@ def test_causes_in_a_circle_end() -> None:
 
 
 def test_a_limit_beyond_all_reason_is_no_bound() -> None:
-    meter = Meter(":memory:")
-    meter.begin(replace(SENT, bound=None), prompt=10, max_tokens=10**13)
-    row = meter.ledger.get("c")
-    assert row is not None
-    assert row.sent.bound is None
+    assert Meter(":memory:").bound("gpt-4o", Size(10, 10**13)) is None
 
 
 def test_a_meter_writes_ahead_settles_once_and_counts() -> None:
     meter = Meter(":memory:", tags={"team": "a"})
-    live = meter.begin(replace(SENT, bound=None), prompt=100, max_tokens=50)
+    live = meter.begin(replace(SENT, bound=meter.bound("gpt-4o", Size(100, 50))))
     row = meter.ledger.get("c")
     assert row is not None
     assert (row.status, row.sent.bound) == ("sent", Decimal("0.00075"))
