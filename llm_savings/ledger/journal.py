@@ -9,6 +9,7 @@ forgotten only after the database has taken it, and anybody may carry the lines 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -23,6 +24,8 @@ try:
     import fcntl
 except ImportError:  # Windows: no file that is let go of by a kill, so no journal
     fcntl = None
+
+_log = logging.getLogger("llm_savings.ledger")
 
 Write = Callable[[Sequence[Entry]], None]
 
@@ -43,6 +46,7 @@ class Journal:
         self._path: Path | None = None
         self._handle = -1
         self._size = self._carried = 0
+        self._barred: set[Path] = set()
 
     @property
     def waiting(self) -> bool:
@@ -102,8 +106,13 @@ class Journal:
         """
         for path in self._prefix.parent.glob(f"{self._prefix.name}-*"):
             if path != self._path:
-                with suppress(FileNotFoundError, PermissionError):  # carried by another; another user's
-                    _carry_other(path, write, living=living)
+                try:
+                    with suppress(FileNotFoundError):  # carried by another
+                        _carry_other(path, write, living=living)
+                except PermissionError:  # another user's, or an archive's
+                    if path not in self._barred:
+                        self._barred.add(path)
+                        _log.warning("%s may not be opened: calls in it, if any, are missing from the ledger", path)
 
     def close(self) -> None:
         """Let go of the file, and remove it if it is empty."""

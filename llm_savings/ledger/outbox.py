@@ -105,6 +105,7 @@ class Outbox:
         with self._lock:
             if self._waiting:
                 self.flush(living=False)
+                self._save()
             self._looked = not self._waiting  # else what is left is found again as a dead process's
             self._store.close()
             if self._journal is not None:
@@ -157,13 +158,27 @@ class Outbox:
         except OSError:
             keep_first_end(self._memory, entry)
 
+    def _save(self) -> None:
+        """Move what memory holds to the journal, which may work again; else it ends with this process or outbox."""
+        for call_id, entry in list(self._memory.items()):
+            try:
+                if self._journal is None:
+                    raise OSError
+                self._journal.add(entry)
+            except OSError:
+                _log.warning("ledger %s is closed: %d record(s) are in memory only", self._target, len(self._memory))
+                return
+            del self._memory[call_id]
+
     def _failed(self, error: Exception, began: float) -> None:
         now = time.monotonic()
         self._retry_at = now + _RETRY_SECONDS * max(1.0, (now - began) * _RETRY_TIMES)
         if not self._warned:
             self._warned = True
             kept = "memory" if self._memory or self._journal is None else self._journal.path
-            _log.warning("%s. Calls go on; their records wait in %s and are written when it is back.", error, kept)
+            # As text: an error that a log handler keeps would keep the ledger, by its traceback.
+            text = "%s. Calls go on; their records wait in %s and are written when it is back."
+            _log.warning(text, str(error), kept)
 
     def _start(self) -> None:
         """Wake the thread that carries entries over, or make it."""

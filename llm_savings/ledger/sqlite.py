@@ -74,7 +74,7 @@ class SqliteStore:
         except LedgerError as error:
             if not _may_only_read(error.__cause__):
                 raise
-            if not size(f"{self.path}-wal"):
+            if not _size(f"{self.path}-wal"):
                 # Nobody is writing. Without this a reader leaves files beside it that its owner could not write to.
                 mode = "ro&immutable=1"
         with self._translated():
@@ -182,7 +182,7 @@ def _may_only_read(cause: BaseException | None) -> bool:
     return isinstance(cause, PermissionError) or getattr(cause, "errno", None) == errno.EROFS
 
 
-def size(path: str | Path) -> int:
+def _size(path: str) -> int:
     """A file's size in bytes; 0 where there is none, or none to be seen."""
     try:
         return Path(path).stat().st_size

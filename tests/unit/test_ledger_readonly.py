@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -82,12 +83,38 @@ def test_what_a_killed_writer_left_in_the_log_is_read_too(folder: Path) -> None:
     if (pid := os.fork()) == 0:
         ledger = Ledger(path)
         ledger.sent(Sent(call_id="a", host="sdk", requested_model="gpt-4o"))
+        ledger.flush()
         os._exit(0)  # nothing is closed
     os.waitpid(pid, 0)
     for file in folder.iterdir():
         file.chmod(0o444)
     folder.chmod(0o555)
     assert told(lambda: str([call.sent.call_id for call in Ledger(path).calls()])) == "['a']"
+
+
+def test_what_a_killed_writer_left_where_nobody_may_look_is_told(folder: Path) -> None:
+    path = folder / "costs.db"
+    write(path)
+    if (pid := os.fork()) == 0:
+        ledger = Ledger(path)
+        ledger.sent(Sent(call_id="b", host="sdk", requested_model="gpt-4o"))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+
+    def look() -> str:
+        said: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger("llm_savings").addHandler(handler)
+        ledger = Ledger(path)
+        return f"{[[call.sent.call_id for call in ledger.calls()] for _ in range(2)]} {said}"
+
+    heard = told(look)
+    assert heard.startswith("[['a'], ['a']] ")
+    assert heard.count("missing from the ledger") == 1
 
 
 def test_what_a_newer_version_wrote_is_not_guessed_at(folder: Path) -> None:
