@@ -8,7 +8,8 @@ from llm_savings.usage import FIELDS
 _TOKENS = ",\n  ".join(f"{name}_tokens BIGINT" for name in FIELDS)
 
 # One statement list a version; a new version is appended and never edits an older one. Written in the SQL that
-# SQLite and PostgreSQL share; {id} is the only difference.
+# SQLite and PostgreSQL share; {id} is the only difference. A journal's name carries the version too: whoever appends a
+# version that changes `records.COLUMNS` teaches the journal to read the files of the one before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         f"""CREATE TABLE calls (

@@ -296,8 +296,8 @@ def test_a_newer_schema_is_refused_and_an_older_one_migrates(tmp_path: Path, mon
         ledger.settle(sent(), done())
     migrations = (*ledger_schema.MIGRATIONS, ("ALTER TABLE calls ADD COLUMN added TEXT",))
     with monkeypatch.context() as patch:
-        for module in ("schema", "stores"):
-            patch.setattr(f"llm_savings.ledger.{module}.MIGRATIONS", migrations)
+        patch.setattr("llm_savings.ledger.schema.MIGRATIONS", migrations)
+        for module in ("schema", "sqlite"):
             patch.setattr(f"llm_savings.ledger.{module}.VERSION", len(migrations))
         with Ledger(path) as ledger:
             ledger.settle(sent("c2"), done())
