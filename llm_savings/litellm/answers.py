@@ -21,7 +21,7 @@ from llm_savings.usage import CacheTTL, Usage
 _REQUEST_IDS = ("llm_provider-x-request-id", "llm_provider-request-id", "llm_provider-x-amzn-requestid")
 _REDACTED = "redacted-by-litellm"
 # What wraps a message costs a few tokens (OpenAI's cookbook: 3 and the role's one a message, 3 to begin the answer).
-_PER_MESSAGE, _PER_ANSWER = 4, 3
+PER_MESSAGE, PER_ANSWER = 4, 3
 
 
 def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, reported: bool = True) -> Answer:
@@ -135,7 +135,7 @@ def streamed_answer(sent: Sent, asked: tuple[Any, Any], chunks: Sequence[Any]) -
     """
     first = chunks[0] if chunks else None
     model = _hidden(first).get("provider_response_model") or _get(first, "model") or sent.requested_model
-    text = "".join(part for chunk in chunks for part in _texts(_get(chunk, "choices")))
+    text = "".join(part for chunk in chunks for part in texts(_get(chunk, "choices")))
     return Answer(
         model=model,
         usage=count(model, sent.provider, asked, text),
@@ -158,13 +158,13 @@ def count(model: str, provider: str | None, asked: tuple[Any, Any], text: str | 
     if text is None or prompt is None or _hides_reasoning(model, provider):
         return None
     turns = cast("list[Any]", prompt) if isinstance(prompt, list) else [prompt]
-    parts = [part for turn in turns for part in _texts(turn)]
+    parts = [part for turn in turns for part in texts(turn)]
     if _REDACTED in (text, *parts):
         return None
     if tools:
         parts.append(json.dumps(tools, ensure_ascii=False, default=str))
     chat = sum(isinstance(turn, Mapping) for turn in turns)
-    wrapping = _PER_MESSAGE * chat + _PER_ANSWER if chat else 0
+    wrapping = PER_MESSAGE * chat + PER_ANSWER if chat else 0
     return Usage(input=sum(tokens.count(part, model) for part in parts) + wrapping, output=tokens.count(text, model))
 
 
@@ -177,7 +177,7 @@ def answer_text(response: Any) -> str | None:
     """All text of an answer, tool calls included."""
     for name in ("choices", "output"):
         if (found := _get(response, name)) is not None:
-            return "".join(_texts(found))
+            return "".join(texts(found))
     return "" if _get(response, "data") is not None else None  # embeddings have no text
 
 
@@ -185,16 +185,17 @@ _TEXT_KEYS = ("content", "text", "reasoning_content", "refusal", "arguments", "n
 _NESTED_KEYS = ("message", "delta", "tool_calls", "function", "function_call")
 
 
-def _texts(value: Any) -> Iterable[str]:
+def texts(value: Any) -> Iterable[str]:
+    """Every text of a message, an answer or a list of them."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple):
         for item in cast("Sequence[Any]", value):
-            yield from _texts(item)
+            yield from texts(item)
     elif value is not None:
         for name in (*_NESTED_KEYS, *_TEXT_KEYS):
             if (found := _get(value, name)) is not None:
-                yield from _texts(found)
+                yield from texts(found)
 
 
 def _is_litellms_count(response: Any, raw: Any) -> bool:

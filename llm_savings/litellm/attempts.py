@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Self
 
-from llm_savings.errors import UsageError
+from llm_savings.errors import BudgetError, UsageError
 from llm_savings.litellm.answers import raw_answer, streamed_answer
 from llm_savings.meter import Answer, Live, Meter
 
@@ -52,6 +52,8 @@ class Attempt:
         number: Which attempt with the same details this is, from 1.
         mock: No request leaves: `mock_response` answers.
         reported: The provider may be expected to report usage.
+        known: By what the attempt was held in its budgets, until LiteLLM announces its request.
+        stop: Why a budget does not let the request leave.
     """
 
     owner: object
@@ -59,6 +61,8 @@ class Attempt:
     number: int = 1
     mock: bool = False
     reported: bool = True
+    known: Mapping[str, Any] | None = None
+    stop: BudgetError | None = None
     _claimed: bool = field(default=False, init=False)
 
     def claim(self) -> Live | None:
@@ -83,6 +87,13 @@ def latest(details: dict[str, Any], ledger: str) -> Attempt | None:
     """The latest attempt metered into this ledger with these details."""
     attempts = details.get(_KEY)
     return attempts.get(ledger) if isinstance(attempts, _Attempts) else None
+
+
+def stop_for(details: dict[str, Any]) -> BudgetError | None:
+    """Why a budget of any ledger does not let the request of these details leave, if one does not."""
+    attempts = details.get(_KEY)
+    found = attempts.values() if isinstance(attempts, _Attempts) else ()
+    return next((attempt.stop for attempt in found if attempt.stop is not None), None)
 
 
 _leaving: ContextVar[tuple[str | None, weakref.ref[_Attempts]] | None] = ContextVar("llm_savings_leaving", default=None)

@@ -6,9 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,11 +20,14 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
 from llm_savings.bounds import Size
-from llm_savings.errors import ConfigError
+from llm_savings.budget import Budget
+from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError
 from llm_savings.ledger import Ledger, tenant_hash
+from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of
-from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest, leaving
+from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest, leaving, stop_for
 from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
+from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
 from llm_savings.meter import METERED, Answer, Live, Meter, current_call
 from llm_savings.metered import Metered
@@ -36,6 +38,7 @@ from llm_savings.usage import Usage
 _log = logging.getLogger("llm_savings.litellm")
 # LiteLLM's proxy announces requests that it turns away itself; nothing is sent for them.
 _NOT_SENT = "litellm_no_upstream_llm_call"
+_FREE = Answer(usage=Usage())
 _MOCK_KEY = "mock-key"  # what LiteLLM passes as the API key of a mock_response
 
 
@@ -44,7 +47,9 @@ class CostLogger(Metered, CustomLogger):
 
     For the SDK (sync, async, streams), the Router with its retries and fallbacks, embeddings, the responses API and
     the proxy. Each HTTP attempt that may have been billed is a row: written before the request leaves, settled when
-    LiteLLM reports its end, for a success shortly after the answer. It never raises into a call.
+    LiteLLM reports its end, for a success shortly after the answer. Metering never raises into a call; a budget does,
+    before anything has been sent, with a `BudgetError` that is a `litellm.BudgetExceededError` too. Answers of
+    LiteLLM's cache cost nothing and are given even when the money is gone.
 
     Args:
         ledger: A `Ledger`, or what `Ledger` takes: a path, ":memory:", a postgresql:// URL, None for the default.
@@ -52,13 +57,15 @@ class CostLogger(Metered, CustomLogger):
         tags: Labels for every call, such as {"app": "shop"}. A call adds its own: `metadata={"tags": ["feature:faq"]}`
             (plain tags make the label `tags`), and of its metadata feature, team, project, app, environment and
             customer.
+        budget: What the calls must stay within, a `Budget` or several. Each attempt holds its own upper bound in them,
+            also a retry's or a fallback's.
 
     Attributes:
         stream_usage: Ask OpenAI-compatible servers for the token counts of a stream where LiteLLM does not; True.
             Users see the same chunks either way. Without it such streams are estimated.
 
     Raises:
-        ConfigError: The ledger's path or URL cannot be one.
+        ConfigError: The ledger's path or URL cannot be one, or two budgets have one name.
 
     Example:
         >>> import litellm
@@ -74,17 +81,19 @@ class CostLogger(Metered, CustomLogger):
         *,
         prices: PriceBook | None = None,
         tags: Mapping[str, str] | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
     ) -> None:
         super().__init__()
         # LiteLLM takes loggers of one class for the same one unless a public text or number of theirs differs.
         self.logger_id = uuid.uuid4().hex
-        self.meter = Meter(ledger, prices=prices, tags=tags)
+        self.meter = Meter(ledger, prices=prices, tags=tags, budget=budget)
         self._where = self.ledger.identity
         self._ids = CallIds()
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
         self._tenant = lru_cache(maxsize=1024)(tenant_hash)
         watch(_resent)
+        stops.watch(_stop_for)
 
     @property
     def stream_usage(self) -> bool:
@@ -97,9 +106,25 @@ class CostLogger(Metered, CustomLogger):
 
     # LiteLLM calls these by keyword: their parameters must keep its names.
 
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> dict[str, Any] | None:
+        """Hold an async call in its budgets, off the event loop. LiteLLM calls this before it asks its cache."""
+        if settings.disabled() or not self.meter.gate.budgets():
+            return None
+        try:
+            stop = await asyncio.to_thread(self._hold, kwargs, str(getattr(call_type, "value", call_type)))
+        except Exception as error:  # noqa: BLE001 (the request itself will be held, or stopped)
+            _log.debug("a LiteLLM call was not held ahead: %s", type(error).__name__)
+            return None
+        if stop is None:
+            return None
+        if litellm.cache is None and not kwargs.get("num_retries"):
+            raise stop
+        # The cache may answer; if it does not, the request is stopped. Retries of the SDK's would wait for nothing.
+        return {**kwargs, "num_retries": 0}
+
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Write an attempt ahead. LiteLLM calls this in the caller's thread before the request leaves."""
-        self._safely(self._sent, kwargs)
+        self._safely(self._announced, kwargs)
 
     def log_post_api_call(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Remember what came back, for calls whose end is never reported."""
@@ -142,41 +167,87 @@ class CostLogger(Metered, CustomLogger):
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("a LiteLLM call was not metered")
 
+    def _announced(self, details: dict[str, Any]) -> None:
+        try:
+            self._sent(details)
+        except Exception as error:
+            if self.meter.gate.budgets():
+                # Where money is at stake, not knowing is a no.
+                stop = BudgetUnavailableError(f"the call could not be held in its budget: {type(error).__name__}")
+                keep(details, self._where, Attempt(self, stop=stop))
+            raise
+
     def _sent(self, details: dict[str, Any]) -> None:
         if details.get("call_type") not in BILLED or _NOT_SENT in details or self._replaced():
             return
         before = latest(details, self._where)
         if before is not None and (before.owner is not self or before.trace is None):
-            return  # another logger of this ledger, or another host, has it
+            return  # another logger of this ledger, or another host, has it; or it may not leave
         if self._metered_outside():
             keep(details, self._where, Attempt(self))
             return
-        if before is not None and (lost := before.claim()) is not None:
-            # The SDK's own retries run inside the handler of the first error, and report none of the others.
-            error = sys.exception() if before.number == 1 else None
-            self.meter.failed(lost, error or RetriedError())
-        mock = details.get("api_key") == _MOCK_KEY
-        reported = self._streams.ask(details) and not mock
-        sent = call_sent(
-            details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
-        )
-        size = Size(prompt_bound(details), output_limit(details), choices(details))
-        bound = self.meter.bound(sent.requested_model, size, mode=sent.mode, provider=sent.provider)
-        live = self.meter.begin(replace(sent, bound=bound))
-        attempt = Attempt(
-            self,
-            Trace(live, question(details)),
-            number=before.number + 1 if before else 1,
-            mock=mock,
-            reported=reported,
-        )
+        attempt = before if before is not None and self._is_held(before, details) else None
+        if attempt is None:
+            if before is not None and (lost := before.claim()) is not None:
+                # The SDK's own retries run inside the handler of the first error, and report none of the others.
+                error = sys.exception() if before.number == 1 else None
+                self.meter.failed(lost, error or RetriedError(), _FREE if before.known else None)
+            attempt = self._begun(details, details, before.number + 1 if before else 1)
+        if attempt.trace is not None:
+            attempt.known, attempt.trace.asked = None, question(details)
+            attempt.mock = details.get("api_key") == _MOCK_KEY
+            attempt.reported = self._streams.ask(details) and not attempt.mock
         keep(details, self._where, attempt)
-        self._leftovers.watch(attempt)
 
-    def _resent(self, live: Live, error: BaseException) -> None:
-        """The openai SDK sends a request again: what it sent before is an attempt of its own."""
+    def _hold(self, arguments: Mapping[str, Any], call_type: str) -> BudgetError | None:
+        """Hold a call by its arguments; the error if it may not leave."""
+        details = getattr(arguments.get("litellm_logging_obj"), "model_call_details", None)
+        if call_type not in BILLED or not isinstance(details, dict) or self._replaced() or self._metered_outside():
+            return None
+        if latest(details, self._where) is not None:
+            return None  # another logger of this ledger has it, or it is sent again
+        known = known_of(arguments, call_type)
+        attempt = self._begun(details, known, 1)
+        attempt.known = known
+        keep(details, self._where, attempt)
+        return stops.stop_of(attempt.stop) if attempt.stop else None
+
+    def _is_held(self, attempt: Attempt, details: dict[str, Any]) -> bool:
+        return attempt.known is not None and not has_grown(attempt.known, details)
+
+    def _begun(self, details: dict[str, Any], known: Mapping[str, Any], number: int) -> Attempt:
+        """A new attempt, held in its budgets and written ahead."""
+        sent = call_sent(
+            known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
+        )
+        size = Size(prompt_bound(known), output_limit(known), choices(known))
+        bound = self.meter.bound(sent.requested_model, size, mode=sent.mode, provider=sent.provider)
+        try:
+            live = self.meter.begin(replace(sent, bound=bound), size_of(known))
+        except BudgetError as stop:
+            return Attempt(self, number=number, stop=stop)
+        attempt = Attempt(self, Trace(live), number=number)
+        self._leftovers.watch(attempt)
+        return attempt
+
+    def _resent(self, attempt: Attempt, live: Live, error: BaseException) -> None:
+        """The openai SDK sends a request again: what it sent before is an attempt of its own.
+
+        Raises:
+            BudgetError: There is no room for one more.
+        """
         earlier = replace(live.sent, call_id=self._ids.take(live.sent.call_id.partition("#")[0]))
-        self.meter.failed(Live(earlier, live.target, live.began), error)
+        if not earlier.budgets:
+            self.meter.failed(Live(earlier, live.target, live.began), error)
+            return
+        try:
+            again = self.meter.begin(earlier)
+        except BudgetError as stop:
+            if (lost := attempt.claim()) is not None:
+                self.meter.failed(lost, error)
+            raise stops.stop_of(stop) from error
+        again.began = live.began
+        self.meter.failed(again, error)
 
     def _received(self, details: dict[str, Any]) -> None:
         attempt = latest(details, self._where)
@@ -206,7 +277,8 @@ class CostLogger(Metered, CustomLogger):
             )
             began = start.astimezone(UTC) if isinstance(start, datetime) else sent.started_at
             took = (sent.started_at - began).total_seconds()
-            live = Live(replace(sent, started_at=began), self._where, time.monotonic() - max(took, 0.0))
+            live = self.meter.late(replace(sent, started_at=began))
+            live.began -= max(took, 0.0)
             attempt = Attempt(self, Trace(live))
         keep(details, self._where, attempt)
         return attempt
@@ -218,8 +290,9 @@ class CostLogger(Metered, CustomLogger):
         error = details.get("exception")
         self._streams.refused(details, error)
         never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
-        free = Answer(usage=Usage(), mode=live.sent.mode) if never_left else None
-        self.meter.failed(live, error if isinstance(error, BaseException) else RetriedError(), free)
+        self.meter.failed(
+            live, error if isinstance(error, BaseException) else RetriedError(), _FREE if never_left else None
+        )
 
     def _replaced(self) -> bool:
         """A later logger of this ledger has taken its place; LiteLLM goes on calling loggers it has once seen."""
@@ -233,8 +306,12 @@ class CostLogger(Metered, CustomLogger):
         return outer is not None and not outer.done and outer.target == self._where
 
 
+def _stop_for(details: dict[str, Any]) -> BudgetError | None:
+    return None if _NOT_SENT in details or settings.disabled() else stop_for(details)
+
+
 def _resent(error: BaseException, model: str | None) -> None:
     for attempt in leaving(model):
         owner, trace = attempt.owner, attempt.trace
         if isinstance(owner, CostLogger) and trace and not trace.live.done and not owner._metered_outside():
-            owner._resent(trace.live, error)
+            owner._resent(attempt, trace.live, error)

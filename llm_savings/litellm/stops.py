@@ -1,0 +1,112 @@
+"""Budget errors of LiteLLM's own kind, and the one place in LiteLLM from which they stop a request.
+
+LiteLLM swallows what a callback raises, so a callback leaves its refusal with the call's details, and the method that
+has just told the callbacks of the request raises it. That method, `Logging.pre_call`, runs once before every request
+of every mode: sync and async, the Router's, the SDK's own retries and the proxy's.
+"""
+# pyright: standard
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import litellm
+from litellm.exceptions import OpenAIError as KnownError
+from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.llms.openai.common_utils import OpenAIError as HandledError
+
+from llm_savings import errors
+from llm_savings.errors import BudgetError, ConfigError
+
+_METHOD = "pre_call"
+_lock = threading.Lock()
+_watching = False
+
+
+class _Stopped(litellm.BudgetExceededError, KnownError, HandledError):
+    """LiteLLM's budget error. The other two types are those that its handlers pass on as they are."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _made, (type(self), self.args, vars(self))
+
+
+class BudgetExceededError(errors.BudgetExceededError, _Stopped):
+    """`llm_savings.BudgetExceededError`, which is `litellm.BudgetExceededError` as well."""
+
+
+class UnboundedCallError(errors.UnboundedCallError, _Stopped):
+    """`llm_savings.UnboundedCallError`, which is `litellm.BudgetExceededError` as well."""
+
+
+class UnscopedCallError(errors.UnscopedCallError, _Stopped):
+    """`llm_savings.UnscopedCallError`, which is `litellm.BudgetExceededError` as well."""
+
+
+class BudgetUnavailableError(errors.BudgetUnavailableError, _Stopped):
+    """`llm_savings.BudgetUnavailableError`, which is `litellm.BudgetExceededError` as well."""
+
+
+_KINDS: tuple[type[BudgetError], ...] = (
+    BudgetExceededError,
+    UnboundedCallError,
+    UnscopedCallError,
+    BudgetUnavailableError,
+)
+
+
+def stop_of(error: BudgetError) -> BudgetError:
+    """A new error that says the same, of LiteLLM's own type as well.
+
+    Its HTTP status is LiteLLM's for spent budgets (`litellm.budget_exceeded_status_code`), which neither its Router
+    nor its clients take for a reason to try again.
+    """
+    kind = next((kind for kind in _KINDS if isinstance(error, kind.__mro__[1])), BudgetUnavailableError)
+    named = {
+        "message": str(error),
+        "status_code": getattr(litellm, "budget_exceeded_status_code", 422),
+        "current_cost": float(getattr(error, "spent", 0)),
+        "max_budget": float(getattr(error, "limit", 0)),
+        "type": "budget_exceeded",
+        "category": "litellm_rate_limit",  # LiteLLM's word for what itself refuses, not a provider
+        "rate_limit_type": "budget",
+    }
+    nothing = dict.fromkeys(("param", "code", "body", "headers", "response", "entity_type", "entity_id"))
+    return _made(kind, error.args, {**nothing, "llm_provider": "", **vars(error), **named})
+
+
+def _made(kind: type[BudgetError], args: tuple[Any, ...], state: dict[str, Any]) -> BudgetError:
+    # Each of its types would be made of other arguments.
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def watch(stopped: Callable[[dict[str, Any]], BudgetError | None]) -> None:
+    """Have LiteLLM ask `stopped`, with a call's details, whether the request that it has just announced may leave.
+
+    Raises:
+        ConfigError: This release of LiteLLM has no place to ask from.
+    """
+    global _watching
+    with _lock:
+        if _watching:
+            return
+        if (pre_call := getattr(Logging, _METHOD, None)) is None:
+            raise ConfigError("this release of litellm cannot be stopped by a budget; expected litellm>=1.106,<2")
+        setattr(Logging, _METHOD, _watched(pre_call, stopped))
+        _watching = True
+
+
+def _watched(pre_call: Callable[..., Any], stopped: Callable[[dict[str, Any]], BudgetError | None]) -> Any:
+    @wraps(pre_call)
+    def announced(self: Logging, *given: Any, **named: Any) -> Any:
+        found = pre_call(self, *given, **named)
+        if (error := stopped(self.model_call_details)) is not None:
+            raise stop_of(error)
+        return found
+
+    return announced
