@@ -138,7 +138,7 @@ class Ledger:
         return next((call_from_row(row) for row in self._store.rows(sql, (call_id,))), None)
 
     def calls(self, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[Call]:
-        """Calls in the order they were written, streamed.
+        """Calls in the order they started, streamed.
 
         Args:
             since: Started at or after this instant (aware).
@@ -151,7 +151,7 @@ class Ledger:
         low = microseconds(since) if since else -(2**62)
         high = microseconds(until) if until else 2**62
         mark = self._store.mark
-        sql = f"SELECT * FROM calls WHERE started_us >= {mark} AND started_us < {mark} ORDER BY id"  # noqa: S608
+        sql = f"SELECT * FROM calls WHERE started_us >= {mark} AND started_us < {mark} ORDER BY started_us, id"  # noqa: S608
         for row in self._store.rows(sql, (low, high)):
             yield call_from_row(row)
 
