@@ -7,8 +7,9 @@ import hmac
 import logging
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
+from itertools import islice
 from pathlib import Path
 from threading import RLock
 
@@ -24,6 +25,7 @@ _log = logging.getLogger("llm_savings.ledger")
 _RETRY_SECONDS = 1.0
 # A failure that took long (a machine that does not answer) is tried again later still: calls lose 5% to it at most.
 _RETRY_TIMES = 20
+_BATCH = 500  # calls in one transaction: other writers wait for its end
 
 
 class Ledger:
@@ -84,6 +86,29 @@ class Ledger:
             RecordError: An amount is not finite or is beyond 9.2 million dollars.
         """
         self._write((call, settled))
+
+    def reconcile(self, found: Iterable[tuple[Sent, Settled]]) -> int:
+        """Write what unknown and suspect calls turned out to be; all other calls stay as they are.
+
+        Args:
+            found: Such as `Reconciliation.settlements`. Doing it again changes nothing.
+
+        Returns:
+            How many calls were unknown until now.
+
+        Raises:
+            LedgerError: The ledger cannot be written, or entries still wait in the spool.
+            RecordError: An amount is not finite or is beyond 9.2 million dollars.
+        """
+        if not self.flush():
+            raise LedgerError(
+                f"ledger {masked(self.target)} is behind its spool; reconcile again once it can be written"
+            )
+        left = iter(found)
+        changed = 0
+        while batch := list(islice(left, _BATCH)):
+            changed += self._store.reconcile(batch)
+        return changed
 
     def flush(self) -> bool:
         """Try to write everything that was spooled; True when nothing is left waiting."""

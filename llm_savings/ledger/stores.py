@@ -45,6 +45,9 @@ class _Rows:
         changes = ", ".join(f"{c} = {mark}" for c in SETTLED_COLUMNS)
         self._insert, self._insert_whole = insert(SENT_COLUMNS), insert(_ALL)
         self._settle = f"UPDATE calls SET {changes} WHERE call_id = {mark} AND status = 'sent'"  # noqa: S608
+        # A call still `sent` has the basis unknown, too.
+        unknown = "basis IN ('unknown', 'suspect')"
+        self._reconcile = f"UPDATE calls SET {changes} WHERE call_id = {mark} AND {unknown}"  # noqa: S608
 
     def write(self, db: Any, entry: Entry) -> None:
         """Write an entry; doing it again changes nothing."""
@@ -58,6 +61,10 @@ class _Rows:
         if db.execute(self._insert_whole, _whole(sent_values(sent), values)).rowcount == 0:
             # Settled before; or another process has just written the first half, from the spool.
             db.execute(self._settle, (*values, sent.call_id))
+
+    def reconcile(self, db: Any, sent: Sent, settled: Settled) -> int:
+        """Write what an unknown call turned out to be; 1 if it was unknown until now, else 0."""
+        return int(db.execute(self._reconcile, (*settled_values(settled, sent), sent.call_id)).rowcount)
 
 
 def _whole(sent: tuple[Any, ...], settled: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -74,6 +81,10 @@ class Store(Protocol):
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Write all entries or none. Writing an entry twice changes nothing."""
+        ...
+
+    def reconcile(self, entries: Sequence[tuple[Sent, Settled]]) -> int:
+        """Settle calls that are unknown, all or none of them; says how many were."""
         ...
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
@@ -138,6 +149,11 @@ class SqliteStore:
                         self._table.write(db, entry)
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(error) from error
+
+    def reconcile(self, entries: Sequence[tuple[Sent, Settled]]) -> int:
+        """See `Store.reconcile`."""
+        with self._using() as db, _transaction(db):
+            return sum(self._table.reconcile(db, *entry) for entry in entries)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -292,6 +308,11 @@ class PostgresStore:
             with db.transaction():
                 for entry in entries:
                     self._table.write(db, entry)
+
+    def reconcile(self, entries: Sequence[tuple[Sent, Settled]]) -> int:
+        """See `Store.reconcile`."""
+        with self._using() as db, db.transaction():
+            return sum(self._table.reconcile(db, *entry) for entry in entries)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""

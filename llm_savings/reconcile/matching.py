@@ -1,0 +1,143 @@
+"""Which of the billed requests that nobody claims were which of the calls whose end nobody knows.
+
+A call and a bill's row go together when their model, time and price allow it. A pair is certain when a row has one
+call left that it can be. Where several calls and rows could change places, they are paired in the order of time if
+that makes no difference to any sum: the rows cost the same, or the calls bear the same labels. Else they are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from llm_savings.ledger import Call
+from llm_savings.reconcile.names import plain, same
+from llm_savings.reconcile.readers import Billed
+
+SKEW = timedelta(seconds=2)
+"""How far the clocks of a provider and its client may be apart."""
+
+
+@dataclass(slots=True)
+class Pairs:
+    """The outcome, as positions in the two lists.
+
+    Attributes:
+        certain: Call -> row, where there is no other possibility.
+        chosen: Call -> row, where others like them could change places with them.
+        ambiguous: Calls that could be one of several rows at different prices.
+        rest: Calls for which no row is left; True where others like them got the rows.
+    """
+
+    certain: dict[int, int] = field(default_factory=dict[int, int])
+    chosen: dict[int, int] = field(default_factory=dict[int, int])
+    ambiguous: set[int] = field(default_factory=set[int])
+    rest: dict[int, bool] = field(default_factory=dict[int, bool])
+
+
+def pair(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> Pairs:
+    """Pair unknown calls with billed requests, never two with one.
+
+    Args:
+        calls: Calls that may have been billed.
+        rows: Requests that no other call accounts for.
+        window: How long after a call began it may be billed.
+    """
+    options = _options(calls, rows, window)
+    takers: dict[int, set[int]] = {}
+    for i, found in options.items():
+        for j in found:
+            takers.setdefault(j, set()).add(i)
+    pairs = Pairs()
+    open_rows = set(takers)
+    while sole := _sole(takers, open_rows):
+        for i, j in sole.items():
+            pairs.certain[i] = j
+            open_rows.discard(j)
+            for other in options.pop(i) - {j}:
+                takers[other].discard(i)
+    open_rows = {j for j in open_rows if takers[j]}
+    for group, ours in _groups(options, takers, open_rows):
+        _settle_group(pairs, [(i, calls[i]) for i in group], [(j, rows[j]) for j in ours], options)
+    pairs.rest |= {i: False for i in range(len(calls)) if i not in pairs.certain and not options.get(i)}
+    return pairs
+
+
+def _options(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> dict[int, set[int]]:
+    named: dict[str, list[int]] = {}
+    for j, row in enumerate(rows):
+        named.setdefault(plain(row.model), []).append(j)
+    options: dict[int, set[int]] = {}
+    for i, call in enumerate(calls):
+        start, bound = call.sent.started_at, call.sent.bound
+        asked = {plain(name) for name in (call.sent.requested_model, call.settled and call.settled.model) if name}
+        options[i] = {
+            j
+            for model, places in named.items()
+            if any(same(model, name) for name in asked)
+            for j in places
+            if start - SKEW <= rows[j].at <= start + window and (bound is None or rows[j].usd <= bound)
+        }
+    return options
+
+
+def _sole(takers: dict[int, set[int]], rows: set[int]) -> dict[int, int]:
+    """Calls that are the only possibility of exactly one row."""
+    found: dict[int, list[int]] = {}
+    for j in rows:
+        if len(takers[j]) == 1:
+            found.setdefault(next(iter(takers[j])), []).append(j)
+    return {i: only[0] for i, only in found.items() if len(only) == 1}
+
+
+def _groups(
+    options: dict[int, set[int]], takers: dict[int, set[int]], rows: set[int]
+) -> list[tuple[set[int], set[int]]]:
+    """Calls and rows that hang together."""
+    groups: list[tuple[set[int], set[int]]] = []
+    left = set(rows)
+    while left:
+        ours, theirs, edge = {next(iter(left))}, set[int](), set[int]()
+        edge |= ours
+        while edge:
+            calls = {i for j in edge for i in takers[j]} - theirs
+            theirs |= calls
+            edge = {j for i in calls for j in options[i]} - ours
+            ours |= edge
+        left -= ours
+        groups.append((theirs, ours))
+    return groups
+
+
+def _settle_group(
+    pairs: Pairs, calls: list[tuple[int, Call]], rows: list[tuple[int, Billed]], options: dict[int, set[int]]
+) -> None:
+    alike = len({(row.usd, row.usage, row.mode) for _, row in rows}) == 1
+    same_labels = len({_labels(call) for _, call in calls}) == 1
+    found: dict[int, int] = {}
+    free = sorted(calls, key=lambda item: item[1].sent.started_at, reverse=True)  # the nearest before a row comes first
+    if alike or same_labels:
+        for j, _ in sorted(rows, key=lambda item: item[1].at):
+            if taker := next((item for item in free if j in options[item[0]]), None):
+                found[taker[0]] = j
+                free.remove(taker)
+    if not found or (len(found) < len(rows) and free):
+        pairs.ambiguous |= {i for i, _ in calls}
+        return
+    target = pairs.certain if alike and not free else pairs.chosen
+    target.update(found)
+    pairs.rest |= {i: True for i, _ in free}
+
+
+def _labels(call: Call) -> tuple[object, ...]:
+    sent = call.sent
+    return (
+        sent.host,
+        sent.requested_model,
+        sent.mode,
+        sent.user,
+        sent.session,
+        sent.tenant,
+        tuple(sorted(sent.tags.items())),
+    )

@@ -1,0 +1,149 @@
+"""A bill that lists every request: calls are found by id, then by price and time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+
+from llm_savings.ledger import Call, Sent, Settled
+from llm_savings.reconcile.matching import SKEW, pair
+from llm_savings.reconcile.names import Models, plain, same, undated
+from llm_savings.reconcile.readers import Export
+from llm_savings.reconcile.result import Line, Reconciliation, charged, costless, counted, settled, uncertain
+from llm_savings.usage import Usage
+
+
+def by_request(calls: Iterable[Call], export: Export, window: timedelta) -> Reconciliation:
+    """Compare call by call; see `reconcile`."""
+    comparison = _Comparison(export, window)
+    known: list[Call] = []
+    unknown: list[Call] = []
+    for call in calls:
+        if not costless(call) and not comparison.by_id(call) and comparison.covers(call):
+            (unknown if uncertain(call) else known).append(call)
+    for call in known:
+        comparison.by_price(call)
+    comparison.by_time(unknown)
+    return comparison.result()
+
+
+class _Comparison:
+    def __init__(self, export: Export, window: timedelta) -> None:
+        self._export, self._window = export, window
+        self._ids = {name: j for j, row in enumerate(export.billed) for name in row.ids}
+        self._open = dict(enumerate(export.billed))
+        self._worth: dict[object, dict[int, None]] = {}
+        self._names = {row.model: plain(row.model) for row in export.billed}
+        self._models = Models(self._names)
+        self._incomplete: set[str] = set()
+        self._settlements: list[tuple[Sent, Settled]] = []
+        self._left: Counter[str] = Counter()
+        self._absent: Counter[str] = Counter()
+        self._lines: dict[tuple[date, str], Line] = {}
+        for j, row in enumerate(export.billed):
+            for worth in (row.usd, row.usage):
+                self._worth.setdefault(worth, {})[j] = None
+            self._keep(self._line(row.at.date(), row.model) + Line(row.at.date(), row.model, provider=row.usd))
+
+    def covers(self, call: Call) -> bool:
+        """Whether the bill could hold the call."""
+        within = self._export.start - self._window <= call.sent.started_at < self._export.end
+        self._absent["outside the export's time"] += not within
+        return within
+
+    def by_id(self, call: Call) -> bool:
+        """Whether the call's answer is on the bill and no other call has claimed it."""
+        j = self._ids.get((call.settled and call.settled.response_id) or "")
+        if j is None or j not in self._open:
+            return False
+        self._claim(call, j, "id")
+        return True
+
+    def by_price(self, call: Call) -> None:
+        """Find a known call whose host hides the provider's id: same model, price and time."""
+        end = call.settled
+        assert end is not None  # noqa: S101 - it is known
+        begin = call.sent.started_at - SKEW
+        until = call.sent.started_at + timedelta(seconds=end.latency or 0) + SKEW
+        names = {plain(name) for name in (end.model, call.sent.requested_model) if name}
+        for worth in (end.actual, end.usage):
+            for j in self._worth.get(worth, ()):
+                row = self._open[j]
+                if begin <= row.at <= until and any(same(self._names[row.model], name) for name in names):
+                    self._claim(call, j, "price")
+                    return
+        if call.sent.started_at < self._export.start or until > self._export.end + SKEW:
+            self._absent["outside the export's time"] += 1
+            return
+        self._absent["not on this bill: another key, account or provider"] += 1
+        self._incomplete |= {undated(name) for name in names}
+
+    def by_time(self, calls: list[Call]) -> None:
+        """Find unknown calls among the requests that nobody has claimed."""
+        places = list(self._open)
+        pairs = pair(calls, [self._open[j] for j in places], self._window)
+        for found, chosen in ((pairs.certain, False), (pairs.chosen, True)):
+            for i, place in found.items():
+                self._claim(calls[i], places[place], "time", chosen=chosen)
+        for i in pairs.ambiguous:
+            self._stays(calls[i], "could be one of several requests at different prices")
+        for i, chosen in pairs.rest.items():
+            self._unbilled(calls[i], chosen=chosen)
+
+    def result(self) -> Reconciliation:
+        """All that was found."""
+        return Reconciliation(
+            kind=self._export.kind,
+            start=self._export.start,
+            end=self._export.end,
+            lines=tuple(self._lines[key] for key in sorted(self._lines)),
+            settlements=tuple(self._settlements),
+            left=self._left,
+            absent=+self._absent,
+            unclaimed=len(self._open),
+            unclaimed_usd=sum((row.usd for row in self._open.values()), Decimal(0)),
+        )
+
+    def _unbilled(self, call: Call, *, chosen: bool) -> None:
+        """An unknown call for which no request is left was free, if the bill would have it otherwise."""
+        sent = call.sent
+        if (name := self._models.find(sent.requested_model, call.settled and call.settled.model)) is None:
+            self._absent["no request for such a model on the bill"] += 1
+        elif call.status == "ok" or call.basis == "suspect":
+            self._stays(call, "answered, yet not on the bill")
+        elif undated(name) in self._incomplete:
+            self._stays(call, "the bill lacks other calls of the model")
+        elif sent.started_at < self._export.start or sent.started_at + self._window > self._export.end:
+            self._stays(call, "may be billed outside the time of this bill")
+        else:
+            note = {"source": self._export.kind, "by": "absence"}
+            basis = "estimated" if chosen else "measured"
+            self._settlements.append((sent, settled(call, Decimal(0), Usage(), basis, note)))
+            self._count(call)
+
+    def _claim(self, call: Call, j: int, how: str, *, chosen: bool = False) -> None:
+        row = self._open.pop(j)
+        for worth in (row.usd, row.usage):
+            self._worth[worth].pop(j, None)
+        self._keep(counted(self._line(row.at.date(), row.model), call))
+        if uncertain(call):
+            note = {"source": self._export.kind, "by": how}
+            self._settlements.append((call.sent, charged(call, row, "estimated" if chosen else "measured", note)))
+
+    def _stays(self, call: Call, why: str) -> None:
+        self._left[why] += 1
+        self._count(call)
+
+    def _count(self, call: Call) -> None:
+        """Count a call that is on no row under the bill's name of its model."""
+        found = self._models.find(call.sent.requested_model, call.settled and call.settled.model)
+        model = next((shown for shown, name in self._names.items() if name == found), call.sent.requested_model)
+        self._keep(counted(self._line(call.sent.started_at.date(), model), call))
+
+    def _line(self, day: date, model: str) -> Line:
+        return self._lines.get((day, model)) or Line(day, model)
+
+    def _keep(self, line: Line) -> None:
+        self._lines[line.day, line.model] = line
