@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -14,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from llm_savings.cli.report import existing, instant
-from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger
-from llm_savings.reconcile import KINDS, WINDOW, Export, Kind, Line, Reconciliation, read_export
+from llm_savings.reconcile import KINDS, WINDOW, Kind, Line, Reconciliation, read_export
 from llm_savings.reconcile import reconcile as compare
 from llm_savings.report.money import dollars, tokens
 
@@ -42,22 +40,17 @@ from llm_savings.report.money import dollars, tokens
 @click.option("--settle", is_flag=True, help="Write into the ledger what unknown calls turned out to have cost.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 def reconcile(usage_export: str, ledger: str | None, kind: Kind | None, **options: Any) -> None:
-    r"""Compare the ledger with a provider's USAGE_EXPORT, by day and model.
+    """Compare the ledger with a provider's USAGE_EXPORT, by day and model.
 
-    \b
-    Understood, as JSON or CSV, and told apart by their fields:
-      OpenAI     usage (completions, embeddings; by model) and costs, from the API or the dashboard
-      Anthropic  messages usage (by model) and cost reports, from the API or the Console
-      sandbox    the bill that llm-savings sandbox --bill saves
+    Understood are OpenAI's usage (completions, embeddings) and costs, Anthropic's messages usage and costs, each as
+    the API's JSON or the dashboard's CSV, grouped by model (costs: by line item, or description), and the bill that
+    llm-savings sandbox --bill saves.
 
     Export whole days, some hours after they ended: providers count late. Only calls whose cost is unknown are ever
     changed, and only with --settle.
     """
-    export = _within(
-        read_export(usage_export, kind),
-        instant(options["since"], options["tz"]),
-        instant(options["until"], options["tz"]),
-    )
+    since, until = (instant(options[name], options["tz"]) for name in ("since", "until"))
+    export = read_export(usage_export, kind).between(since, until)
     window = timedelta(seconds=options["window"])
     book = Ledger(existing(ledger))
     early = export.start - window if export.kind == "bill" else export.start  # a bill says when a call ended
@@ -71,22 +64,6 @@ def reconcile(usage_export: str, ledger: str | None, kind: Kind | None, **option
         console.print(_table(found))
     for note in _notes(found, settled):
         console.print(f"• {note}", markup=False, highlight=False)
-
-
-def _within(export: Export, since: datetime | None, until: datetime | None) -> Export:
-    """The part of an export between two instants; figures that reach beyond them are left out."""
-    start, end = max(export.start, since or export.start), min(export.end, until or export.end)
-    if start > end:
-        raise ConfigError(
-            f"the export covers {export.start} to {export.end}, nothing of which --since and --until leave"
-        )
-    return replace(
-        export,
-        start=start,
-        end=end,
-        billed=tuple(row for row in export.billed if start <= row.at <= end),
-        figures=tuple(figure for figure in export.figures if start <= figure.start and figure.end <= end),
-    )
 
 
 _COLOURS = {"agrees": "green", "differs": "red"}

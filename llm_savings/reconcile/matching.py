@@ -1,15 +1,16 @@
 """Which of the billed requests that nobody claims were which of the calls whose end nobody knows.
 
 A call and a bill's row go together when their model, time and price allow it. A pair is certain when a row has one
-call left that it can be. Where several calls and rows could change places, they are paired in the order of time if
-that makes no difference to any sum: the rows cost the same, or the calls bear the same labels. Else they are left.
+call left that it can be. Where several calls and rows could change places, they are paired by time if it makes no
+difference to anybody's sum: the rows cost the same, or the calls have one user, tenant and tags. Else they are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from llm_savings.ledger import Call
 from llm_savings.reconcile.names import plain, same
@@ -36,6 +37,12 @@ class Pairs:
     rest: dict[int, bool] = field(default_factory=dict[int, bool])
 
 
+def horizon(call: Call, window: timedelta) -> datetime:
+    """Until when a call may have been billed: it was billed while it lasted, or within the window."""
+    lasted = timedelta(seconds=(call.settled and call.settled.latency) or 0)
+    return call.sent.started_at + max(window, lasted + SKEW)
+
+
 def pair(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> Pairs:
     """Pair unknown calls with billed requests, never two with one.
 
@@ -59,7 +66,7 @@ def pair(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> Pa
                 takers[other].discard(i)
     open_rows = {j for j in open_rows if takers[j]}
     for group, ours in _groups(options, takers, open_rows):
-        _settle_group(pairs, [(i, calls[i]) for i in group], [(j, rows[j]) for j in ours], options)
+        _settle_group(pairs, {i: calls[i] for i in group}, {j: rows[j] for j in ours}, takers)
     pairs.rest |= {i: False for i in range(len(calls)) if i not in pairs.certain and not options.get(i)}
     return pairs
 
@@ -70,14 +77,14 @@ def _options(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -
         named.setdefault(plain(row.model), []).append(j)
     options: dict[int, set[int]] = {}
     for i, call in enumerate(calls):
-        start, bound = call.sent.started_at, call.sent.bound
+        start, end, bound = call.sent.started_at, horizon(call, window), call.sent.bound
         asked = {plain(name) for name in (call.sent.requested_model, call.settled and call.settled.model) if name}
         options[i] = {
             j
             for model, places in named.items()
             if any(same(model, name) for name in asked)
             for j in places
-            if start - SKEW <= rows[j].at <= start + window and (bound is None or rows[j].usd <= bound)
+            if start - SKEW <= rows[j].at <= end and (bound is None or rows[j].usd <= bound)
         }
     return options
 
@@ -111,33 +118,51 @@ def _groups(
 
 
 def _settle_group(
-    pairs: Pairs, calls: list[tuple[int, Call]], rows: list[tuple[int, Billed]], options: dict[int, set[int]]
+    pairs: Pairs, calls: dict[int, Call], rows: dict[int, Billed], takers: Mapping[int, set[int]]
 ) -> None:
-    alike = len({(row.usd, row.usage, row.mode) for _, row in rows}) == 1
-    same_labels = len({_labels(call) for _, call in calls}) == 1
-    found: dict[int, int] = {}
-    free = sorted(calls, key=lambda item: item[1].sent.started_at, reverse=True)  # the nearest before a row comes first
-    if alike or same_labels:
-        for j, _ in sorted(rows, key=lambda item: item[1].at):
-            if taker := next((item for item in free if j in options[item[0]]), None):
-                found[taker[0]] = j
-                free.remove(taker)
-    if not found or (len(found) < len(rows) and free):
-        pairs.ambiguous |= {i for i, _ in calls}
+    alike = len({(row.usd, row.usage, row.mode) for row in rows.values()}) == 1
+    if not alike and len({_labels(call) for call in calls.values()}) > 1:
+        pairs.ambiguous |= calls.keys()
         return
-    target = pairs.certain if alike and not free else pairs.chosen
+    # The nearest call that began before a row was billed comes first.
+    late = sorted(calls, key=lambda i: calls[i].sent.started_at, reverse=True)
+    in_time = sorted(rows, key=lambda j: rows[j].at)
+    found = _most({j: [i for i in late if i in takers[j]] for j in in_time})
+    if not alike and len(found) < len(rows):  # somebody else's row is among them, and nobody knows which
+        pairs.ambiguous |= calls.keys()
+        return
+    target = pairs.certain if alike and len(found) == len(calls) else pairs.chosen
     target.update(found)
-    pairs.rest |= {i: True for i, _ in free}
+    pairs.rest |= dict.fromkeys(calls.keys() - found.keys(), True)
+
+
+def _most(wishes: Mapping[int, list[int]]) -> dict[int, int]:
+    """Call -> row for as many rows as possible: each takes its first wish, and others move over where they can.
+
+    Augmenting paths, found breadth first (C. Berge, Two theorems in graph theory, 1957).
+    """
+    taken: dict[int, int] = {}
+    has: dict[int, int] = {}
+    for start in wishes:
+        came: dict[int, int] = {}
+        queue = deque([start])
+        end: int | None = None
+        while queue and end is None:
+            j = queue.popleft()
+            for i in wishes[j]:
+                if i not in came:
+                    came[i] = j
+                    if i not in taken:
+                        end = i
+                        break
+                    queue.append(taken[i])
+        while end is not None:
+            j = came[end]
+            before = has.get(j)
+            taken[end], has[j], end = j, end, before
+    return taken
 
 
 def _labels(call: Call) -> tuple[object, ...]:
-    sent = call.sent
-    return (
-        sent.host,
-        sent.requested_model,
-        sent.mode,
-        sent.user,
-        sent.session,
-        sent.tenant,
-        tuple(sorted(sent.tags.items())),
-    )
+    """Who pays: calls that differ in these are not exchanged for each other at different prices."""
+    return call.sent.user, call.sent.tenant, tuple(sorted(call.sent.tags.items()))

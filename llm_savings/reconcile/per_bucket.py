@@ -16,6 +16,7 @@ from llm_savings.errors import SavingsError
 from llm_savings.ledger import Call, Mode, Sent, Settled
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.names import provider_name
+from llm_savings.reconcile.matching import horizon
 from llm_savings.reconcile.names import Models, plain
 from llm_savings.reconcile.readers import Export, Figure
 from llm_savings.reconcile.result import Line, Reconciliation, costless, counted, settled, uncertain
@@ -91,7 +92,7 @@ class _Comparison:
         self._whole = all(figure.model is None for figure in export.figures)  # not told by model
         self._models = Models(figure.model for figure in export.figures if figure.model)
         self._shown = {plain(figure.model or ""): figure.model or "" for figure in export.figures}
-        self._width = max((f.end - f.start for f in export.figures), default=export.end - export.start)
+        self._width = export.width
         self._absent: Counter[str] = Counter()
         self._buckets: dict[tuple[int, str], _Bucket] = {}
         for figure in export.figures:
@@ -145,7 +146,7 @@ class _Comparison:
         settlements: list[tuple[Sent, Settled]] = []
         left: Counter[str] = Counter()
         for call, reach in reaches:
-            if call.sent.started_at + window > min(self._export.end, now):
+            if horizon(call, window) > min(self._export.end, now):
                 left["may be billed after the time of this export"] += 1
             elif reach[0].line.model in short:
                 left["the export lacks calls that the ledger has"] += 1
@@ -225,7 +226,7 @@ class _Comparison:
 
     def _reach(self, call: Call, name: str, window: timedelta) -> list[_Bucket]:
         """The buckets in which the call may have been billed, the one in which it began first."""
-        first, last = self._place(call.sent.started_at), self._place(call.sent.started_at + window)
+        first, last = self._place(call.sent.started_at), self._place(horizon(call, window))
         return [self._bucket(place, name) for place in range(first, last + 1)]
 
     def _place(self, moment: datetime) -> int:

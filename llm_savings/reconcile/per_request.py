@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from llm_savings.ledger import Call, Sent, Settled
-from llm_savings.reconcile.matching import SKEW, pair
+from llm_savings.reconcile.matching import SKEW, horizon, pair
 from llm_savings.reconcile.names import Models, plain, same, undated
 from llm_savings.reconcile.readers import Export
 from llm_savings.reconcile.result import Line, Reconciliation, charged, costless, counted, settled, uncertain
@@ -89,8 +89,11 @@ class _Comparison:
                 self._claim(calls[i], places[place], "time", chosen=chosen)
         for i in pairs.ambiguous:
             self._stays(calls[i], "could be one of several requests at different prices")
+        unclaimed: dict[str, datetime] = {}
+        for row in self._open.values():
+            unclaimed[self._names[row.model]] = max(row.at, unclaimed.get(self._names[row.model], row.at))
         for i, chosen in pairs.rest.items():
-            self._unbilled(calls[i], chosen=chosen)
+            self._unbilled(calls[i], unclaimed, chosen=chosen)
 
     def result(self) -> Reconciliation:
         """All that was found."""
@@ -106,7 +109,7 @@ class _Comparison:
             unclaimed_usd=sum((row.usd for row in self._open.values()), Decimal(0)),
         )
 
-    def _unbilled(self, call: Call, *, chosen: bool) -> None:
+    def _unbilled(self, call: Call, unclaimed: dict[str, datetime], *, chosen: bool) -> None:
         """An unknown call for which no request is left was free, if the bill would have it otherwise."""
         sent = call.sent
         if (name := self._models.find(sent.requested_model, call.settled and call.settled.model)) is None:
@@ -115,7 +118,9 @@ class _Comparison:
             self._stays(call, "answered, yet not on the bill")
         elif undated(name) in self._incomplete:
             self._stays(call, "the bill lacks other calls of the model")
-        elif sent.started_at < self._export.start or sent.started_at + self._window > self._export.end:
+        elif name in unclaimed and unclaimed[name] >= sent.started_at - SKEW:
+            self._stays(call, "requests of the model remain that no call accounts for")
+        elif sent.started_at < self._export.start or horizon(call, self._window) > self._export.end:
             self._stays(call, "may be billed outside the time of this bill")
         else:
             note = {"source": self._export.kind, "by": "absence"}

@@ -16,13 +16,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
-from llm_savings.errors import LogFormatError, UsageError
+from llm_savings.errors import ConfigError, LogFormatError, UsageError
 from llm_savings.ledger import Mode
 from llm_savings.usage import Usage
 
@@ -89,6 +89,27 @@ class Export:
         """Whose requests can be in it: "openai", "anthropic", or None for any."""
         return None if self.kind == "bill" else self.kind.partition("-")[0]
 
+    @property
+    def width(self) -> timedelta:
+        """How long the stretches are of which the figures speak."""
+        return max((f.end - f.start for f in self.figures), default=max(self.end - self.start, timedelta(seconds=1)))
+
+    def between(self, since: datetime | None, until: datetime | None) -> Export:
+        """The part between two instants (aware); figures that reach beyond them are left out.
+
+        Raises:
+            ConfigError: Nothing is left.
+        """
+        start, end = max(self.start, since or self.start), min(self.end, until or self.end)
+        if self.kind != "bill":
+            start += (self.start - start) % self.width
+            end -= (end - self.start) % self.width
+        if start >= end and (since or until):
+            raise ConfigError(f"nothing is left of the export, which covers {self.start} to {self.end}")
+        billed = tuple(row for row in self.billed if start <= row.at <= end)
+        figures = tuple(figure for figure in self.figures if start <= figure.start and figure.end <= end)
+        return replace(self, start=start, end=end, billed=billed, figures=figures)
+
 
 def read_export(path: str | Path, kind: Kind | None = None) -> Export:
     """Read a usage export. CSV and JSON lines are streamed; unknown columns are ignored.
@@ -128,7 +149,7 @@ def read_export(path: str | Path, kind: Kind | None = None) -> Export:
                         figures.append(figure)
         except LogFormatError as error:
             raise error if error.line is not None else LogFormatError(str(error), line) from error
-        except (KeyError, TypeError, ValueError, ArithmeticError, csv.Error, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, csv.Error, RecursionError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise LogFormatError(f"{what} ({found or 'usage export'})", line) from error
     if found is None:
