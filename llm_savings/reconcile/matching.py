@@ -7,6 +7,7 @@ difference to anybody's sum: the rows cost the same, or the calls have one user,
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,19 +73,19 @@ def pair(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> Pa
 
 
 def _options(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> dict[int, set[int]]:
-    named: dict[str, list[int]] = {}
-    for j, row in enumerate(rows):
-        named.setdefault(plain(row.model), []).append(j)
+    named: dict[str, list[tuple[datetime, int]]] = {}
+    for j in sorted(range(len(rows)), key=lambda j: rows[j].at):
+        named.setdefault(plain(rows[j].model), []).append((rows[j].at, j))
     options: dict[int, set[int]] = {}
     for i, call in enumerate(calls):
-        start, end, bound = call.sent.started_at, horizon(call, window), call.sent.bound
+        begin, end, bound = call.sent.started_at - SKEW, horizon(call, window), call.sent.bound
         asked = {plain(name) for name in (call.sent.requested_model, call.settled and call.settled.model) if name}
         options[i] = {
             j
             for model, places in named.items()
             if any(same(model, name) for name in asked)
-            for j in places
-            if start - SKEW <= rows[j].at <= end and (bound is None or rows[j].usd <= bound)
+            for _, j in places[bisect_left(places, (begin, 0)) : bisect_right(places, (end, len(rows)))]
+            if bound is None or rows[j].usd <= bound
         }
     return options
 
@@ -125,9 +126,12 @@ def _settle_group(
         pairs.ambiguous |= calls.keys()
         return
     # The nearest call that began before a row was billed comes first.
-    late = sorted(calls, key=lambda i: calls[i].sent.started_at, reverse=True)
-    in_time = sorted(rows, key=lambda j: rows[j].at)
-    found = _most({j: [i for i in late if i in takers[j]] for j in in_time})
+    found = _most(
+        {
+            j: sorted(takers[j], key=lambda i: calls[i].sent.started_at, reverse=True)
+            for j in sorted(rows, key=lambda j: rows[j].at)
+        }
+    )
     if not alike and len(found) < len(rows):  # somebody else's row is among them, and nobody knows which
         pairs.ambiguous |= calls.keys()
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -34,7 +35,7 @@ class _Comparison:
         self._export, self._window = export, window
         self._ids = {name: j for j, row in enumerate(export.billed) for name in row.ids}
         self._open = dict(enumerate(export.billed))
-        self._worth: dict[object, dict[int, None]] = {}
+        self._worth: dict[object, list[tuple[datetime, int]]] = {}
         self._names = {row.model: plain(row.model) for row in export.billed}
         self._models = Models(self._names)
         self._incomplete: set[str] = set()
@@ -42,9 +43,10 @@ class _Comparison:
         self._left: Counter[str] = Counter()
         self._absent: Counter[str] = Counter()
         self._lines: dict[tuple[date, str], Line] = {}
-        for j, row in enumerate(export.billed):
-            for worth in (row.usd, row.usage):
-                self._worth.setdefault(worth, {})[j] = None
+        for at, j in sorted((row.at, j) for j, row in enumerate(export.billed)):
+            for worth in (export.billed[j].usd, export.billed[j].usage):
+                self._worth.setdefault(worth, []).append((at, j))
+        for row in export.billed:
             self._keep(self._line(row.at.date(), row.model) + Line(row.at.date(), row.model, provider=row.usd))
 
     def covers(self, call: Call) -> bool:
@@ -69,9 +71,13 @@ class _Comparison:
         until = call.sent.started_at + timedelta(seconds=end.latency or 0) + SKEW
         names = {plain(name) for name in (end.model, call.sent.requested_model) if name}
         for worth in (end.actual, end.usage):
-            for j in self._worth.get(worth, ()):
-                row = self._open[j]
-                if begin <= row.at <= until and any(same(self._names[row.model], name) for name in names):
+            rows = self._worth.get(worth, [])
+            for place in range(bisect_left(rows, (begin, 0)), len(rows)):
+                at, j = rows[place]
+                if at > until:
+                    break
+                row = self._open.get(j)
+                if row is not None and any(same(self._names[row.model], name) for name in names):
                     self._claim(call, j, "price")
                     return
         if call.sent.started_at < self._export.start or until > self._export.end + SKEW:
@@ -130,8 +136,6 @@ class _Comparison:
 
     def _claim(self, call: Call, j: int, how: str, *, chosen: bool = False) -> None:
         row = self._open.pop(j)
-        for worth in (row.usd, row.usage):
-            self._worth[worth].pop(j, None)
         self._keep(counted(self._line(row.at.date(), row.model), call))
         if uncertain(call):
             note = {"source": self._export.kind, "by": how}
