@@ -48,7 +48,7 @@ def pair(calls: Sequence[Call], rows: Sequence[Billed], window: timedelta) -> Pa
     """Pair unknown calls with billed requests, never two with one.
 
     Args:
-        calls: Calls that may have been billed.
+        calls: Calls that may be among the rows.
         rows: Requests that no other call accounts for.
         window: How long after a call began it may be billed.
     """
@@ -125,10 +125,9 @@ def _settle_group(
     if not alike and len({_labels(call) for call in calls.values()}) > 1:
         pairs.ambiguous |= calls.keys()
         return
-    # The nearest call that began before a row was billed comes first.
     found = _most(
         {
-            j: sorted(takers[j], key=lambda i: calls[i].sent.started_at, reverse=True)
+            j: sorted(takers[j], key=lambda i: abs(calls[i].sent.started_at - rows[j].at))
             for j in sorted(rows, key=lambda j: rows[j].at)
         }
     )

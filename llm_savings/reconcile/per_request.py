@@ -19,14 +19,16 @@ from llm_savings.usage import Usage
 def by_request(calls: Iterable[Call], export: Export, window: timedelta) -> Reconciliation:
     """Compare call by call; see `reconcile`."""
     comparison = _Comparison(export, window)
-    known: list[Call] = []
-    unknown: list[Call] = []
-    for call in calls:
-        if not costless(call) and not comparison.by_id(call) and comparison.covers(call):
-            (unknown if uncertain(call) else known).append(call)
-    for call in known:
-        comparison.by_price(call)
-    comparison.by_time(unknown)
+    nameless: list[Call] = []
+    for call in [c for c in calls if not costless(c) and not comparison.by_id(c) and comparison.covers(c)]:
+        if uncertain(call):
+            nameless.append(call)
+        elif not comparison.by_price(call):
+            if call.settled and call.settled.response_id:
+                comparison.elsewhere(call)
+            else:
+                nameless.append(call)
+    comparison.by_time(nameless)
     return comparison.result()
 
 
@@ -63,14 +65,14 @@ class _Comparison:
         self._claim(call, j, "id")
         return True
 
-    def by_price(self, call: Call) -> None:
-        """Find a known call whose host hides the provider's id: same model, price and time."""
+    def by_price(self, call: Call) -> bool:
+        """Whether a known call whose host hides the provider's id is found: same model, price and time."""
         end = call.settled
         assert end is not None  # noqa: S101 - it is known
-        begin = call.sent.started_at - SKEW
-        until = call.sent.started_at + timedelta(seconds=end.latency or 0) + SKEW
-        names = {plain(name) for name in (end.model, call.sent.requested_model) if name}
-        for worth in (end.actual, end.usage):
+        begin, until = call.sent.started_at - SKEW, horizon(call, timedelta(0))
+        names = _names(call)
+        # Equal tokens at another price are a difference to report; counted here, they are no sign of anything.
+        for worth in (end.actual, end.usage if end.usage and call.basis != "estimated" else None):
             rows = self._worth.get(worth, [])
             for place in range(bisect_left(rows, (begin, 0)), len(rows)):
                 at, j = rows[place]
@@ -79,15 +81,14 @@ class _Comparison:
                 row = self._open.get(j)
                 if row is not None and any(same(self._names[row.model], name) for name in names):
                     self._claim(call, j, "price")
-                    return
-        if call.sent.started_at < self._export.start or until > self._export.end + SKEW:
-            self._absent["outside the export's time"] += 1
-            return
-        self._absent["not on this bill: another key, account or provider"] += 1
-        self._incomplete |= {undated(name) for name in names}
+                    return True
+        return False
 
     def by_time(self, calls: list[Call]) -> None:
-        """Find unknown calls among the requests that nobody has claimed."""
+        """Find calls among the requests that nobody has claimed.
+
+        Known calls compete for them, too: an estimate has neither the id nor the price of its request.
+        """
         places = list(self._open)
         pairs = pair(calls, [self._open[j] for j in places], self._window)
         for found, chosen in ((pairs.certain, False), (pairs.chosen, True)):
@@ -95,11 +96,15 @@ class _Comparison:
                 self._claim(calls[i], places[place], "time", chosen=chosen)
         for i in pairs.ambiguous:
             self._stays(calls[i], "could be one of several requests at different prices")
+        for i in pairs.rest:
+            if not uncertain(calls[i]):
+                self.elsewhere(calls[i])
         unclaimed: dict[str, datetime] = {}
         for row in self._open.values():
             unclaimed[self._names[row.model]] = max(row.at, unclaimed.get(self._names[row.model], row.at))
         for i, chosen in pairs.rest.items():
-            self._unbilled(calls[i], unclaimed, chosen=chosen)
+            if uncertain(calls[i]):
+                self._unbilled(calls[i], unclaimed, chosen=chosen)
 
     def result(self) -> Reconciliation:
         """All that was found."""
@@ -109,11 +114,19 @@ class _Comparison:
             end=self._export.end,
             lines=tuple(self._lines[key] for key in sorted(self._lines)),
             settlements=tuple(self._settlements),
-            left=self._left,
+            left=+self._left,
             absent=+self._absent,
             unclaimed=len(self._open),
             unclaimed_usd=sum((row.usd for row in self._open.values()), Decimal(0)),
         )
+
+    def elsewhere(self, call: Call) -> None:
+        """A known call that is not on the bill."""
+        if call.sent.started_at < self._export.start or horizon(call, timedelta(0)) > self._export.end + 2 * SKEW:
+            self._absent["outside the export's time"] += 1
+        else:
+            self._absent["not on this bill: another key, account or provider"] += 1
+            self._incomplete |= {undated(name) for name in _names(call)}
 
     def _unbilled(self, call: Call, unclaimed: dict[str, datetime], *, chosen: bool) -> None:
         """An unknown call for which no request is left was free, if the bill would have it otherwise."""
@@ -142,7 +155,7 @@ class _Comparison:
             self._settlements.append((call.sent, charged(call, row, "estimated" if chosen else "measured", note)))
 
     def _stays(self, call: Call, why: str) -> None:
-        self._left[why] += 1
+        self._left[why] += uncertain(call)
         self._count(call)
 
     def _count(self, call: Call) -> None:
@@ -156,3 +169,8 @@ class _Comparison:
 
     def _keep(self, line: Line) -> None:
         self._lines[line.day, line.model] = line
+
+
+def _names(call: Call) -> set[str]:
+    answered = call.settled.model if call.settled else None
+    return {plain(name) for name in (answered, call.sent.requested_model) if name}

@@ -115,8 +115,8 @@ def uncertain(call: Call) -> bool:
 
 
 def costless(call: Call) -> bool:
-    """Whether the call is surely on nobody's bill: a cache's hit, or refused."""
-    return call.status == "hit" or (call.status == "error" and not uncertain(call) and not _actual(call))
+    """Whether the call surely cost nothing: a cache's hit, a refusal, a part of a request that another call paid."""
+    return not uncertain(call) and call.basis != "unpriced" and not _actual(call)
 
 
 def counted(line: Line, call: Call) -> Line:

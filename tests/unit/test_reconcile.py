@@ -102,6 +102,23 @@ def test_a_known_call_without_id_is_found_by_price_and_does_not_leave_its_row_to
     assert found(done) == {"b": (Decimal("0.05"), "measured")}
 
 
+def test_an_estimate_competes_with_unknown_calls_for_its_request() -> None:
+    estimate = call("a", usd="0.01", basis="estimated", status="abandoned", user="kim")
+    rows = [row("x", NOON, "0.05"), row("y", NOON + SECOND, "0.06")]
+    both = compare([estimate, call("b", user="lee")], bill(*rows))
+    assert (found(both), dict(both.left)) == ({}, {"could be one of several requests at different prices": 1})
+    only = compare(
+        [estimate, call("b", NOON + 30 * SECOND, user="lee")], bill(rows[0], row("y", NOON + 40 * SECOND, "0.06"))
+    )
+    assert found(only) == {"b": (Decimal("0.06"), "measured")}
+    assert (only.unclaimed, only.lines[0].difference) == (0, Decimal("0.10"))
+
+
+def test_a_part_of_a_request_that_another_call_paid_is_not_missed() -> None:
+    calls = [call("a", usd="0.01", response_id="x"), call("part", usd="0"), call("b", NOON + 90 * SECOND)]
+    assert found(compare(calls, bill(row("x", NOON, "0.01")))) == {"b": (0, "measured")}
+
+
 def test_an_unknown_call_with_its_id_is_settled_whatever_the_time() -> None:
     late = row("x", NOON + timedelta(hours=5), "0.01")
     assert found(compare([call("a", response_id="x")], bill(late))) == {"a": (Decimal("0.01"), "measured")}

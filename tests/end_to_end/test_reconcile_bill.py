@@ -15,6 +15,7 @@ from typing import Any
 
 import anthropic
 import openai
+import pytest
 from click.testing import CliRunner
 
 from llm_savings import Ledger, Meter, Usage
@@ -94,6 +95,73 @@ def test_lost_answers_are_found_on_the_bill(tmp_path: Path) -> None:
     assert {line["verdict"] for line in again["lines"]} == {"agrees"}
     assert Decimal(again["total"]["difference"]) == 0
     assert export.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("what", ["usage", "costs"])
+def test_sums_of_a_day_give_away_the_one_lost_answer_of_each_model(tmp_path: Path, what: str) -> None:
+    ledger = tmp_path / "costs.db"
+    with Sandbox() as box:
+        asker = Asker(box, ledger)
+        for model in ("gpt-4o", "claude-haiku-4-5"):
+            for words in ("How long does delivery take?", "배송이 얼마나 걸려요?"):
+                asker.ask(words, model)
+            box.fail("500-after")
+            asker.ask("Tell me a long story about rivers", model)
+        bill = box.bill()
+    for provider, page in (("openai", openai_page(bill, what)), ("anthropic", anthropic_page(bill, what))):
+        path = tmp_path / f"{provider}.json"
+        path.write_text(json.dumps(page))
+        export = read_export(path)
+        assert export.kind == f"{provider}-{what}"
+        found = reconcile(Ledger(ledger).calls(), export, window=timedelta(seconds=1), now=export.end)
+        assert [line.verdict for line in found.lines] == ["explained"]
+        assert Ledger(ledger).reconcile(found.settlements) == 1
+        found = reconcile(Ledger(ledger).calls(), export, window=timedelta(seconds=1), now=export.end)
+        assert ([line.verdict for line in found.lines], found.settlements) == (["agrees"], ())
+    assert spent(ledger) == (bill.total, 0)
+    usage = sum((call.settled.usage for call in Ledger(ledger).calls() if call.settled), Usage())
+    out = sum(row.usage.get("completion_tokens", 0) + row.usage.get("output_tokens", 0) for row in bill.rows)
+    assert what == "costs" or usage.completion == out
+
+
+def openai_page(bill: Bill, what: str) -> dict[str, Any]:
+    """What OpenAI's Usage and Costs API would say of the sandbox's bill."""
+    rows = [row for row in bill.rows if row.endpoint == "/v1/chat/completions"]
+    start = int(rows[0].at.timestamp()) // 86400 * 86400
+    if what == "usage":
+        result: dict[str, Any] = {
+            "object": "organization.usage.completions.result",
+            "input_tokens": sum(row.usage["prompt_tokens"] for row in rows),
+            "input_cached_tokens": sum(row.usage["prompt_tokens_details"]["cached_tokens"] for row in rows),
+            "output_tokens": sum(row.usage["completion_tokens"] for row in rows),
+            "num_model_requests": len(rows),
+            "model": rows[0].model,
+        }
+    else:
+        amount = {"value": float(sum(row.usd for row in rows)), "currency": "usd"}
+        result = {"object": "organization.costs.result", "amount": amount, "line_item": f"{rows[0].model}, input"}
+    bucket = {"object": "bucket", "start_time": start, "end_time": start + 2 * 86400, "results": [result]}
+    return {"object": "page", "data": [bucket], "has_more": False, "next_page": None}
+
+
+def anthropic_page(bill: Bill, what: str) -> dict[str, Any]:
+    """What Anthropic's Usage and Cost Admin API would say of it."""
+    rows = [row for row in bill.rows if row.endpoint == "/v1/messages"]
+    if what == "usage":
+        result: dict[str, Any] = {
+            "uncached_input_tokens": sum(row.usage["input_tokens"] for row in rows),
+            "cache_read_input_tokens": sum(row.usage["cache_read_input_tokens"] for row in rows),
+            "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
+            "output_tokens": sum(row.usage["output_tokens"] for row in rows),
+            "model": "claude-haiku-4-5-20251001",
+            "service_tier": "standard",
+        }
+    else:
+        cents = format(100 * sum(row.usd for row in rows), "f")
+        result = {"amount": cents, "currency": "USD", "cost_type": "tokens", "model": "claude-haiku-4-5-20251001"}
+    day = rows[0].at.date()
+    times = {"starting_at": f"{day}T00:00:00Z", "ending_at": f"{day + timedelta(days=2)}T00:00:00Z"}
+    return {"data": [times | {"results": [result]}], "has_more": False, "next_page": None}
 
 
 def test_a_settled_call_keeps_what_was_known_of_it(tmp_path: Path) -> None:
