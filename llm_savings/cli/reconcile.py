@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +68,12 @@ def reconcile(usage_export: str, ledger: str | None, kind: Kind | None, **option
 
 
 _COLOURS = {"agrees": "green", "differs": "red"}
+_SAID = {
+    "agrees": "agree",
+    "differs": "differ",
+    "explained": "are explained by what unknown calls may have cost",
+    "unpriced": "have tokens whose price is not known here (see llm-savings prices --help)",
+}
 
 
 def _table(found: Reconciliation) -> Table:
@@ -96,11 +103,13 @@ def _notes(found: Reconciliation, settled: int | None) -> list[str]:
     said: list[str] = []
     if not found.lines:
         said.append("Neither the export nor the ledger has anything in this time.")
-    said += [
-        f"{line.day} {line.model or '(all)'}: {_sentence(line)}" for line in found.lines if line.verdict != "agrees"
-    ]
-    if whole.difference is not None and found.lines:
-        said.append(f"Ledger {dollars(whole.ledger)}, provider {dollars(whole.provider)}.")
+    else:
+        verdicts = Counter(line.verdict for line in found.lines)
+        how = ", ".join(f"{count:,} {_SAID[verdict]}" for verdict, count in sorted(verdicts.items()))
+        said.append(f"Of {len(found.lines):,} lines {how}.")
+    for number, why in ((whole.estimated, "estimated"), (whole.unpriced, "not priced")):
+        if number:
+            said.append(f"{number:,} calls in the ledger are {why}: a difference may be theirs.")
     if found.unclaimed:
         said.append(
             f"{found.unclaimed:,} billed requests ({dollars(found.unclaimed_usd)}) are in no call of the ledger."
@@ -116,16 +125,6 @@ def _notes(found: Reconciliation, settled: int | None) -> list[str]:
     elif found.settlements:
         said.append("Nothing was written; --settle writes it into the ledger.")
     return said
-
-
-def _sentence(line: Line) -> str:
-    if line.difference is None:
-        return "its tokens have no known price here (see llm-savings prices --help)."
-    if line.verdict == "explained":
-        return f"{dollars(line.difference)} more is explained by {line.unknown:,} unknown."
-    more = "the provider has" if line.difference > 0 else "the ledger has"
-    doubt = [f"{n:,} {word}" for n, word in ((line.estimated, "estimated"), (line.unpriced, "unpriced")) if n]
-    return f"{more} {dollars(abs(line.difference))} more" + (f" ({', '.join(doubt)})." if doubt else ".")
 
 
 def _document(found: Reconciliation, settled: int | None) -> dict[str, Any]:
