@@ -178,7 +178,10 @@ class _Comparison:
         note = {"source": self._export.kind, "by": "difference"}
         if not open_:
             answered = call.status == "ok" or call.basis == "suspect"
-            return None if answered else settled(call, Decimal(0), Usage(), "estimated", note)
+            swapped = self._of_tokens and any(
+                bucket.missing() for bucket in reach
+            )  # of one kind more, of another fewer
+            return None if answered or swapped else settled(call, Decimal(0), Usage(), "estimated", note)
         (bucket,) = open_
         if bucket.line.estimated or len(bucket.candidates) > 1 or bucket.extra_requests > 1:
             return None

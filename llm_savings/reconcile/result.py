@@ -148,14 +148,14 @@ def charged(call: Call, row: Billed, basis: Basis, note: Mapping[str, Any]) -> S
 
 
 def settled(call: Call, usd: Decimal, usage: Usage, basis: Basis, note: Mapping[str, Any]) -> Settled:
-    """How a call ended that cost so much; at $0 it is an error that cost nothing.
+    """How a call ended that cost so much; one that used nothing is an error.
 
     No baseline is given: an answer that was lost has saved nothing.
     """
     before = call.settled or Settled(status="error", basis="unknown", model=call.sent.requested_model, error="Lost")
     return replace(
         before,
-        status=before.status if usd else "error",
+        status=before.status if usd or usage else "error",
         basis=basis,
         usage=usage,
         actual=usd,

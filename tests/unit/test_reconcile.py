@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -216,17 +217,21 @@ def test_calls_of_another_key_are_told_apart_from_differences() -> None:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[Call], list[Billed]]:
-    """Calls of one user, with what the provider billed for each: known, lost, or free."""
+def histories(draw: st.DrawFn) -> tuple[list[Call], list[Billed], dict[str, Decimal]]:
+    """Calls, what the provider billed for them, and what each truly cost: known, lost, killed or free."""
     calls: list[Call] = []
     rows: list[Billed] = []
+    truth: dict[str, Decimal] = {}
+    users = draw(st.sampled_from([("kim",), ("kim", "lee")]))
     for i in range(draw(st.integers(1, 25))):
         at = NOON + draw(st.integers(0, 300)) * SECOND
         usd = Decimal(draw(st.integers(1, 40))).scaleb(-4)
         kind = draw(st.sampled_from(["known", "nameless", "lost", "killed", "free"]))
         model = draw(st.sampled_from([GPT, "claude-haiku-4-5"]))
         bound = usd * draw(st.integers(1, 3))
-        same_for_all: dict[str, Any] = {"model": model, "bound": bound, "provider": None}
+        user = draw(st.sampled_from(users))
+        same_for_all: dict[str, Any] = {"model": model, "bound": bound, "provider": None, "user": user}
+        truth[f"c{i}"] = Decimal(0) if kind == "free" else usd
         if kind == "known":
             calls.append(call(f"c{i}", at, str(usd), response_id=f"r{i}", **same_for_all))
         elif kind == "nameless":
@@ -236,7 +241,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Call], list[Billed]]:
         if kind != "free":
             delay = draw(st.floats(0, 0.5 if kind in ("known", "nameless") else 20))
             rows.append(row(f"r{i}", at + timedelta(seconds=delay), str(usd), model))
-    return calls, draw(st.permutations(rows))
+    return calls, draw(st.permutations(rows)), truth
 
 
 def write(ledger: Ledger, calls: list[Call]) -> None:
@@ -249,28 +254,68 @@ def write(ledger: Ledger, calls: list[Call]) -> None:
 
 @given(histories())
 def test_the_ledger_ends_at_the_bill_and_doing_it_twice_changes_nothing(
-    history: tuple[list[Call], list[Billed]],
+    history: tuple[list[Call], list[Billed], dict[str, Decimal]],
 ) -> None:
-    calls, rows = history
+    calls, rows, truth = history
     total = sum((row.usd for row in rows), Decimal(0))
     with Ledger(":memory:") as ledger:
         write(ledger, calls)
         first = compare(ledger.calls(), bill(*rows))
+        assert {sent.call_id: end.actual for sent, end in first.settlements if end.basis == "measured"}.items() <= (
+            truth.items()
+        )
+        assert all(end.actual is not None and end.actual <= (sent.bound or 0) for sent, end in first.settlements)
         assert ledger.reconcile(first.settlements) == len(first.settlements)
         (line,) = ledger.summary("total")
-        # Whatever is settled is settled at what the bill says, and never above its bound.
-        assert all(end.actual is not None and end.actual <= (sent.bound or 0) for sent, end in first.settlements)
-        assert line.actual <= total
+        assert line.actual <= total <= line.actual + line.unknown_bound
         if not first.left and not first.absent:
             assert (line.actual, line.unknown) == (total, 0)
-        else:
-            assert line.actual + line.unknown_bound >= total
         kept = list(ledger.calls())
         assert ledger.reconcile(first.settlements) == 0
         second = compare(ledger.calls(), bill(*rows))
         ledger.reconcile(second.settlements)
         if not first.left:
             assert list(ledger.calls()) == kept
+
+
+@given(histories())
+def test_calls_of_one_user_all_end_at_the_bill(history: tuple[list[Call], list[Billed], dict[str, Decimal]]) -> None:
+    calls, rows, _ = history
+    calls = [Call(replace(each.sent, user="kim"), each.settled) for each in calls]
+    done = compare(calls, bill(*rows))
+    known = sum((each.settled.actual for each in calls if each.settled and each.settled.actual), Decimal(0))
+    assert done.left == {}
+    assert known + done.settled_usd == sum(row.usd for row in rows)
+
+
+@given(st.data())
+def test_what_sums_of_days_settle_is_the_truth(data: st.DataObject) -> None:
+    days, window = 4, timedelta(hours=6)
+    sums: dict[tuple[int, str], Decimal] = {}
+    truth: dict[str, Decimal] = {}
+    calls: list[Call] = []
+    for i in range(data.draw(st.integers(1, 10))):
+        at = DAY + timedelta(hours=data.draw(st.integers(0, 24 * days - 7)))
+        model, usd = data.draw(st.sampled_from([DATED, "o3"])), Decimal(data.draw(st.integers(1, 9)))
+        known, free = data.draw(st.booleans()), data.draw(st.booleans())
+        calls.append(call(f"c{i}", at, str(usd) if known else None, model=model, bound=usd * 2))
+        truth[f"c{i}"] = Decimal(0) if free and not known else usd
+        late = 0 if known else data.draw(st.integers(0, 6))
+        key = ((at + timedelta(hours=late) - DAY).days, model)
+        sums[key] = sums.get(key, Decimal(0)) + truth[f"c{i}"]
+    figures = tuple(
+        Figure(start=DAY + timedelta(days=day), end=DAY + timedelta(days=day + 1), model=model, usd=usd)
+        for (day, model), usd in sums.items()
+    )
+    export = Export(kind="openai-costs", start=DAY, end=DAY + timedelta(days=days), figures=figures)
+    done = compare(calls, export, window)
+    assert {sent.call_id: end.actual for sent, end in done.settlements}.items() <= truth.items()
+    assert done.total.provider == sum(sums.values()) or done.absent
+    uncertain = [
+        name for name in truth if name not in {c.sent.call_id for c in calls if c.settled and c.settled.actual}
+    ]
+    if len(uncertain) == 1 and not done.absent:
+        assert len(done.settlements) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), min_size=1, max_size=12))
