@@ -200,6 +200,12 @@ def test_an_answered_call_is_never_free() -> None:
     assert found(compare(calls, bill(row("x", NOON, "0.01")))) == {}
 
 
+def test_a_call_is_billed_while_it_lasts_however_short_the_window() -> None:
+    slow = call("a", latency=90.0)
+    done = compare([slow], bill(row("x", NOON + 90 * SECOND, "0.01")), window=SECOND)
+    assert found(done) == {"a": (Decimal("0.01"), "measured")}
+
+
 def test_hits_and_refusals_are_on_nobodys_bill() -> None:
     calls = [call("a", usd="0", status="hit"), call("b", usd="0", status="error")]
     done = compare(calls, bill(row("x", NOON, "0.01")))
@@ -425,6 +431,17 @@ def test_missing_tokens_are_the_one_unknown_call() -> None:
 )
 def test_missing_tokens_that_are_not_one_calls_settle_nothing(export: Export) -> None:
     assert found(compare([tokens("a", Usage(input=1000, output=100)), call("b")], export)) == {}
+
+
+def test_tokens_that_differ_at_no_difference_in_price_free_nobody() -> None:
+    export = used(Usage(input=1004, output=99))  # on gpt-4o a token out costs four tokens in
+    done = compare([tokens("a", Usage(input=1000, output=100)), call("b")], export)
+    assert (done.lines[0].difference, found(done)) == (0, {})
+
+
+def test_an_answered_call_is_not_free_in_sums_either() -> None:
+    calls = [call("a", usd="0.5"), call("b", status="ok", error=None), call("c", basis="suspect", status="ok")]
+    assert found(compare(calls, costs("0.5"))) == {}
 
 
 def test_batch_tokens_are_not_standard_ones() -> None:
