@@ -145,11 +145,11 @@ class _Comparison:
             note = {"source": self._export.kind, "by": "absence"}
             basis = "estimated" if chosen else "measured"
             self._settlements.append((sent, settled(call, Decimal(0), Usage(), basis, note)))
-            self._count(call)
+            self._count(call, Decimal(0))
 
     def _claim(self, call: Call, j: int, how: str, *, chosen: bool = False) -> None:
         row = self._open.pop(j)
-        self._keep(counted(self._line(row.at.date(), row.model), call))
+        self._keep(counted(self._line(row.at.date(), row.model), call, row.usd))
         if uncertain(call):
             note = {"source": self._export.kind, "by": how}
             self._settlements.append((call.sent, charged(call, row, "estimated" if chosen else "measured", note)))
@@ -158,11 +158,11 @@ class _Comparison:
         self._left[why] += uncertain(call)
         self._count(call)
 
-    def _count(self, call: Call) -> None:
+    def _count(self, call: Call, found: Decimal | None = None) -> None:
         """Count a call that is on no row under the bill's name of its model."""
-        found = self._models.find(call.sent.requested_model, call.settled and call.settled.model)
-        model = next((shown for shown, name in self._names.items() if name == found), call.sent.requested_model)
-        self._keep(counted(self._line(call.sent.started_at.date(), model), call))
+        ours = self._models.find(call.sent.requested_model, call.settled and call.settled.model)
+        model = next((shown for shown, name in self._names.items() if name == ours), call.sent.requested_model)
+        self._keep(counted(self._line(call.sent.started_at.date(), model), call, found))
 
     def _line(self, day: date, model: str) -> Line:
         return self._lines.get((day, model)) or Line(day, model)

@@ -29,7 +29,8 @@ class Line:
         provider: USD the provider charged, or None when its tokens have no known price here.
         slack: USD by which `provider` may be off because it was rounded.
         unknown: The ledger's calls whose cost is unknown.
-        bound: USD that these cannot exceed (see `unbounded`).
+        bound: USD that these cannot exceed (see `unbounded`); of those found on a bill, what they cost.
+        floor: USD that these cost at least: those found on a bill.
         unbounded: Unknown calls without a bound.
         estimated: Calls whose figure is an estimate.
         unpriced: Calls whose price was not known; their cost is in no figure of the ledger.
@@ -43,6 +44,7 @@ class Line:
     slack: Decimal = _ZERO
     unknown: int = 0
     bound: Decimal = _ZERO
+    floor: Decimal = _ZERO
     unbounded: int = 0
     estimated: int = 0
     unpriced: int = 0
@@ -57,10 +59,10 @@ class Line:
         """agrees; explained (by what the unknown calls may have cost); differs; unpriced (nothing to compare)."""
         if (difference := self.difference) is None:
             return "unpriced"
-        if abs(difference) <= self.slack:
-            return "agrees"
-        within = difference <= self.bound + self.slack or self.unbounded
-        return "explained" if self.unknown and difference > 0 and within else "differs"
+        least, most = self.floor - self.slack, self.bound + self.slack
+        if difference < least or (difference > most and not self.unbounded):
+            return "differs"
+        return "agrees" if abs(difference) <= self.slack else "explained"
 
     def __add__(self, other: Line) -> Line:
         known = self.provider is not None and other.provider is not None
@@ -69,7 +71,7 @@ class Line:
         return replace(self, provider=provider, **sums)
 
 
-_ADDED = ("calls", "ledger", "slack", "unknown", "bound", "unbounded", "estimated", "unpriced")
+_ADDED = ("calls", "ledger", "slack", "unknown", "bound", "floor", "unbounded", "estimated", "unpriced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,12 @@ def costless(call: Call) -> bool:
     return not uncertain(call) and call.basis != "unpriced" and not _actual(call)
 
 
-def counted(line: Line, call: Call) -> Line:
-    """The line with one more call of the ledger."""
+def counted(line: Line, call: Call, found: Decimal | None = None) -> Line:
+    """The line with one more call of the ledger; `found` is what an unknown one turned out to have cost, in USD."""
     if uncertain(call):
-        bound = call.sent.bound
-        return line + replace(_none(line), unknown=1, bound=bound or _ZERO, unbounded=int(bound is None))
+        bound = call.sent.bound if found is None else found
+        unknown = Line(line.day, line.model, unknown=1, floor=found or _ZERO)
+        return line + replace(unknown, bound=bound or _ZERO, unbounded=int(bound is None))
     return line + replace(
         _none(line),
         calls=1,

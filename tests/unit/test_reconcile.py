@@ -97,6 +97,13 @@ def test_a_wrong_price_is_a_difference() -> None:
     assert (line.difference, line.verdict) == (Decimal("0.02"), "differs")
 
 
+def test_a_wrong_price_is_not_hidden_behind_an_unknown_call() -> None:
+    for wrong in ("0.005", "0.02"):
+        calls = [call("a", usd=wrong, response_id="x"), call("b")]
+        done = compare(calls, bill(row("x", NOON, "0.01"), row("y", NOON, "0.05")))
+        assert (done.lines[0].verdict, found(done)) == ("differs", {"b": (Decimal("0.05"), "measured")})
+
+
 def test_a_known_call_without_id_is_found_by_price_and_does_not_leave_its_row_to_an_unknown_one() -> None:
     calls = [call("a", usd="0.01"), call("b", NOON + SECOND)]
     done = compare(calls, bill(row("x", NOON, "0.01"), row("y", NOON + 2 * SECOND, "0.05")))
