@@ -7,8 +7,8 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -207,8 +207,7 @@ def test_no_cent_is_lost_to_killed_processes(tmp_path: Path) -> None:
 
 def test_the_sandbox_in_the_foreground_saves_its_bill(tmp_path: Path) -> None:
     export = tmp_path / "bill.jsonl"
-    code = "from llm_savings.bounds import Size
-from llm_savings.cli import main; main()"
+    code = "from llm_savings.cli import main; main()"
     command = [sys.executable, "-u", "-c", code, "sandbox", "--port", "0", "--bill", str(export)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
