@@ -58,9 +58,14 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
 
 
 def _ended_unsaid(stream: Any) -> bool:
-    """Whether a stream ended without the provider saying so, as LiteLLM lets one of Anthropic's that is cut short."""
+    """Whether a stream ended without the provider saying so, as LiteLLM lets one of Anthropic's that is cut short.
+
+    Called with what the user reads from or, under asyncio, what that reads from: it knows which block is still open.
+    """
+    if getattr(stream, "current_content_block_type", None) is not None:
+        return True
     return (
-        getattr(stream, "received_finish_reason", "none of LiteLLM's streams") is None
+        getattr(stream, "received_finish_reason", "not one of LiteLLM's streams") is None
         and getattr(stream, "intermittent_finish_reason", None) is None
     )
 
