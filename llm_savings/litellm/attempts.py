@@ -75,6 +75,8 @@ class Attempt:
 
 
 class _Attempts(dict[str, Attempt]):
+    awaited = False
+
     # Other loggers may deep-copy or print the details they share with us.
     def __deepcopy__(self, memo: object) -> Self:
         return self
@@ -89,11 +91,22 @@ def latest(details: dict[str, Any], ledger: str) -> Attempt | None:
     return attempts.get(ledger) if isinstance(attempts, _Attempts) else None
 
 
-def stop_for(details: dict[str, Any]) -> BudgetError | None:
-    """Why a budget of any ledger does not let the request of these details leave, if one does not."""
+def stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:
+    """Why a budget of any ledger does not let the request of these details leave, if one does not.
+
+    Args:
+        details: LiteLLM's details of the call.
+        always: Tell it also of a call that is awaited.
+    """
     attempts = details.get(_KEY)
-    found = attempts.values() if isinstance(attempts, _Attempts) else ()
-    return next((attempt.stop for attempt in found if attempt.stop is not None), None)
+    if not isinstance(attempts, _Attempts) or (attempts.awaited and not always):
+        return None
+    return next((attempt.stop for attempt in attempts.values() if attempt.stop is not None), None)
+
+
+def awaited(details: dict[str, Any]) -> None:
+    """Note that these are the details of an async call."""
+    details.setdefault(_KEY, _Attempts()).awaited = True
 
 
 _leaving: ContextVar[tuple[str | None, weakref.ref[_Attempts]] | None] = ContextVar("llm_savings_leaving", default=None)

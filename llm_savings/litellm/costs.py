@@ -25,7 +25,7 @@ from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError
 from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of
-from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, keep, latest, leaving, stop_for
+from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, keep, latest, leaving, stop_for
 from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
@@ -106,7 +106,7 @@ class CostLogger(Metered, CustomLogger):
 
     # LiteLLM calls these by keyword: their parameters must keep its names.
 
-    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> dict[str, Any] | None:
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
         """Hold an async call in its budgets, off the event loop. LiteLLM calls this before it asks its cache."""
         if settings.disabled() or not self.meter.gate.budgets():
             return None
@@ -115,12 +115,9 @@ class CostLogger(Metered, CustomLogger):
         except Exception as error:  # noqa: BLE001 (the request itself will be held, or stopped)
             _log.debug("a LiteLLM call was not held ahead: %s", type(error).__name__)
             return None
-        if stop is None:
-            return None
-        if litellm.cache is None and not kwargs.get("num_retries"):
+        if stop is not None and litellm.cache is None:
             raise stop
-        # The cache may answer; if it does not, the request is stopped. Retries of the SDK's would wait for nothing.
-        return {**kwargs, "num_retries": 0}
+        return None  # the cache may answer; if it does not, the request is stopped
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
         """Write an attempt ahead. LiteLLM calls this in the caller's thread before the request leaves."""
@@ -204,6 +201,7 @@ class CostLogger(Metered, CustomLogger):
         details = getattr(arguments.get("litellm_logging_obj"), "model_call_details", None)
         if call_type not in BILLED or not isinstance(details, dict) or self._replaced() or self._metered_outside():
             return None
+        awaited(details)
         if latest(details, self._where) is not None:
             return None  # another logger of this ledger has it, or it is sent again
         known = known_of(arguments, call_type)
@@ -260,7 +258,9 @@ class CostLogger(Metered, CustomLogger):
             attempt.trace.chunks = chunks
 
     def _answered(self, details: dict[str, Any], response: Any, start: Any) -> None:
-        attempt = latest(details, self._where) or self._unannounced(details, response, start)
+        attempt = latest(details, self._where)
+        if attempt is None or attempt.stop is not None:  # a cache may have answered what may not leave
+            attempt = self._unannounced(details, response, start)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
@@ -306,8 +306,8 @@ class CostLogger(Metered, CustomLogger):
         return outer is not None and not outer.done and outer.target == self._where
 
 
-def _stop_for(details: dict[str, Any]) -> BudgetError | None:
-    return None if _NOT_SENT in details or settings.disabled() else stop_for(details)
+def _stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:
+    return None if _NOT_SENT in details or settings.disabled() else stop_for(details, always)
 
 
 def _resent(error: BaseException, model: str | None) -> None:

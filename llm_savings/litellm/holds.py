@@ -13,7 +13,7 @@ from litellm.types.utils import all_litellm_params
 from llm_savings import tokens
 from llm_savings.bounds import Size
 from llm_savings.litellm.answers import PER_ANSWER, PER_MESSAGE, texts
-from llm_savings.litellm.calls import choices, output_limit, prompt_bound, question
+from llm_savings.litellm.calls import choices, output_limit, prompt_bound
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
 # Parameters that are a part of the prompt.
@@ -102,4 +102,8 @@ def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _length(details: Mapping[str, Any]) -> int:
     # Of the texts alone: LiteLLM may have put them into another interface's messages.
-    return sum(len(text) for text in texts(question(details)[0]))
+    wire = (details.get("additional_args") or {}).get("complete_input_dict")
+    parts = [wire[name] for name in ("messages", "input", "prompt") if wire.get(name)] if isinstance(wire, dict) else []
+    said = cast("Mapping[str, Any]", wire if parts else details.get("optional_params") or {})
+    parts = parts or [details.get("input") or details.get("messages")]
+    return sum(len(text) for part in (*parts, *map(said.get, _PROMPTS)) for text in texts(part))

@@ -1,8 +1,8 @@
 """Budget errors of LiteLLM's own kind, and the one place in LiteLLM from which they stop a request.
 
 LiteLLM swallows what a callback raises, so a callback leaves its refusal with the call's details, and the method that
-has just told the callbacks of the request raises it. That method, `Logging.pre_call`, runs once before every request
-of every mode: sync and async, the Router's, the SDK's own retries and the proxy's.
+has just told the callbacks of the request raises it. That method, `Logging.pre_call`, runs before every request of
+every mode: sync and async, the Router's, the SDK's own retries and the proxy's.
 """
 # pyright: standard
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import litellm
 from litellm.exceptions import OpenAIError as KnownError
@@ -21,7 +21,9 @@ from litellm.llms.openai.common_utils import OpenAIError as HandledError
 from llm_savings import errors
 from llm_savings.errors import BudgetError, ConfigError
 
-_METHOD = "pre_call"
+Stopped = Callable[[dict[str, Any], bool], BudgetError | None]
+"""Why the request of these details may not leave; if not asked for certain, only where nobody awaits the call."""
+
 _lock = threading.Lock()
 _watching = False
 
@@ -85,8 +87,8 @@ def _made(kind: type[BudgetError], args: tuple[Any, ...], state: dict[str, Any])
     return error
 
 
-def watch(stopped: Callable[[dict[str, Any]], BudgetError | None]) -> None:
-    """Have LiteLLM ask `stopped`, with a call's details, whether the request that it has just announced may leave.
+def watch(stopped: Stopped) -> None:
+    """Have LiteLLM ask `stopped` whether the request that it has just announced may leave.
 
     Raises:
         ConfigError: This release of LiteLLM has no place to ask from.
@@ -95,18 +97,32 @@ def watch(stopped: Callable[[dict[str, Any]], BudgetError | None]) -> None:
     with _lock:
         if _watching:
             return
-        if (pre_call := getattr(Logging, _METHOD, None)) is None:
+        methods = [getattr(Logging, name, None) for name in ("pre_call", "failure_handler", "async_failure_handler")]
+        if not all(methods):
             raise ConfigError("this release of litellm cannot be stopped by a budget; expected litellm>=1.106,<2")
-        setattr(Logging, _METHOD, _watched(pre_call, stopped))
+        pre_call, failed, async_failed = cast("list[Callable[..., Any]]", methods)
+        Logging.pre_call = _raising(pre_call, lambda details: stopped(details, True))
+        # Some providers' handlers turn an error into one of theirs. LiteLLM asks these two last, before it decides
+        # whether to try again.
+        Logging.failure_handler = _raising(failed, lambda details: stopped(details, False))
+
+        @wraps(async_failed)
+        async def awaited(self: Logging, *given: Any, **named: Any) -> Any:
+            found = await async_failed(self, *given, **named)
+            if (error := stopped(self.model_call_details, True)) is not None:
+                raise stop_of(error)
+            return found
+
+        Logging.async_failure_handler = awaited
         _watching = True
 
 
-def _watched(pre_call: Callable[..., Any], stopped: Callable[[dict[str, Any]], BudgetError | None]) -> Any:
-    @wraps(pre_call)
-    def announced(self: Logging, *given: Any, **named: Any) -> Any:
-        found = pre_call(self, *given, **named)
+def _raising(method: Callable[..., Any], stopped: Callable[[dict[str, Any]], BudgetError | None]) -> Any:
+    @wraps(method)
+    def asking(self: Logging, *given: Any, **named: Any) -> Any:
+        found = method(self, *given, **named)
         if (error := stopped(self.model_call_details)) is not None:
             raise stop_of(error)
         return found
 
-    return announced
+    return asking
