@@ -65,7 +65,8 @@ class CostLogger(Metered, CustomLogger):
             Users see the same chunks either way. Without it such streams are estimated.
 
     Raises:
-        ConfigError: The ledger's path or URL cannot be one, or two budgets have one name.
+        ConfigError: The ledger's path or URL cannot be one, or two budgets have one name, or no budget can
+            stop this release of LiteLLM.
 
     Example:
         >>> import litellm
@@ -93,7 +94,8 @@ class CostLogger(Metered, CustomLogger):
         self._streams = StreamUsage()
         self._tenant = lru_cache(maxsize=1024)(tenant_hash)
         watch(_resent)
-        stops.watch(_stop_for)
+        if not stops.watch(_stop_for) and budget:
+            raise ConfigError("this release of litellm cannot be stopped by a budget; expected litellm>=1.106,<2")
 
     @property
     def stream_usage(self) -> bool:
@@ -181,7 +183,7 @@ class CostLogger(Metered, CustomLogger):
         if before is not None and (before.owner is not self or before.trace is None):
             return  # another logger of this ledger, or another host, has it; or it may not leave
         if self._metered_outside():
-            keep(details, self._where, Attempt(self))
+            keep(details, self._where, Attempt(self, stop=self._unheld()))
             return
         attempt = before if before is not None and self._is_held(before, details) else None
         if attempt is None:
@@ -243,6 +245,7 @@ class CostLogger(Metered, CustomLogger):
         except BudgetError as stop:
             if (lost := attempt.claim()) is not None:
                 self.meter.failed(lost, error)
+            attempt.stop = stop
             raise stops.stop_of(stop) from error
         again.began = live.began
         self.meter.failed(again, error)
@@ -301,6 +304,16 @@ class CostLogger(Metered, CustomLogger):
             isinstance(other, CostLogger) and other._where == self._where for other in others
         )
 
+    def _unheld(self) -> BudgetError | None:
+        """The error if the other host's call is not held in this logger's budgets."""
+        outer = current_call.get()
+        if outer is None or set(self.meter.gate.charged(outer.sent).budgets) <= set(outer.sent.budgets):
+            return None
+        return BudgetUnavailableError(
+            "this call is metered into the same ledger by a CostCallback that has not the CostLogger's budgets; give "
+            "both the same budget=, or the CostLogger a ledger of its own"
+        )
+
     def _metered_outside(self) -> bool:
         outer = current_call.get()
         return outer is not None and not outer.done and outer.target == self._where
@@ -311,7 +324,13 @@ def _stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:
 
 
 def _resent(error: BaseException, model: str | None) -> None:
+    refusal: BudgetError | None = None
     for attempt in leaving(model):
         owner, trace = attempt.owner, attempt.trace
         if isinstance(owner, CostLogger) and trace and not trace.live.done and not owner._metered_outside():
-            owner._resent(attempt, trace.live, error)
+            try:
+                owner._resent(attempt, trace.live, error)
+            except BudgetError as stop:  # the others hear of the attempt all the same
+                refusal = refusal or stop
+    if refusal is not None:
+        raise refusal

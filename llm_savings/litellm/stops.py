@@ -14,12 +14,13 @@ from functools import wraps
 from typing import Any, cast
 
 import litellm
+from litellm.exceptions import BudgetExceededError as HostsError
 from litellm.exceptions import OpenAIError as KnownError
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.llms.openai.common_utils import OpenAIError as HandledError
 
 from llm_savings import errors
-from llm_savings.errors import BudgetError, ConfigError
+from llm_savings.errors import BudgetError
 
 Stopped = Callable[[dict[str, Any], bool], BudgetError | None]
 """Why the request of these details may not leave; if not asked for certain, only where nobody awaits the call."""
@@ -28,7 +29,7 @@ _lock = threading.Lock()
 _watching = False
 
 
-class _Stopped(litellm.BudgetExceededError, KnownError, HandledError):
+class _Stopped(HostsError, KnownError, HandledError):
     """LiteLLM's budget error. The other two types are those that its handlers pass on as they are."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -87,19 +88,17 @@ def _made(kind: type[BudgetError], args: tuple[Any, ...], state: dict[str, Any])
     return error
 
 
-def watch(stopped: Stopped) -> None:
+def watch(stopped: Stopped) -> bool:
     """Have LiteLLM ask `stopped` whether the request that it has just announced may leave.
 
-    Raises:
-        ConfigError: This release of LiteLLM has no place to ask from.
+    Returns:
+        Whether this release of LiteLLM has the places to ask from.
     """
     global _watching
     with _lock:
-        if _watching:
-            return
         methods = [getattr(Logging, name, None) for name in ("pre_call", "failure_handler", "async_failure_handler")]
-        if not all(methods):
-            raise ConfigError("this release of litellm cannot be stopped by a budget; expected litellm>=1.106,<2")
+        if _watching or not all(methods):
+            return _watching
         pre_call, failed, async_failed = cast("list[Callable[..., Any]]", methods)
         Logging.pre_call = _raising(pre_call, lambda details: stopped(details, True))
         # Some providers' handlers turn an error into one of theirs. LiteLLM asks these two last, before it decides
@@ -115,6 +114,7 @@ def watch(stopped: Stopped) -> None:
 
         Logging.async_failure_handler = awaited
         _watching = True
+        return True
 
 
 def _raising(method: Callable[..., Any], stopped: Callable[[dict[str, Any]], BudgetError | None]) -> Any:

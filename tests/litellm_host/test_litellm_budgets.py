@@ -8,17 +8,19 @@ import inspect
 import pickle
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import litellm
 import openai
 import pytest
+from langchain_litellm import ChatLiteLLM
 from litellm_checks import CLAUDE, EMBED, FAQ, GPT, Metered, called, failing
 
-from llm_savings import Budget, errors
+from llm_savings import Budget, CostCallback, errors
 from llm_savings.litellm import CostLogger
 from llm_savings.litellm.stops import stop_of
 from llm_savings.sandbox import Sandbox
@@ -46,30 +48,28 @@ async def drained(call: Callable[[], Any]) -> Any:
 
 def ways(on: Metered) -> dict[str, Callable[[], Any]]:
     """Every way to call the SDK; each may leave a stream to be read."""
-    gpt, claude, embed = on.to(GPT), on.to(CLAUDE), on.to(EMBED)
+    gpt, claude, embed, over = (on.to(model) for model in (GPT, CLAUDE, EMBED, "openai/responses/gpt-4o-mini"))
     found: dict[str, Callable[[], Any]] = {}
-    for a, name in (("", "sync"), ("a", "async")):
+    for name, a in (("sync", ""), ("async", "a")):
         complete, text = getattr(litellm, f"{a}completion"), getattr(litellm, f"{a}text_completion")
-        embedding, responses = getattr(litellm, f"{a}embedding"), getattr(litellm, f"{a}responses")
-        ask = {"input": "hello", "max_output_tokens": 20}
+        respond = partial(getattr(litellm, f"{a}responses"), input="hello", max_output_tokens=20)
+        complete, text = partial(complete, **ASK), partial(text, prompt="hello", max_tokens=20)
         found |= {
-            f"{name} chat": lambda complete=complete: complete(**gpt, **ASK),
-            f"{name} chat claude": lambda complete=complete: complete(**claude, **ASK),
-            f"{name} stream": lambda complete=complete: complete(**gpt, **ASK, stream=True),
-            f"{name} stream claude": lambda complete=complete: complete(**claude, **ASK, stream=True),
-            f"{name} chat over responses": lambda complete=complete: complete(
-                **on.to("openai/responses/gpt-4o-mini"), **ASK
-            ),
-            f"{name} text": lambda text=text: text(**gpt, prompt="hello", max_tokens=20),
-            f"{name} text stream": lambda text=text: text(**gpt, prompt="hello", max_tokens=20, stream=True),
-            f"{name} embedding": lambda embedding=embedding: embedding(**embed, input=["a parcel " * 20]),
-            f"{name} responses": lambda responses=responses: responses(**gpt, **ask),
-            f"{name} responses stream": lambda responses=responses: responses(**gpt, **ask, stream=True),
-            f"{name} responses claude": lambda responses=responses: responses(**claude, **ask),
+            f"{name} chat": partial(complete, **gpt),
+            f"{name} chat claude": partial(complete, **claude),
+            f"{name} stream": partial(complete, **gpt, stream=True),
+            f"{name} stream claude": partial(complete, **claude, stream=True),
+            f"{name} chat over responses": partial(complete, **over),
+            f"{name} text": partial(text, **gpt),
+            f"{name} text stream": partial(text, **gpt, stream=True),
+            f"{name} embedding": partial(getattr(litellm, f"{a}embedding"), **embed, input=["a parcel " * 20]),
+            f"{name} responses": partial(respond, **gpt),
+            f"{name} responses stream": partial(respond, **gpt, stream=True),
+            f"{name} responses claude": partial(respond, **claude),
         }
-    found["async anthropic"] = lambda: litellm.anthropic.messages.acreate(**claude, **ASK)
-    found["async anthropic gpt"] = lambda: litellm.anthropic.messages.acreate(**gpt, **ASK)
-    found["async with fallbacks"] = lambda: litellm.acompletion(**gpt, **ASK, fallbacks=[GPT])
+    found["async anthropic claude"] = partial(litellm.anthropic.messages.acreate, **claude, **ASK)
+    found["async anthropic gpt"] = partial(litellm.anthropic.messages.acreate, **gpt, **ASK)
+    found["async with fallbacks"] = partial(litellm.acompletion, **gpt, **ASK, fallbacks=[GPT])
     return found
 
 
@@ -209,6 +209,19 @@ async def test_each_retry_holds_its_own(box: Sandbox, way: str) -> None:
     assert box.bill().total <= held
 
 
+@pytest.mark.parametrize("way", ["sync chat", "async chat", "sync stream", "async stream", "async responses"])
+async def test_a_client_that_sends_again_is_stopped(box: Sandbox, way: str) -> None:
+    on = metered(box, Budget(total="0.00002"))
+    box.fail("500-after", times=None)
+    error = await failing(lambda: drained(partial(ways(on)[way], max_retries=2)))
+    assert isinstance(error, errors.BudgetExceededError), repr(error)
+    assert box.requests() == 1
+    (row,) = await on.rows(1)
+    assert (row.status, row.basis) == ("error", "unknown")
+    (counter,) = on.costs.ledger.budgets.counters().values()
+    assert (Decimal(counter.spent).scaleb(-12), counter.reserved) == (row.sent.reserved, 0)
+
+
 def router(on: Metered, **named: Any) -> litellm.Router:
     models = [on.deployment("small", GPT, max_tokens=20), on.deployment("other", "openai/gpt-4.1-nano", max_tokens=20)]
     return litellm.Router(
@@ -328,6 +341,42 @@ async def test_a_hit_frees_what_was_held(box: Sandbox, way: str) -> None:
     assert (Decimal(counter.spent).scaleb(-12), counter.reserved) == (box.bill().total, 0)
 
 
+# LangChain over LiteLLM
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_through_both_hosts_a_call_is_held_once(box: Sandbox, tmp_path: Path, way: str) -> None:
+    budget, path = Budget(total="0.00005"), tmp_path / "costs.db"
+    on, cost = metered(box, budget, ledger=path), CostCallback(path, budget=budget)
+    chat = ChatLiteLLM(**on.to(GPT), max_tokens=20, max_retries=0, streaming="stream" in way)
+
+    async def call() -> Any:
+        answer = getattr(chat, way)(FAQ[0]["content"], config={"callbacks": [cost]})
+        if way == "stream":
+            return list(answer)
+        return [piece async for piece in answer] if way == "astream" else await called(lambda: answer)
+
+    count, error = await spend(on, call)
+    assert count >= 2
+    assert isinstance(error, errors.BudgetExceededError)
+    assert box.requests() == count
+    rows = await on.rows(count)
+    assert {row.sent.host for row in rows} == {"langchain"}
+    (counter,) = on.costs.ledger.budgets.counters().values()
+    assert (Decimal(counter.spent).scaleb(-12), counter.reserved) == (box.bill().total, 0)
+
+
+async def test_a_budget_that_the_other_host_does_not_keep_is_told(box: Sandbox, tmp_path: Path) -> None:
+    metered(box, Budget(total="1"), ledger=tmp_path / "costs.db")
+    chat = ChatLiteLLM(**Metered(None, box).to(GPT), max_retries=0)  # type: ignore[arg-type]
+    cost = CostCallback(tmp_path / "costs.db")
+    for way in ("invoke", "ainvoke"):
+        error = await failing(lambda way=way: getattr(chat, way)("hello", config={"callbacks": [cost]}))
+        assert isinstance(error, errors.BudgetUnavailableError), repr(error)
+        assert "give both the same budget" in str(error)
+    assert box.requests() == 0
+
+
 # The event loop, concurrency, several loggers
 
 
@@ -433,6 +482,3 @@ async def test_switched_off_nothing_is_stopped(box: Sandbox, monkeypatch: pytest
     await litellm.acompletion(**on.to(GPT), **ASK)
     litellm.completion(**on.to(GPT), **ASK)
     assert box.requests() == 2
-
-
-_ = Awaitable

@@ -26,8 +26,9 @@ WAYS = ("complete", "acomplete", "stream", "astream")
 
 
 def test_hooks_have_litellms_parameter_names() -> None:
-    own = {name for name in vars(CostLogger) if "log_" in name}
+    own = {name for name in vars(CostLogger) if "log_" in name or "_hook" in name}
     assert own == {
+        "async_pre_call_deployment_hook",
         "log_pre_api_call",
         "log_post_api_call",
         "log_success_event",
