@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 from llm_savings.ledger import counters, rows
@@ -50,11 +49,9 @@ class BudgetBook:
         Raises:
             LedgerError: The database cannot be read, or a counter makes no sense.
         """
-        self._flush()
         if keys is None:
-            keys = [row["key"] for row in self._store.rows("SELECT key FROM budget_counters ORDER BY key")]
-        with self._store.transaction() as db:
-            return counters.read(db, keys, self._store.mark)
+            keys = [key for (key,) in self._store.fetch("SELECT key FROM budget_counters ORDER BY key")]
+        return counters.read(self._store.fetch, keys, self._store.mark)
 
     def plans(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
         """Every budget's fields by its name, and whether it was set in the ledger rather than by a program.
@@ -62,9 +59,8 @@ class BudgetBook:
         Raises:
             LedgerError: The database cannot be read.
         """
-        found = self._store.rows("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
-        with closing(found):  # type: ignore[arg-type]
-            return {row["name"]: (json.loads(row["plan"]), bool(row["pinned"])) for row in found}
+        found = self._store.fetch("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
+        return {name: (json.loads(plan), bool(pinned)) for name, plan, pinned in found}
 
     def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> None:
         """Keep a budget's fields, or forget them. What is pinned holds in every program, whatever that says itself.
