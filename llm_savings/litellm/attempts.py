@@ -109,6 +109,12 @@ def awaited(details: dict[str, Any]) -> None:
     details.setdefault(_KEY, _Attempts()).awaited = True
 
 
+def is_awaited(details: dict[str, Any]) -> bool:
+    """Whether these are known to be the details of an async call; only budgets ask before it is sent."""
+    attempts = details.get(_KEY)
+    return isinstance(attempts, _Attempts) and attempts.awaited
+
+
 _leaving: ContextVar[tuple[str | None, weakref.ref[_Attempts]] | None] = ContextVar("llm_savings_leaving", default=None)
 
 

@@ -19,14 +19,13 @@ import openai  # noqa: F401 (so that its client can be watched)
 from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
-from llm_savings.bounds import Size
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError
 from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of
-from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, keep, latest, leaving, stop_for
-from llm_savings.litellm.calls import BILLED, CallIds, call_sent, choices, output_limit, prompt_bound, question
+from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
+from llm_savings.litellm.calls import BILLED, CallIds, call_sent, output_limit, question
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
 from llm_savings.meter import METERED, Answer, Live, Meter, current_call
@@ -135,21 +134,25 @@ class CostLogger(Metered, CustomLogger):
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle an attempt that failed."""
-        self._safely(self._failed, kwargs)
+        if not is_awaited(kwargs):  # else LiteLLM tells of it once more, where it need not hold up the event loop
+            self._safely(self._failed, kwargs)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle a call that was answered; off the event loop where that can take more than microseconds."""
-        given = self._answered, kwargs, response_obj, start_time
-        if "://" in self.ledger.target or kwargs.get("stream"):
-            try:
-                return await asyncio.to_thread(self._safely, *given)
-            except RuntimeError:  # LiteLLM delivers what is left at exit, when no thread can be started any more
-                pass
-        self._safely(*given)
+        aside = "://" in self.ledger.target or kwargs.get("stream") or is_awaited(kwargs)
+        await self._settled(bool(aside), self._answered, kwargs, response_obj, start_time)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle an attempt that failed."""
-        self._safely(self._failed, kwargs)
+        await self._settled(is_awaited(kwargs), self._failed, kwargs)
+
+    async def _settled(self, aside: bool, step: Callable[..., None], *given: Any) -> None:
+        if aside:
+            try:
+                return await asyncio.to_thread(self._safely, step, *given)
+            except RuntimeError:  # LiteLLM delivers what is left at exit, when no thread can be started any more
+                pass
+        self._safely(step, *given)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("run_inline", "raise_error", "ignore_llm", "ignore_chat_model"):
@@ -220,10 +223,11 @@ class CostLogger(Metered, CustomLogger):
         sent = call_sent(
             known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
         )
-        size = Size(prompt_bound(known), output_limit(known), choices(known))
-        bound = self.meter.bound(sent.requested_model, size, mode=sent.mode, provider=sent.provider)
+        size = size_of(known)
+        most = replace(size, max_tokens=output_limit(known))
+        bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
         try:
-            live = self.meter.begin(replace(sent, bound=bound), size_of(known))
+            live = self.meter.begin(replace(sent, bound=bound), size)
         except BudgetError as stop:
             return Attempt(self, number=number, stop=stop)
         attempt = Attempt(self, Trace(live), number=number)

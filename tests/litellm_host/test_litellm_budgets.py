@@ -209,7 +209,7 @@ async def test_each_retry_holds_its_own(box: Sandbox, way: str) -> None:
     assert box.bill().total <= held
 
 
-@pytest.mark.parametrize("way", ["sync chat", "async chat", "sync stream", "async stream", "async responses"])
+@pytest.mark.parametrize("way", ["sync chat", "async chat", "sync stream", "async stream"])
 async def test_a_client_that_sends_again_is_stopped(box: Sandbox, way: str) -> None:
     on = metered(box, Budget(total="0.00002"))
     box.fail("500-after", times=None)
@@ -380,22 +380,27 @@ async def test_a_budget_that_the_other_host_does_not_keep_is_told(box: Sandbox, 
 # The event loop, concurrency, several loggers
 
 
-async def test_holding_does_not_block_the_event_loop(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_ledger_does_not_hold_up_the_event_loop(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     on = metered(box, Budget(total="1"))
-    loop_thread, reserving = threading.get_ident(), []
-    reserve = on.costs.ledger.budgets.reserve
+    threads: dict[str, list[int]] = {"reserve": [], "settle": []}
 
-    def slow(*given: Any, **named: Any) -> Any:
-        reserving.append(threading.get_ident())
-        return reserve(*given, **named)
+    def watched(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **named: Any) -> Any:
+            threads[name].append(threading.get_ident())
+            return step(*given, **named)
 
-    monkeypatch.setattr(on.costs.ledger.budgets, "reserve", slow)
-    for way, call in ways(on).items():
-        if way.startswith("async"):
-            await drained(call)
-    await routed(on, "acompletion")()
-    assert len(reserving) == 1 + sum(way.startswith("async") for way in WAYS)
-    assert loop_thread not in reserving
+        return noted
+
+    monkeypatch.setattr(on.costs.ledger, "reserve", watched("reserve", on.costs.ledger.reserve))
+    monkeypatch.setattr(on.costs.ledger, "settle", watched("settle", on.costs.ledger.settle))
+    calls = [call for way, call in ways(on).items() if way.startswith("async")]
+    for call in (*calls, routed(on, "acompletion")):
+        await drained(call)
+    box.fail("400")
+    await failing(calls[0])
+    await on.rows(len(calls) + 2)
+    assert len(threads["reserve"]) == len(threads["settle"]) == len(calls) + 2
+    assert threading.get_ident() not in threads["reserve"] + threads["settle"]
 
 
 @pytest.mark.parametrize("way", ["acompletion", "completion"])

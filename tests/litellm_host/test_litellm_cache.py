@@ -10,6 +10,7 @@ import litellm
 import pytest
 from litellm_checks import EMBED, GPT, Metered, called
 
+from llm_savings import Budget
 from llm_savings.litellm import CostLogger
 
 
@@ -84,6 +85,17 @@ def test_an_answer_whose_request_was_never_announced(costs: CostLogger) -> None:
     assert (row.status, row.basis) == ("ok", "measured")
     assert costs.spent == Decimal("0.00075")
     assert costs.calls == 1
+
+
+def test_what_is_told_of_late_is_charged_to_its_budget() -> None:
+    costs = CostLogger(":memory:", budget=Budget(total="0.0005"))
+    reported(costs)
+    reported(costs, cache_hit=True, litellm_call_id="2")
+    (counter,) = costs.ledger.budgets.counters().values()
+    assert (counter.spent, counter.reserved) == (750_000_000, 0)
+    litellm.callbacks = [costs]
+    with pytest.raises(litellm.BudgetExceededError):
+        litellm.completion(GPT, [{"role": "user", "content": "hi"}], mock_response="hello")
 
 
 def test_what_is_not_billed_is_no_call(costs: CostLogger) -> None:
