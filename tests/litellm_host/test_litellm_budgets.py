@@ -8,7 +8,7 @@ import inspect
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ import litellm
 import openai
 import pytest
 from langchain_litellm import ChatLiteLLM
-from litellm_checks import CLAUDE, EMBED, FAQ, GPT, Metered, called, failing
+from litellm.integrations.custom_logger import CustomLogger
+from litellm_checks import CLAUDE, EMBED, FAQ, GPT, Metered, called, failing, until
 
 from llm_savings import Budget, CostCallback, errors
 from llm_savings.litellm import CostLogger
@@ -31,9 +32,44 @@ SMALL = Budget(total="0.00005")
 GONE = Budget(total="0.000000001")
 
 
+class Reports(CustomLogger):
+    """Which calls have left, and of which LiteLLM has told the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.ended = set[str](), set[str]()
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        self.left.add(kwargs["litellm_call_id"])
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self.ended.add(kwargs["litellm_call_id"])
+
+    log_failure_event = log_success_event
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self.ended.add(kwargs["litellm_call_id"])
+
+    async_log_failure_event = async_log_success_event
+
+
+reports = Reports()
+
+
+@pytest.fixture(autouse=True)
+async def _all_reported() -> AsyncIterator[None]:
+    """No report of a test's calls comes in the middle of the next test."""
+    reports.__init__()
+    yield
+    for _ in until(5):
+        if reports.left <= reports.ended:
+            break
+        await asyncio.sleep(0.005)
+
+
 def metered(box: Sandbox, *budgets: Budget, ledger: str | Path = ":memory:") -> Metered:
     costs = CostLogger(ledger, budget=budgets)
-    litellm.callbacks = [costs]
+    litellm.callbacks = [costs, reports]
     return Metered(costs, box)
 
 
@@ -396,8 +432,8 @@ async def test_the_ledger_does_not_hold_up_the_event_loop(box: Sandbox, monkeypa
     calls = [call for way, call in ways(on).items() if way.startswith("async")]
     for call in (*calls, routed(on, "acompletion")):
         await drained(call)
-    box.fail("400")
-    await failing(calls[0])
+    box.fail("429", retry_after=0)
+    await failing(partial(calls[0], max_retries=0))
     await on.rows(len(calls) + 2)
     assert len(threads["reserve"]) == len(threads["settle"]) == len(calls) + 2
     assert threading.get_ident() not in threads["reserve"] + threads["settle"]
@@ -425,7 +461,7 @@ async def test_two_loggers_with_budgets(box: Sandbox, tmp_path: Path) -> None:
     rich, poor = CostLogger(tmp_path / "rich.db", budget=Budget(total="1")), CostLogger(":memory:", budget=SMALL)
     twin = CostLogger(tmp_path / "rich.db", budget=Budget(total="1"))
     for order in ([rich, twin, poor], [poor, twin, rich]):
-        litellm.callbacks = order
+        litellm.callbacks = [*order, reports]
         for call in (litellm.completion, litellm.acompletion):
             before = box.requests()
             for _ in range(400):
@@ -444,12 +480,12 @@ async def test_two_loggers_with_budgets(box: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_a_request_that_grew_is_held_again(box: Sandbox) -> None:
-    class Adding(litellm.integrations.custom_logger.CustomLogger):
+    class Adding(CustomLogger):
         async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> Any:
             return {**kwargs, "messages": [{"role": "system", "content": "Be polite. " * 100}, *kwargs["messages"]]}
 
     on = metered(box, Budget(total="0.0001"))
-    litellm.callbacks = [on.costs, Adding()]
+    litellm.callbacks = [on.costs, Adding(), reports]
     await litellm.acompletion(**on.to(GPT), **ASK)
     rows = await on.rows(2)
     on.check_bill(rows)
