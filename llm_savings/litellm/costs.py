@@ -203,13 +203,16 @@ class CostLogger(Metered, CustomLogger):
 
     def _hold(self, arguments: Mapping[str, Any], call_type: str) -> BudgetError | None:
         """Hold a call by its arguments; the error if it may not leave."""
-        details = getattr(arguments.get("litellm_logging_obj"), "model_call_details", None)
+        logging_obj = arguments.get("litellm_logging_obj")
+        details = getattr(logging_obj, "model_call_details", None)
         if call_type not in BILLED or not isinstance(details, dict) or self._replaced() or self._metered_outside():
             return None
         awaited(details)
         if latest(details, self._where) is not None:
             return None  # another logger of this ledger has it, or it is sent again
-        known = known_of(arguments, call_type)
+        # What was given by its place is with this object alone.
+        placed = {name: getattr(logging_obj, name, None) for name in ("model", "messages")}
+        known = known_of({**placed, **arguments}, call_type)
         attempt = self._begun(details, known, 1)
         attempt.known = known
         keep(details, self._where, attempt)

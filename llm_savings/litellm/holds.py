@@ -90,7 +90,7 @@ def _is_text_turn(turn: Any) -> bool:
 
 def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a request may cost more than the arguments that it was held by: a hook may have changed it since."""
-    if before["model"] != now.get("model") or before["custom_llm_provider"] != now.get("custom_llm_provider"):
+    if _bare(before["model"]) != _bare(now.get("model")):
         return True
     limit, allowed = output_limit(before), output_limit({**now, "additional_args": None})
     if (limit is not None and (allowed is None or allowed > limit)) or choices(now) > choices(before):
@@ -98,6 +98,10 @@ def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     if (prompt_bound(now) is None) and prompt_bound(before) is not None:
         return True
     return _length(now) > _length(before)
+
+
+def _bare(model: object) -> str:
+    return str(model).rpartition("/")[2]  # what stands before it may say how to reach a model: bedrock/converse/...
 
 
 def _length(details: Mapping[str, Any]) -> int:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import litellm
 import pytest
-from litellm_checks import Metered
+from litellm_budgets import reports
+from litellm_checks import Metered, until
 
 from llm_savings.litellm import CostLogger
 from llm_savings.sandbox import Sandbox
@@ -72,3 +74,14 @@ def metered(costs: CostLogger, box: Sandbox) -> Metered:
 @pytest.fixture
 def metered_alone(costs: CostLogger, own_box: Sandbox) -> Metered:
     return Metered(costs, own_box)
+
+
+@pytest.fixture
+async def all_reported() -> AsyncIterator[None]:
+    """No report of a test's calls under budgets comes in the middle of the next test."""
+    reports.__init__()
+    yield
+    for _ in until(5):
+        if reports.left <= reports.ended:
+            break
+        await asyncio.sleep(0.005)
