@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 from llm_savings.ledger import counters, rows
 from llm_savings.ledger.counters import Cap, Charged
-from llm_savings.ledger.records import COLUMNS, Entry, clean
+from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
 from llm_savings.ledger.stores import Store
 
 # How long a call waits for other processes to finish theirs. Each holds the file for well under a millisecond.
@@ -51,10 +52,29 @@ class BudgetBook:
             LedgerError: The database cannot be read, or a counter makes no sense.
         """
         self._flush()
-        if keys is None:
-            keys = [row["key"] for row in self._store.rows("SELECT key FROM budget_counters ORDER BY key")]
-        with self._store.transaction() as db:
-            return counters.read(db, keys, self._store.mark)
+        if keys is not None:
+            with self._store.transaction() as db:
+                return counters.read(db, keys, self._store.mark)
+        sql = "SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters ORDER BY key"
+        return {row["key"]: counters.checked(*row.values()) for row in self._store.rows(sql)}
+
+    def spent_since(self, moment: datetime) -> dict[str, int]:
+        """Picodollars that calls started since then were charged, by counter, without what is held for calls in flight.
+
+        Raises:
+            LedgerError: The database cannot be read.
+        """
+        self._flush()
+        sql = (
+            f"SELECT {', '.join(COLUMNS)} FROM calls WHERE started_us >= {self._store.mark} "  # noqa: S608
+            "AND budgets IS NOT NULL"
+        )
+        found: dict[str, int] = {}
+        for row in self._store.rows(sql, (microseconds(moment),)):
+            entry = tuple(row.values())
+            for key in counters.keys_of(entry):
+                found[key] = found.get(key, 0) + counters.share(entry)[0]
+        return found
 
     def plans(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
         """Every budget's fields by its name, and whether it was set in the ledger rather than by a program.
@@ -95,14 +115,15 @@ class BudgetBook:
         self._flush()
         mark, gone = self._store.mark, set(keys)
         with self._store.transaction(patience=_PATIENCE) as db:
-            for key in sorted(gone):
-                # No row keeps the key, or its end would move the new counter, and a recount bring the old one back.
-                quoted = json.dumps(key, ensure_ascii=False)
-                sql = f"SELECT call_id, budgets FROM calls WHERE replace(budgets, {mark}, '') <> budgets"  # noqa: S608
-                for call_id, budgets in db.execute(sql, (quoted,)).fetchall():
-                    rest = json.dumps([k for k in json.loads(budgets) if k != key], ensure_ascii=False)
+            # No row keeps a key, or its end would move the new counter, and a recount bring the old one back.
+            charged = db.execute("SELECT call_id, budgets FROM calls WHERE budgets IS NOT NULL").fetchall()
+            for call_id, budgets in charged:
+                before = json.loads(budgets)
+                kept = [key for key in before if key not in gone]
+                if len(kept) < len(before):
+                    rest = json.dumps(kept, ensure_ascii=False) if kept else None
                     sql = f"UPDATE calls SET budgets = {mark} WHERE call_id = {mark}"  # noqa: S608
-                    db.execute(sql, (None if rest == "[]" else rest, call_id))
+                    db.execute(sql, (rest, call_id))
             sql = f"DELETE FROM budget_counters WHERE key = {mark}"  # noqa: S608
             return sum(db.execute(sql, (key,)).rowcount for key in sorted(gone))
 
