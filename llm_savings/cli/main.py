@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llm_savings import __version__
+from llm_savings.cli.budget import budget
 from llm_savings.cli.demo import demo
 from llm_savings.cli.prices import prices
 from llm_savings.cli.report import export, report
@@ -34,5 +35,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, export, prices, sandbox):
+for command in (demo, report, export, budget, prices, sandbox):
     main.add_command(command)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+from llm_savings.errors import LedgerError
 from llm_savings.ledger import counters, rows
 from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
@@ -80,28 +81,30 @@ class BudgetBook:
         """Every budget's fields by its name, and whether it was set in the ledger rather than by a program.
 
         Raises:
-            LedgerError: The database cannot be read.
+            LedgerError: The database cannot be read, or a plan in it cannot.
         """
         found = self._store.rows("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
         with closing(found):  # type: ignore[arg-type]
-            return {row["name"]: (json.loads(row["plan"]), bool(row["pinned"])) for row in found}
+            return {row["name"]: (_fields(row["name"], row["plan"]), bool(row["pinned"])) for row in found}
 
-    def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> None:
+    def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> bool:
         """Keep a budget's fields, or forget them. What is pinned holds in every program, whatever that says itself.
+
+        Returns:
+            Whether that changed anything.
 
         Raises:
             LedgerError: The database cannot be written.
         """
         mark = self._store.mark
         if fields is None:
-            self._store.execute(f"DELETE FROM budget_plans WHERE name = {mark}", (name,))  # noqa: S608
-            return
+            return self._store.execute(f"DELETE FROM budget_plans WHERE name = {mark}", (name,)) > 0  # noqa: S608
         kept = "" if pinned else " WHERE budget_plans.pinned = 0"
-        self._store.execute(
+        sql = (
             f"INSERT INTO budget_plans (name, plan, pinned) VALUES ({mark}, {mark}, {mark}) "  # noqa: S608
-            f"ON CONFLICT (name) DO UPDATE SET plan = excluded.plan, pinned = excluded.pinned{kept}",
-            (name, json.dumps(fields, sort_keys=True), int(pinned)),
+            f"ON CONFLICT (name) DO UPDATE SET plan = excluded.plan, pinned = excluded.pinned{kept}"
         )
+        return self._store.execute(sql, (name, json.dumps(fields, sort_keys=True), int(pinned))) > 0
 
     def reset(self, keys: Sequence[str]) -> int:
         """Start counters anew at nothing; calls so far, also those in flight, count no more.
@@ -156,3 +159,16 @@ class BudgetBook:
                     (key, spent, reserved, passed if type(passed) is int and passed >= 0 else 0),
                 )
         return len(sums)
+
+
+def _fields(name: str, plan: Any) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(plan)
+    except (TypeError, ValueError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise LedgerError(
+            f"the ledger's plan of budget {name!r} cannot be read; forget it with: "
+            f"llm-savings budget set {name} --remove"
+        )
+    return cast("dict[str, Any]", fields)
