@@ -76,8 +76,12 @@ class Standing:
 
     @property
     def rate(self) -> Decimal | None:
-        """USD an hour to reckon with: the faster of the period's so far and the last hour's, to warn early."""
-        return max((rate for rate in (self.per_hour, self.last_hour) if rate is not None), default=None)
+        """USD an hour to reckon with: the period's so far, or the last hour's where that is faster and tells of today.
+
+        An hour at noon says little of the week or month to come.
+        """
+        rates = (self.per_hour, self.last_hour if self.period in ("hourly", "daily") else None)
+        return max((rate for rate in rates if rate is not None), default=None)
 
     @property
     def forecast(self) -> Decimal | None:

@@ -97,6 +97,9 @@ def test_a_standing() -> None:
     assert it.rate == 1  # the faster
     assert it.forecast == 11
     assert it.runs_out_at == NOW + timedelta(hours=2)
+    month = standing(period="monthly", resets_at=ends, per_hour=Decimal("0.5"), last_hour=Decimal(1))
+    assert month.rate == Decimal("0.5")  # an hour tells little of a month
+    assert standing(period="monthly", resets_at=ends, last_hour=Decimal(1)).forecast is None
     over = standing(spent=Decimal(11), resets_at=ends, last_hour=Decimal(0))
     assert (over.left, over.runs_out_at, over.forecast) == (0, NOW, 11)
     past = standing(spent=Decimal(1))
