@@ -44,14 +44,19 @@ def window(period: Period, at: datetime, zone: tzinfo) -> Window:
     today = at.astimezone(zone).date()
     if at < midnight(today, zone):
         today -= _DAY  # clocks will go back over midnight, and the day begin again
+    return _of_day(period, today, zone)
+
+
+@lru_cache(maxsize=256)
+def _of_day(period: Period, day: date, zone: tzinfo) -> Window:
     if period == "daily":
-        label, first, following = today.isoformat(), today, today + _DAY
+        label, first, following = day.isoformat(), day, day + _DAY
     elif period == "weekly":
-        first = today - timedelta(days=today.weekday())
+        first = day - timedelta(days=day.weekday())
         label, following = f"{first.isoformat()}/7d", first + timedelta(days=7)
     else:
-        first = today.replace(day=1)
-        label, following = f"{today:%Y-%m}", (first + timedelta(days=32)).replace(day=1)
+        first = day.replace(day=1)
+        label, following = f"{day:%Y-%m}", (first + timedelta(days=32)).replace(day=1)
     return Window(label, midnight(first, zone), midnight(following, zone))
 
 
