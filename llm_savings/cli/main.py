@@ -22,6 +22,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
+        if change := getattr(sys.stdout, "reconfigure", None):
+            change(errors="replace")  # a terminal that has no such sign shows "?"
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

@@ -58,6 +58,14 @@ def test_show(path: str) -> None:
     assert "user=이영희" in shown.output
 
 
+def test_a_terminal_without_our_signs_shows_the_rest(path: str) -> None:
+    for command in (("budget", "show"), ("report",)):
+        shown = CliRunner(charset="ascii").invoke(main, [*command, "--ledger", path])
+        assert shown.exit_code == 0
+        assert "user=???" in shown.output
+        assert "$0.004000" in shown.output
+
+
 def test_show_json(path: str) -> None:
     document = json.loads(run("show", "default", "--json", "--all", "--ledger", path).output)
     (budget,) = document["budgets"]
