@@ -290,4 +290,5 @@ def _pico(amount: Decimal) -> int:
 def _usd(pico: int) -> Decimal:
     amount = from_picodollars(pico)
     assert amount is not None  # noqa: S101
-    return amount.normalize() if amount else Decimal(0)
+    short = amount.normalize()
+    return short.quantize(Decimal(1)) if short == short.to_integral_value() else short

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
-from llm_savings.errors import LedgerError
 from llm_savings.ledger import counters, rows
 from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
@@ -52,12 +51,19 @@ class BudgetBook:
         Raises:
             LedgerError: The database cannot be read, or a counter makes no sense.
         """
+        if keys is None:
+            keys = [key for (key,) in self._store.fetch("SELECT key FROM budget_counters ORDER BY key")]
+        return counters.read(self._store.fetch, keys, self._store.mark)
+
+    def known(self) -> tuple[dict[str, tuple[Mapping[str, Any], bool]], dict[str, Charged]]:
+        """Every plan (see `plans`) and every counter, also of a file that may only be read.
+
+        Raises:
+            LedgerError: The database cannot be read, or a counter makes no sense.
+        """
         self._flush()
-        if keys is not None:
-            with self._store.transaction() as db:
-                return counters.read(db, keys, self._store.mark)
-        sql = "SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters ORDER BY key"
-        return {row["key"]: counters.checked(*row.values()) for row in self._store.rows(sql)}
+        plans, sums = ([tuple(row.values()) for row in self._store.rows(sql)] for sql in (_PLANS, _COUNTERS))
+        return _by_name(plans), {row[0]: counters.checked(*row) for row in sums}
 
     def spent_since(self, moment: datetime) -> dict[str, int]:
         """Picodollars that calls started since then were charged, by counter, without what is held for calls in flight.
@@ -81,11 +87,9 @@ class BudgetBook:
         """Every budget's fields by its name, and whether it was set in the ledger rather than by a program.
 
         Raises:
-            LedgerError: The database cannot be read, or a plan in it cannot.
+            LedgerError: The database cannot be read.
         """
-        found = self._store.rows("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
-        with closing(found):  # type: ignore[arg-type]
-            return {row["name"]: (_fields(row["name"], row["plan"]), bool(row["pinned"])) for row in found}
+        return _by_name(self._store.fetch(_PLANS))
 
     def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> bool:
         """Keep a budget's fields, or forget them. What is pinned holds in every program, whatever that says itself.
@@ -161,14 +165,17 @@ class BudgetBook:
         return len(sums)
 
 
-def _fields(name: str, plan: Any) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(plan)
-    except (TypeError, ValueError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise LedgerError(
-            f"the ledger's plan of budget {name!r} cannot be read; forget it with: "
-            f"llm-savings budget set {name} --remove"
-        )
-    return cast("dict[str, Any]", fields)
+_PLANS = "SELECT name, plan, pinned FROM budget_plans ORDER BY name"
+_COUNTERS = "SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters ORDER BY key"
+
+
+def _by_name(plans: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Mapping[str, Any], bool]]:
+    return {name: (_fields(plan), bool(pinned)) for name, plan, pinned in plans}
+
+
+def _fields(plan: Any) -> Mapping[str, Any]:
+    """A plan's fields; what is no JSON object is one that no budget has, so that nobody takes it for none."""
+    with suppress(TypeError, ValueError):
+        if isinstance(fields := json.loads(plan), dict):
+            return cast("Mapping[str, Any]", fields)
+    return {"(unreadable)": plan}

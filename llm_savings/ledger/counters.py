@@ -7,7 +7,7 @@ or twice) moves the counters by the difference it makes, so they always equal th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ _CALL_ID, _STATUS, _BASIS, _ACTUAL, _RESERVED, _BUDGETS = (
     COLUMNS.index(name) for name in ("call_id", "status", "basis", "actual_pusd", "reserved_pusd", "budgets")
 )
 _KNOWN = ("measured", "estimated")
+
+Fetch = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+"""Runs a query and returns its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def reserve(db: Any, entry: Entry, caps: Sequence[Cap], mark: str) -> list[Charg
 
 
 def _charge_within(db: Any, cap: Cap, bound: int, mark: str) -> Charged:
-    before = read(db, [cap.key], mark).get(cap.key) or Charged(cap.key, 0, 0)
+    before = read(_fetching(db), [cap.key], mark).get(cap.key) or Charged(cap.key, 0, 0)
     row = None
     if bound <= cap.most:
         row = db.execute(
@@ -140,7 +143,11 @@ def transfer(db: Any, before: Entry | None, after: Entry, mark: str) -> None:
             )
 
 
-def read(db: Any, keys: Iterable[str], mark: str) -> dict[str, Charged]:
+def _fetching(db: Any) -> Fetch:
+    return lambda sql, parameters: db.execute(sql, parameters).fetchall()
+
+
+def read(fetch: Fetch, keys: Iterable[str], mark: str) -> dict[str, Charged]:
     """The counters of these names that exist.
 
     Raises:
@@ -149,7 +156,7 @@ def read(db: Any, keys: Iterable[str], mark: str) -> dict[str, Charged]:
     found: dict[str, Charged] = {}
     for key in keys:
         sql = f"SELECT spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key = {mark}"  # noqa: S608
-        if (row := db.execute(sql, (key,)).fetchone()) is not None:
+        for row in fetch(sql, (key,)):
             found[key] = checked(key, *row)
     return found
 

@@ -83,6 +83,11 @@ class SqliteStore:
             pending_migrations(reader.execute("PRAGMA user_version").fetchone()[0], self.path)
             yield from _sqlite_rows(reader, sql, parameters)
 
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `Store.fetch`."""
+        with self._using() as db:
+            return db.execute(sql, parameters).fetchall()
+
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`."""
         if self._memory:

@@ -175,9 +175,10 @@ def budget_states(ledger: Ledger, at: datetime | None = None) -> list[BudgetStat
         ConfigError: A plan in it makes no sense.
     """
     at = (at or datetime.now(UTC)).astimezone(UTC)
-    plans = {name: (_plan(name, said), here) for name, (said, here) in ledger.budgets.plans().items()}
+    said, charged = ledger.budgets.known()
+    plans = {name: (_plan(name, fields), here) for name, (fields, here) in said.items()}
     counters: dict[str, dict[str, Charged]] = {name: {} for name in plans}
-    for key, counter in ledger.budgets.counters().items():
+    for key, counter in charged.items():
         counters.setdefault(parts_of(key)[0], {})[key] = counter
     if not counters:
         return []

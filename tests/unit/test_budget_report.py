@@ -215,8 +215,8 @@ def test_corrupt_budgets_are_told_not_guessed(tmp_path: Path) -> None:
     for sql, error, message in (
         ("UPDATE budget_counters SET spent_pusd = -1", LedgerError, "reset --recount"),
         ('UPDATE budget_plans SET plan = \'{"daily": "-1"}\'', ConfigError, "budget set default --remove"),
-        ("UPDATE budget_plans SET plan = 'garbage'", LedgerError, "budget set default --remove"),
-        ("UPDATE budget_plans SET plan = '[]'", LedgerError, "budget set default --remove"),
+        ("UPDATE budget_plans SET plan = 'garbage'", ConfigError, "budget set default --remove"),
+        ("UPDATE budget_plans SET plan = '[]'", ConfigError, "budget set default --remove"),
     ):
         with sqlite3.connect(path) as db:
             db.execute(sql)
