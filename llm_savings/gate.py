@@ -86,12 +86,14 @@ class Gate:
         return self._budgets
 
     def _look(self) -> tuple[Budget, ...]:
-        if not self._announced:
-            for budget in self._own:
+        plans = self._ledger.budgets.plans()
+        for budget in self._own:
+            # Said again when it was forgotten: `llm-savings budget set --remove`.
+            if not self._announced or budget.name not in plans:
                 self._ledger.budgets.plan(budget.name, budget.plan())
-            self._announced = True
+        self._announced = True
         own = {budget.name: budget for budget in self._own}
-        for name, (plan, pinned) in self._ledger.budgets.plans().items():
+        for name, (plan, pinned) in plans.items():
             if pinned:
                 on_alert = own[name].on_alert if name in own else None
                 own[name] = Budget.from_plan(plan, on_alert=on_alert)

@@ -157,10 +157,19 @@ def read(fetch: Fetch, keys: Iterable[str], mark: str) -> dict[str, Charged]:
     for key in keys:
         sql = f"SELECT spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key = {mark}"  # noqa: S608
         for row in fetch(sql, (key,)):
-            if any(type(value) is not int or value < 0 for value in row):
-                raise LedgerError(
-                    f"the budget counter {key!r} holds {tuple(row)}, which no sum of calls can be; "
-                    "count it anew with: llm-savings budget reset --recount"
-                )
-            found[key] = Charged(key, row[0], row[1])
+            found[key] = checked(key, *row)
     return found
+
+
+def checked(key: str, spent: Any, reserved: Any, alerted: Any) -> Charged:
+    """A counter as it was read.
+
+    Raises:
+        LedgerError: It holds what no sum of calls can be.
+    """
+    if any(type(value) is not int or value < 0 for value in (spent, reserved, alerted)):
+        raise LedgerError(
+            f"the budget counter {key!r} holds {(spent, reserved, alerted)}, which no sum of calls can be; "
+            "count it anew with: llm-savings budget reset --recount"
+        )
+    return Charged(key, spent, reserved)
