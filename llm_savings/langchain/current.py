@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -22,7 +23,9 @@ from weakref import WeakSet
 
 from langchain_core.tracers.context import register_configure_hook
 
+from llm_savings.errors import BudgetError
 from llm_savings.langchain import litellm_hits
+from llm_savings.langchain.only_hits import cached_request
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
@@ -38,7 +41,11 @@ class Metering(Protocol):
         ...
 
     def resent(self, run_id: UUID, error: BaseException) -> None:
-        """A request is about to be sent again after this error."""
+        """A request is about to be sent again after this error. A BudgetError stops it."""
+        ...
+
+    def release(self, request: Mapping[str, Any], error: BaseException) -> None:
+        """The request with these parameters will not leave."""
         ...
 
 
@@ -49,10 +56,21 @@ _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 @dataclass(slots=True, eq=False)
 class Mark(Live):
-    """A call that this rim meters; it names no ledger until a callback claims it. `hit`: LiteLLM's cache answered."""
+    """A call that this rim meters; it names no ledger until a callback claims it.
+
+    Attributes:
+        task: Who makes the call.
+        hit: LiteLLM's cache answered.
+        cached: The parameters of the request, if LangChain will ask a cache before it leaves.
+        refused: The parameters of a request that was stopped at its start.
+        refusal: Why no request of this call will leave any more.
+    """
 
     task: asyncio.Task[Any] | None = None
     hit: bool = False
+    cached: Mapping[str, Any] | None = None
+    refused: Mapping[str, Any] | None = None
+    refusal: BudgetError | None = None
 
 
 def claim(live: Live) -> Mark | None:
@@ -60,11 +78,37 @@ def claim(live: Live) -> Mark | None:
     watch(_resent)
     litellm_hits.watch(_hit)
     mark = current_call.get()
-    if not isinstance(mark, Mark):
+    if not isinstance(mark, Mark) or mark.done:
         return None
     if not mark.target:
         mark.sent, mark.target = live.sent, live.target
     return mark
+
+
+def refuse(request: Mapping[str, Any], refusal: BudgetError) -> None:
+    """Say that the request with these parameters is stopped at its start; what anybody holds for it is released.
+
+    LangChain reports no end of it, neither to other callbacks nor of the other prompts that one call may carry.
+    """
+    mark = current_call.get()
+    if isinstance(mark, Mark):
+        mark.refused, mark.refusal, mark.done = request, refusal, True
+    for callback in _living():
+        callback.release(request, refusal)
+
+
+def will_not_leave(request: Mapping[str, Any]) -> BaseException | None:
+    """Why the request with these parameters, which has just been let through, will not leave all the same.
+
+    Under asyncio another callback may have stopped it meanwhile, or the task that makes the call may be gone.
+    """
+    mark = current_call.get()
+    if not isinstance(mark, Mark):
+        return None
+    if mark.refused is request:
+        return mark.refusal
+    gone = mark.task is not None and mark.task.cancelled()
+    return asyncio.CancelledError() if gone else None
 
 
 def register(callback: Metering) -> None:
@@ -84,7 +128,7 @@ class _Marking:
 
     def get(self) -> None:
         """No handler; a new mark in the caller's context."""
-        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task()))
+        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task(), cached=cached_request()))
 
 
 @cache
@@ -117,7 +161,12 @@ def _resent(error: BaseException, _model: str | None) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
         for callback in _living():
-            callback.resent(UUID(mark.sent.call_id), error)
+            try:
+                callback.resent(UUID(mark.sent.call_id), error)
+            except BudgetError as refusal:  # the others' rows of this attempt are still to be written
+                mark.refusal = refusal
+        if mark.refusal is not None:
+            raise mark.refusal
 
 
 def _hit() -> str | None:
