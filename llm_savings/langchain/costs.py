@@ -33,6 +33,7 @@ from llm_savings.ledger import Ledger, Sent
 from llm_savings.meter import Answer, Live, Meter, current_call, may_have_billed
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
+from llm_savings.resends import RetriedError
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.langchain")
@@ -227,24 +228,27 @@ class CostCallback(Metered, BaseCallbackHandler):
     @_quietly
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any) -> None:
         """Settle a call that failed, or a stream that was left (GeneratorExit, cancellation, Ctrl-C)."""
-        if (found := self._pop(run_id)) is None or found.refused:
-            return
-        if isinstance(error, Exception):
-            free = found.hit or found.stopped
-            self.meter.failed(found.live, error, Answer(usage=Usage()) if free else read_failure(error, response))
-            return
-        self._left(found, response)
+        found = self._pop(run_id)
+        if found is not None and not found.refused:
+            if isinstance(error, Exception):
+                free = found.hit or found.stopped
+                self.meter.failed(found.live, error, Answer(usage=Usage()) if free else read_failure(error, response))
+            else:
+                self._left(found, response)
+        refusal = current.refusal_of(run_id)
+        if refusal is not None and isinstance(error, Exception) and not isinstance(error, BudgetError):
+            raise refusal  # LiteLLM has made an error of its own of it
 
     @_quietly
     def on_retry(self, retry_state: Any, *, run_id: UUID, **_: Any) -> None:
         """Note an attempt that the model's own retrying gave up."""
         outcome = retry_state.outcome
-        if outcome is None or (error := outcome.exception()) is None or not may_have_billed(error):
-            return
-        if (found := self._open.get(run_id)) is not None and found.mark is not None and _is_elsewhere(found.mark.task):
-            # LangChain does not wait for this hook under asyncio, so nothing stops the retry.
-            self.meter.failed(self.meter.late(self._again(found)), error)
-        else:
+        if outcome is None:
+            # Under asyncio LangChain does not wait for this hook. The error is forgotten by now, and nothing stops the
+            # attempt that follows, so both are charged.
+            if found := self._open.get(run_id):
+                self.meter.failed(self.meter.late(self._again(found)), RetriedError())
+        elif (error := outcome.exception()) is not None and may_have_billed(error):
             self.resent(run_id, error)
 
     @_quietly
@@ -307,7 +311,7 @@ class CostCallback(Metered, BaseCallbackHandler):
                 current.refuse(start.params, refusal)
                 raise refusal from None
             live = self.meter.late(sent)
-        mark, batch = current.claim(live), None
+        mark, batch = current.claim(live, start.params), None
         if mark is not None and refusal is not None:
             only_hits(start.run_id, partial(_missed, mark, refusal))
         with self._lock:
@@ -360,13 +364,3 @@ def _may_be_hit(start: Start) -> bool:
 def _missed(mark: Mark, refusal: BudgetError) -> BudgetError:
     mark.refusal = refusal
     return refusal
-
-
-def _is_elsewhere(task: asyncio.Task[Any] | None) -> bool:
-    """Whether the task runs on an event loop that this thread does not run."""
-    if task is None:
-        return False
-    try:
-        return asyncio.get_running_loop() is not task.get_loop()
-    except RuntimeError:
-        return True

@@ -62,18 +62,18 @@ class Mark(Live):
         task: Who makes the call.
         hit: LiteLLM's cache answered.
         cached: The parameters of the request, if LangChain will ask a cache before it leaves.
-        refused: The parameters of a request that was stopped at its start.
+        request: The parameters of the request that was let through, or stopped.
         refusal: Why no request of this call will leave any more.
     """
 
     task: asyncio.Task[Any] | None = None
     hit: bool = False
     cached: Mapping[str, Any] | None = None
-    refused: Mapping[str, Any] | None = None
+    request: Mapping[str, Any] | None = None
     refusal: BudgetError | None = None
 
 
-def claim(live: Live) -> Mark | None:
+def claim(live: Live, request: Mapping[str, Any]) -> Mark | None:
     """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
     watch(_resent)
     litellm_hits.watch(_hit)
@@ -81,18 +81,19 @@ def claim(live: Live) -> Mark | None:
     if not isinstance(mark, Mark) or mark.done:
         return None
     if not mark.target:
-        mark.sent, mark.target = live.sent, live.target
+        mark.sent, mark.target, mark.request = live.sent, live.target, request
     return mark
 
 
 def refuse(request: Mapping[str, Any], refusal: BudgetError) -> None:
-    """Say that the request with these parameters is stopped at its start; what anybody holds for it is released.
+    """Say that the request with these parameters is stopped; what anybody holds for it is released.
 
-    LangChain reports no end of it, neither to other callbacks nor of the other prompts that one call may carry.
+    LangChain reports no end of what is stopped at its start, neither to other callbacks nor of the other prompts that
+    one request may carry.
     """
     mark = current_call.get()
     if isinstance(mark, Mark):
-        mark.refused, mark.refusal, mark.done = request, refusal, True
+        mark.request, mark.refusal, mark.done = request, refusal, True
     for callback in _living():
         callback.release(request, refusal)
 
@@ -105,10 +106,16 @@ def will_not_leave(request: Mapping[str, Any]) -> BaseException | None:
     mark = current_call.get()
     if not isinstance(mark, Mark):
         return None
-    if mark.refused is request:
+    if mark.request is request and mark.refusal is not None:
         return mark.refusal
     gone = mark.task is not None and mark.task.cancelled()
     return asyncio.CancelledError() if gone else None
+
+
+def refusal_of(run_id: UUID) -> BudgetError | None:
+    """Why the run of this context was stopped, if it was."""
+    mark = current_call.get()
+    return mark.refusal if isinstance(mark, Mark) and mark.sent.call_id == str(run_id) else None
 
 
 def register(callback: Metering) -> None:
@@ -160,13 +167,15 @@ def _ended(task: asyncio.Task[Any]) -> None:
 def _resent(error: BaseException, _model: str | None) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
+        stop: BudgetError | None = None
         for callback in _living():
             try:
                 callback.resent(UUID(mark.sent.call_id), error)
             except BudgetError as refusal:  # the others' rows of this attempt are still to be written
-                mark.refusal = refusal
-        if mark.refusal is not None:
-            raise mark.refusal
+                stop = refusal
+        if stop is not None:
+            refuse(mark.request or {}, stop)
+            raise stop
 
 
 def _hit() -> str | None:
