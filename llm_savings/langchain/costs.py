@@ -69,7 +69,8 @@ def _quietly(hook: _Hook) -> _Hook:
         try:
             hook(*args, **kwargs)
         except BudgetError as error:
-            raise translated(error) from None
+            found = translated(error)
+            raise found from found.__cause__
         except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
             _once.failed(hook.__name__)
 
@@ -274,11 +275,10 @@ class CostCallback(Metered, BaseCallbackHandler):
         return replace(run.live.sent, call_id=f"{run.start.run_id}:{run.attempts}")
 
     @_quietly
-    def release(self, request: Mapping[str, Any], error: BaseException) -> None:
+    def release(self, mark: Mark, error: BaseException) -> None:
         """Give back what is held for the runs of a request that will not leave."""
-        for run in self._taken(lambda run: run.start.params is request):
-            if not run.refused:
-                self.meter.failed(run.live, error, Answer(usage=Usage()))
+        for run in self._taken(lambda run: run.mark is mark and run.start.params is mark.request):
+            self._released(run, error)
 
     @_quietly
     def abandon(self, task: asyncio.Task[Any]) -> None:
@@ -296,12 +296,11 @@ class CostCallback(Metered, BaseCallbackHandler):
             size = start.size()
             sent = start.sent(self.meter, size, user=self.user, session=self.session)
         except Exception as error:
-            if self.meter.gate.budgets():
-                kind = type(error).__name__
-                raise BudgetUnavailableError(
-                    f"a call that cannot be read cannot be held in a budget: {kind}"
-                ) from error
-            raise
+            if not self.meter.gate.budgets():
+                raise
+            # Without its text, which may quote the prompt.
+            unread = f"a call that cannot be read cannot be held in a budget: {type(error).__name__}"
+            raise BudgetUnavailableError(unread) from error
         refusal = None
         try:
             live = self.meter.begin(sent, size)
@@ -309,7 +308,7 @@ class CostCallback(Metered, BaseCallbackHandler):
             refusal = translated(error)
             if not isinstance(error, BudgetExceededError) or not _may_be_hit(start):
                 current.refuse(start.params, refusal)
-                raise refusal from None
+                raise refusal from refusal.__cause__
             live = self.meter.late(sent)
         mark, batch = current.claim(live, start.params), None
         if mark is not None and refusal is not None:
@@ -321,8 +320,12 @@ class CostCallback(Metered, BaseCallbackHandler):
             self._open[start.run_id] = _Open(start, live, mark, batch, refusal is not None)
             if len(self._open) > _MOST:
                 forget(self._open.popitem(last=False)[0])
-        if (why := current.will_not_leave(start.params)) is not None:
-            self.release(start.params, why)
+        if (why := current.will_not_leave(start.params)) is not None and (run := self._pop(start.run_id)) is not None:
+            self._released(run, why)
+
+    def _released(self, run: _Open, error: BaseException) -> None:
+        if not run.refused:
+            self.meter.failed(run.live, error, Answer(usage=Usage()))
 
     def _pop(self, run_id: UUID) -> _Open | None:
         with self._lock:

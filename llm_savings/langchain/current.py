@@ -44,8 +44,8 @@ class Metering(Protocol):
         """A request is about to be sent again after this error. A BudgetError stops it."""
         ...
 
-    def release(self, request: Mapping[str, Any], error: BaseException) -> None:
-        """The request with these parameters will not leave."""
+    def release(self, mark: Mark, error: BaseException) -> None:
+        """The request of this mark will not leave."""
         ...
 
 
@@ -94,8 +94,8 @@ def refuse(request: Mapping[str, Any], refusal: BudgetError) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark):
         mark.request, mark.refusal, mark.done = request, refusal, True
-    for callback in _living():
-        callback.release(request, refusal)
+        for callback in _living():
+            callback.release(mark, refusal)
 
 
 def will_not_leave(request: Mapping[str, Any]) -> BaseException | None:

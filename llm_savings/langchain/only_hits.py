@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import iscoroutinefunction
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from langchain_core.outputs import Generation
 # Who asks the cache, for each way in; streams never do.
 _WAYS = {"generate": "_generate_with_cache", "agenerate": "_agenerate_with_cache"}
 _lock = threading.Lock()
-_wrapped: set[str] = set()
+_wrapped: dict[str, Callable[..., Any]] = {}
 _refusals: dict[UUID, Callable[[], Exception]] = {}
 
 
@@ -50,9 +51,11 @@ def cached_request() -> Mapping[str, Any] | None:
 def only_hits(run_id: UUID, refused: Callable[[], Exception]) -> None:
     """Let this run, which has just started, be answered by its cache only; at a miss it raises what `refused` gives."""
     with _lock:
-        for method in set(_WAYS.values()) - _wrapped:
-            setattr(BaseChatModel, method, _guarded(getattr(BaseChatModel, method)))
-            _wrapped.add(method)
+        for name in _WAYS.values():
+            # Again, where somebody has put a method of theirs there since.
+            if (method := getattr(BaseChatModel, name)) is not _wrapped.get(name):
+                _wrapped[name] = _guarded(method)
+                setattr(BaseChatModel, name, _wrapped[name])
         _refusals[run_id] = refused
 
 
@@ -77,7 +80,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return await method(_guard(model, run_manager), messages, stop=stop, run_manager=run_manager, **named)
 
-    return agenerate if method.__name__ == _WAYS["agenerate"] else generate
+    return agenerate if iscoroutinefunction(method) else generate
 
 
 def _guard(model: BaseChatModel, run_manager: Any) -> BaseChatModel:
