@@ -326,6 +326,17 @@ async def test_the_event_loop_goes_on_meanwhile(way: Way, box: Sandbox) -> None:
     assert went_on == [True] * 3
 
 
+def test_others_may_wrap_the_same_method(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_llm_cache(InMemoryCache())
+    with pytest.raises(BudgetExceededError):
+        openai(box).invoke("hello", config={"callbacks": [broke()]})
+    unguarded = BaseChatModel._generate_with_cache.__wrapped__
+    monkeypatch.setattr(BaseChatModel, "_generate_with_cache", lambda *given, **named: unguarded(*given, **named))
+    with pytest.raises(BudgetExceededError):
+        openai(box).invoke("hello", config={"callbacks": [broke()]})
+    assert box.requests() == 0
+
+
 def test_langchain_is_wrapped_once() -> None:
     methods = [BaseChatModel._generate_with_cache, BaseChatModel._agenerate_with_cache]
     assert [method.__name__ for method in methods] == ["_generate_with_cache", "_agenerate_with_cache"]

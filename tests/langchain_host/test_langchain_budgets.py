@@ -36,7 +36,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
-from llm_savings import Budget, BudgetExceededError, PriceBook
+from llm_savings import Budget, BudgetExceededError, Ledger, PriceBook
 from llm_savings.errors import BudgetError, BudgetUnavailableError, LedgerError, UnboundedCallError, UnscopedCallError
 from llm_savings.langchain import CostCallback, track_costs
 from llm_savings.sandbox import Sandbox
@@ -298,6 +298,26 @@ async def test_two_budgets_of_two_callbacks(way: Way, order: int, box: Sandbox) 
     for row in rows(rich):
         assert row.settled is not None
         assert (row.status, row.settled.error, row.settled.actual) == ("error", "BudgetExceededError", 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_trackings_that_share_a_ledger(way: Way, box: Sandbox) -> None:
+    ledger = Ledger(":memory:")
+    plain = CostCallback(ledger)
+    one = CostCallback(ledger, budget=[Budget(total="0.00012"), Budget(total="1", name="one")])
+    two = CostCallback(ledger, budget=Budget(total="0.00012"))
+    with track_costs(ledger), pytest.raises(BudgetExceededError):
+        for _ in range(30):
+            await way(openai_with_usage(box, max_tokens=30), ASK, {"callbacks": [plain, one, two]})
+    await settled(one)
+    ledger.flush()
+    bill = box.bill().total
+    assert 0 < bill <= Decimal("0.00012")
+    found = ledger.budgets.counters()
+    assert {key: (Decimal(c.spent).scaleb(-12), c.reserved) for key, c in found.items()} == {
+        "default|total|ever|": (bill, 0),
+        "one|total|ever|": (bill, 0),
+    }
 
 
 async def test_a_call_that_is_cancelled_while_it_is_admitted_holds_nothing(
