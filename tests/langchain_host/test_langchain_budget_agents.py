@@ -11,6 +11,8 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelFallbackMiddleware, ModelRetryMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_checks import anthropic, assert_is_the_bill, openai, openai_with_usage, rows
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -105,6 +107,24 @@ async def test_streamed(mode: Any, box: Sandbox) -> None:
     events = [event async for event in agent.astream(ASKED, {"callbacks": [broke()]}, stream_mode=mode)]
     assert "No money." in str(events)
     assert box.requests() == 0
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("client", [openai_with_usage, anthropic])
+async def test_what_an_agent_has_asked_before_is_answered(client: Any, asynchronous: bool, box: Sandbox) -> None:
+    set_llm_cache(InMemoryCache())
+    agent = create_agent(client(box), [order_status], middleware=[BudgetMiddleware()])
+    await run(agent, asynchronous)
+    # LangChain marks the hits in a history, and a history with other marks has another key.
+    first = (await run(agent, asynchronous))["messages"]
+    asked, cost = box.requests(), broke()
+    again = (await run(agent, asynchronous, callbacks=[cost]))["messages"]
+    assert [message.content for message in again] == [message.content for message in first]
+    assert [row.status for row in rows(cost)] == ["hit", "hit"]
+    config: Any = {"callbacks": [cost]}
+    said = [m for m, _ in agent.stream(ASKED, config, stream_mode="messages") if isinstance(m, AIMessage)]
+    assert said[-1].text in first[-1].text
+    assert (box.requests(), cost.spent) == (asked, 0)
 
 
 class After(AgentMiddleware[Any, Any, Any]):
