@@ -35,6 +35,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
+from tenacity import wait_fixed
 
 from llm_savings import Budget, BudgetExceededError, Ledger, PriceBook
 from llm_savings.errors import BudgetError, BudgetUnavailableError, LedgerError, UnboundedCallError, UnscopedCallError
@@ -116,17 +117,11 @@ DRESSED: dict[str, Any] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dress", DRESSED)
-async def test_nothing_gets_around_a_budget(dress: str, way: Way, box: Sandbox, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
-    monkeypatch.setattr("tenacity.asyncio._portable_async_sleep", _no_time)
+async def test_nothing_gets_around_a_budget(dress: str, way: Way, box: Sandbox) -> None:
     cost = empty()
     with pytest.raises(BudgetExceededError):
         await way(DRESSED[dress](box), ASK, {"callbacks": [cost]})
     assert (box.requests(), rows(cost), counters(cost)) == (0, [], (0, 0))
-
-
-async def _no_time(_: float) -> None:
-    pass
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -426,7 +421,7 @@ def test_the_retries_of_litellm_under_langchain_are_stopped(box: Sandbox, monkey
 
 
 async def test_under_asyncio_the_retries_of_litellm_are_charged(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenacity.asyncio._portable_async_sleep", lambda _: asyncio.sleep(0.1))
+    monkeypatch.setattr("langchain_core.language_models.llms.wait_exponential", lambda **_: wait_fixed(0.1))
     model = litellm_anthropic(box, max_retries=2, max_tokens=30)
     trial = capped()
     await model.ainvoke(ASK[0], config={"callbacks": [trial]})
