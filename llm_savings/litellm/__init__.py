@@ -1,4 +1,4 @@
-"""Metering for LiteLLM's SDK, Router and proxy: `litellm.callbacks = [CostLogger("costs.db")]`."""
+"""Metering and budgets for LiteLLM's SDK, Router and proxy: `litellm.callbacks = [CostLogger("costs.db")]`."""
 
 from llm_savings.litellm.costs import CostLogger
 
