@@ -81,7 +81,8 @@ class Gate:
             try:
                 self._budgets = self._look()
             except (LedgerError, ConfigError) as error:
-                _log.warning("the ledger's budgets could not be read, those last known hold: %s", error)
+                level = logging.WARNING if self._budgets else logging.DEBUG
+                _log.log(level, "the ledger's budgets could not be read, those last known hold: %s", error)
         return self._budgets
 
     def _look(self) -> tuple[Budget, ...]:

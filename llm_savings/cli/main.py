@@ -10,6 +10,7 @@ import click
 from llm_savings import __version__
 from llm_savings.cli.demo import demo
 from llm_savings.cli.prices import prices
+from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
 from llm_savings.cli.sandbox import sandbox
 from llm_savings.errors import SavingsError
@@ -34,5 +35,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, export, prices, sandbox):
+for command in (demo, report, reconcile, export, prices, sandbox):
     main.add_command(command)

@@ -12,7 +12,8 @@ import click
 @click.option("--latency", default=0.0, show_default=True, help="Seconds before an answer begins.")
 @click.option("--seed", default=0, show_default=True, help="Another seed, other answers to unknown prompts.")
 @click.option("--knowledge", type=click.Path(exists=True, dir_okay=False), help="JSON lines of prompts and answers.")
-def sandbox(port: int, latency: float, seed: int, knowledge: str | None) -> None:
+@click.option("--bill", type=click.Path(dir_okay=False), help="Save the bill here at the end, for reconcile.")
+def sandbox(port: int, latency: float, seed: int, knowledge: str | None, bill: str | None) -> None:
     """Run a local provider that speaks the OpenAI and Anthropic protocols and keeps its own bill."""
     from llm_savings.sandbox import serve
 
@@ -22,4 +23,4 @@ def sandbox(port: int, latency: float, seed: int, knowledge: str | None) -> None
         click.echo(f"Its bill             {url}/_sandbox/bill")
         click.echo("Any key will do. Stop with Ctrl+C.")
 
-    serve(port=port, latency=latency, seed=seed, knowledge=knowledge, on_ready=ready)
+    serve(port=port, latency=latency, seed=seed, knowledge=knowledge, bill=bill, on_ready=ready)

@@ -7,24 +7,28 @@ import json
 import os
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
+from itertools import islice
 from pathlib import Path
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError, LedgerError
+from llm_savings.ledger import rows
 from llm_savings.ledger.budgets import BudgetBook
 from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.forks import watch
 from llm_savings.ledger.journal import Journal
 from llm_savings.ledger.outbox import Outbox, journal_prefix
-from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, entry, microseconds
+from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, clean, entry, microseconds
 from llm_savings.ledger.stores import masked, open_store
 from llm_savings.ledger.summary import By, Line, summarize
 
 # Rows that are looked through for what is usual: a few milliseconds' worth.
 _RECENT = 20_000
+_BATCH = 500  # calls in one transaction: other writers wait for its end
+_PATIENCE = 5.0  # seconds that work nobody waits for gives other writers
 
 
 class Ledger:
@@ -106,6 +110,31 @@ class Ledger:
         """
         return self.budgets.reserve(entry(call), caps)
 
+    def reconcile(self, found: Iterable[tuple[Sent, Settled]]) -> int:
+        """Write what unknown and suspect calls turned out to be; all other calls stay as they are.
+
+        Args:
+            found: Such as `Reconciliation.settlements`. Doing it again changes nothing.
+
+        Returns:
+            How many calls were unknown until now.
+
+        Raises:
+            LedgerError: The ledger cannot be written, or entries still wait outside of it.
+            RecordError: An amount is not finite or is beyond 9.2 million dollars.
+        """
+        if not self.flush():
+            raise LedgerError(
+                f"ledger {masked(self.target)} is behind its journal; reconcile again once it can be written"
+            )
+        left = iter(found)
+        changed = 0
+        while batch := list(islice(left, _BATCH)):
+            entries = [clean(entry(*pair)) for pair in batch]
+            with self._store.transaction(patience=_PATIENCE) as db:
+                changed += sum(rows.reconcile(db, one, self._store.mark) for one in entries)
+        return changed
+
     def outputs(self, route: tuple[str, str | None], *, most: int = 500) -> list[int]:
         """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
         model, feature = route
@@ -138,7 +167,7 @@ class Ledger:
         return next((call_from_row(row) for row in self._store.rows(sql, (call_id,))), None)
 
     def calls(self, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[Call]:
-        """Calls in the order they were written, streamed.
+        """Calls in the order they started, streamed.
 
         Args:
             since: Started at or after this instant (aware).
@@ -151,7 +180,7 @@ class Ledger:
         low = microseconds(since) if since else -(2**62)
         high = microseconds(until) if until else 2**62
         mark = self._store.mark
-        sql = f"SELECT * FROM calls WHERE started_us >= {mark} AND started_us < {mark} ORDER BY id"  # noqa: S608
+        sql = f"SELECT * FROM calls WHERE started_us >= {mark} AND started_us < {mark} ORDER BY started_us, id"  # noqa: S608
         for row in self._store.rows(sql, (low, high)):
             yield call_from_row(row)
 

@@ -46,6 +46,20 @@ def _write_budgeted(db: Any, entry: Entry, mark: str) -> None:
     counters.transfer(db, before, entry, mark)
 
 
+def reconcile(db: Any, entry: Entry, mark: str) -> int:
+    """Write what an unknown call turned out to be, inside a transaction; 1 if it was unknown until now, else 0."""
+    before = stored(db, entry[_CALL_ID], mark)
+    if before is None or before[_BASIS] not in _UNKNOWN:  # a call still `sent` has the basis unknown, too
+        return 0
+    values = dict(zip(COLUMNS, entry, strict=True))
+    names = ("mode", *SETTLED_COLUMNS)
+    changes = ", ".join(f"{name} = {mark}" for name in names)
+    sql = f"UPDATE calls SET {changes} WHERE call_id = {mark}"  # noqa: S608
+    db.execute(sql, [*(values[name] for name in names), entry[_CALL_ID]])
+    counters.transfer(db, before, entry, mark)
+    return 1
+
+
 def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
     """A call's row, held until the transaction ends so that nobody changes it meanwhile."""
     hold = " FOR UPDATE" if mark == "%s" else ""  # SQLite has one writer at a time anyway
@@ -54,7 +68,8 @@ def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
     return None if row is None else tuple(row)
 
 
-_CALL_ID, _STATUS = COLUMNS.index("call_id"), COLUMNS.index("status")
+_CALL_ID, _STATUS, _BASIS = (COLUMNS.index(name) for name in ("call_id", "status", "basis"))
+_UNKNOWN = ("unknown", "suspect")
 
 
 @lru_cache(maxsize=8)

@@ -60,6 +60,9 @@ def build(service: Service) -> Starlette:
         text = Bill(tuple(service.rows[start:])).to_jsonl()
         return PlainTextResponse(text, media_type="application/jsonl")
 
+    async def export(_: Request) -> Response:
+        return PlainTextResponse(service.export(), media_type="application/jsonl")
+
     async def faults(request: Request) -> Response:
         if request.method == "POST":
             try:
@@ -87,6 +90,7 @@ def build(service: Service) -> Starlette:
         Route("/v1/models", list_models),
         Route("/v1/models/{name:path}", list_models),
         Route("/_sandbox/bill", bill),
+        Route("/_sandbox/export", export),
         Route("/_sandbox/faults", faults, methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/stats", stats),
         Route("/_sandbox/reset", reset, methods=["POST"]),

@@ -106,6 +106,11 @@ class Bill:
         """JSON lines, one row a line, oldest first."""
         return "".join(dumps(row.as_dict()) + "\n" for row in self.rows)
 
+    def export(self, since: datetime) -> str:
+        """The bill for `llm-savings reconcile`: JSON lines below one that says from when until now it is complete."""
+        head = {"object": "sandbox.bill", "since": since.isoformat(), "until": now().isoformat()}
+        return dumps(head) + "\n" + self.to_jsonl()
+
     @classmethod
     def from_jsonl(cls, text: str) -> Bill:
         """The bill that `to_jsonl` wrote."""

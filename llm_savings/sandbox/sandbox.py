@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from llm_savings.errors import ConfigError
 
 from .bill import Bill
-from .server import Options, ProcessServer, ThreadServer
+from .server import Options, ProcessServer, ThreadServer, save
 
 _DIRECT = build_opener(ProxyHandler({}))  # a proxy of the environment has no business on loopback
 
@@ -82,6 +82,14 @@ class Sandbox:
     def bill(self, since: int = 0) -> Bill:
         """What was billed, oldest first; `since` leaves out that many of the oldest rows."""
         return Bill.from_jsonl(self._call("GET", f"bill?since={since}"))
+
+    def save(self, path: str | Path) -> None:
+        """Write the bill as a usage export for `llm-savings reconcile`, readable by its owner alone.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        save(path, self._call("GET", "export"))
 
     def requests(self) -> int:
         """How many HTTP requests arrived at model endpoints, billed or not."""

@@ -21,6 +21,8 @@ from llm_savings.errors import ConfigError
 if TYPE_CHECKING:
     import uvicorn
 
+    from .service import Service
+
 _NEEDED = ("starlette", "uvicorn", "tiktoken", "tokenizers")
 _START_SECONDS = 60.0
 
@@ -43,6 +45,7 @@ def serve(
     seed: int = 0,
     latency: float = 0.0,
     knowledge: str | Path | None = None,
+    bill: str | Path | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve in the foreground until interrupted; prints nothing.
@@ -53,20 +56,21 @@ def serve(
         seed: Another seed, other answers to unknown prompts and other dice for faults.
         latency: Seconds before an answer begins.
         knowledge: A JSON lines file of prompts and answers in place of the bundled one.
+        bill: A file for the bill when it ends; see `Sandbox.save`.
         on_ready: Called once with the URL when requests can come.
 
     Raises:
         ConfigError: Something is not installed, the port is taken, or the knowledge file cannot be read.
     """
     options = Options(port, seed, latency, knowledge=None if knowledge is None else str(knowledge))
-    _serve(host, options, on_ready)
+    _serve(host, options, on_ready, bill)
 
 
 class ThreadServer:
     """A server on a thread of this process."""
 
     def __init__(self, options: Options) -> None:
-        self._server, listener = prepare("127.0.0.1", options)
+        self._server, _, listener = prepare("127.0.0.1", options)
         self.url = _url(listener)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="llm-savings-sandbox", daemon=True
@@ -149,16 +153,17 @@ def check_installed() -> None:
         raise ConfigError(f'the sandbox needs {", ".join(missing)}: pip install "llm-savings[demo]"')
 
 
-def prepare(host: str, options: Options) -> tuple[uvicorn.Server, socket.socket]:
-    """A server with all it needs in memory, and the socket it shall listen on."""
+def prepare(host: str, options: Options) -> tuple[uvicorn.Server, Service, socket.socket]:
+    """A server with all it needs in memory, what it serves, and the socket it shall listen on."""
     check_installed()
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     from .answers import Answers
-    from .app import Service, build
+    from .app import build
     from .count import anthropic_tokens, openai_tokens
     from .knowledge import BUNDLED, Knowledge
+    from .service import Service
 
     class Protocol(H11Protocol):
         """HTTP that can be hung up on."""
@@ -188,14 +193,25 @@ def prepare(host: str, options: Options) -> tuple[uvicorn.Server, socket.socket]
     except OSError as error:
         listener.close()
         raise ConfigError(f"the sandbox cannot listen on {host}:{options.port}: {error.strerror}") from error
-    return uvicorn.Server(config), listener
+    return uvicorn.Server(config), service, listener
 
 
-def _serve(host: str, options: Options, on_ready: Callable[[str], None]) -> None:
-    server, listener = prepare(host, options)
+def _serve(host: str, options: Options, on_ready: Callable[[str], None], bill: str | Path | None = None) -> None:
+    server, service, listener = prepare(host, options)
     listener.listen(128)  # from here on requests wait their turn, so that ready is true
     on_ready(_url(listener))
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if bill is not None:
+            save(bill, service.export())
+
+
+def save(path: str | Path, text: str) -> None:
+    """Write a file that only its owner may read; an existing one is replaced."""
+    Path(path).unlink(missing_ok=True)
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
 
 
 def _url(listener: socket.socket) -> str:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from . import anthropic_wire, openai_embeddings, openai_responses, openai_wire
 from .answers import Answers
-from .bill import BillRow, cost, now
+from .bill import Bill, BillRow, cost, now
 from .catalog import Provider, find
 from .faults import Fault, Faults
 from .wire import JSON, WireError, Work, dumps, is_object
@@ -41,14 +41,20 @@ class Service:
     def __init__(self, answers: Answers, *, seed: int = 0, latency: float = 0.0, pause: float = 0.0) -> None:
         self.answers, self.latency, self.pause = answers, latency, pause
         self.faults = Faults(seed)
+        self.since = now()
         self.rows: list[BillRow] = []
         self.arrived: Counter[str] = Counter()
 
     def reset(self) -> None:
         """Forget the bill, the counts and the faults."""
+        self.since = now()
         self.rows.clear()
         self.arrived.clear()
         self.faults.reset()
+
+    def export(self) -> str:
+        """The bill so far; see `Bill.export`."""
+        return Bill(tuple(self.rows)).export(self.since)
 
     def charge(self, work: Work, outcome: str, usage: JSON | None = None) -> None:
         """Put a request on the bill."""

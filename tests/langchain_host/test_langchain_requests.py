@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import BaseModel
 
-from llm_savings import Meter
-from llm_savings.bounds import Size, tokens
+from llm_savings import Meter, tokens
+from llm_savings.bounds import Size
 from llm_savings.langchain.requests import Start
 
 

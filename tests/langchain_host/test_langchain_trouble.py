@@ -40,6 +40,7 @@ async def test_a_corrupt_ledger_breaks_nothing_and_loses_nothing(
     cost = CostCallback(path)
     with caplog.at_level(logging.WARNING, "llm_savings"):
         await way(openai_with_usage(box), ["a", "b"], {"callbacks": [cost]})
+        assert not cost.ledger.flush()
     assert len(caplog.records) == 1, caplog.text
     assert "records wait" in caplog.text
     assert cost.spent == box.bill().total > 0

@@ -153,7 +153,7 @@ def test_prices_json_and_mode() -> None:
 
 
 def test_help_has_examples() -> None:
-    for command in ("report", "export", "demo", "sandbox"):
+    for command in ("report", "reconcile", "export", "demo", "sandbox"):
         assert "Example:" in run(command, "--help").output
 
 

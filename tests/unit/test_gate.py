@@ -23,7 +23,7 @@ from llm_savings.errors import (
     UnboundedCallError,
     UnscopedCallError,
 )
-from llm_savings.ledger import Sent
+from llm_savings.ledger import Sent, Settled
 from llm_savings.meter import Answer, Live
 
 # gpt-4o: $2.50 and $10 a million tokens. 100 in and 75 out are $0.001.
@@ -295,6 +295,16 @@ def test_a_reset_forgets_also_what_is_in_flight(ledger: Ledger) -> None:
     before = ledger.budgets.counters()
     ledger.budgets.recount()
     assert ledger.budgets.counters() == before
+
+
+def test_what_a_lost_call_turns_out_to_have_cost_is_given_back(ledger: Ledger) -> None:
+    meter = Meter(ledger, budget=Budget(daily="1"))
+    lost, dead = meter.begin(call("a"), SIZE), meter.begin(call("b"), SIZE)
+    meter.failed(lost, TimeoutError())
+    found = Settled(status="ok", basis="measured", model="gpt-4o", actual=Decimal("0.0004"))
+    for expected in (2, 0):
+        assert ledger.reconcile([(lost.sent, found), (dead.sent, found)]) == expected
+        assert state(meter) == (Decimal("0.0008"), 0)
 
 
 def test_a_plan_set_in_the_ledger_holds_in_every_program(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

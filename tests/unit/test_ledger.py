@@ -67,6 +67,33 @@ def done(**changes: object) -> Settled:
     return Settled(**(values | changes))  # type: ignore[arg-type]
 
 
+def test_only_unknown_calls_are_reconciled_and_once(ledger: Ledger) -> None:
+    bases = ("unknown", "suspect", "measured", "estimated", "unpriced")
+    ends = {basis: done(basis=basis, actual=Decimal(1) if basis in bases[2:4] else None) for basis in bases}
+    calls = {basis: sent(basis) for basis in bases}
+    for basis, call in calls.items():
+        ledger.settle(call, ends[basis])
+    ledger.sent(sent("lost"))
+    found = done(actual=Decimal("0.25"), strategies={"reconciled": {"source": "bill", "by": "id"}})
+    both = [*((call, found) for call in calls.values()), (sent("lost"), found), (sent("never seen"), found)]
+    assert ledger.reconcile(both) == 3
+    kept = list(ledger.calls())
+    assert {call.sent.call_id for call in kept if call.settled == found} == {"unknown", "suspect", "lost"}
+    assert all(call.settled == ends[call.sent.call_id] for call in kept if call.settled != found)
+    assert ledger.reconcile(iter(both)) == 0
+    ledger.settle(sent("lost"), done(actual=Decimal(9)))  # the end that was thought lost comes after all: too late
+    assert list(ledger.calls()) == kept
+
+
+def test_reconciling_writes_a_batch_whole_or_not_at_all(ledger: Ledger) -> None:
+    for name in "ab":
+        ledger.sent(sent(name))
+    with pytest.raises(RecordError):
+        ledger.reconcile([(sent("a"), done()), (sent("b"), done(actual=Decimal("NaN")))])
+    assert [call.status for call in ledger.calls()] == ["sent", "sent"]
+    assert ledger.reconcile((sent(name), done()) for name in "ab") == 2
+
+
 def test_a_row_is_written_ahead_and_comes_back_as_it_went(ledger: Ledger) -> None:
     call = sent(
         provider="openai", tags={"feature": "문의"}, user="kim", session="s1", tenant=tenant_hash("key"), stream=True
