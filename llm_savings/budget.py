@@ -129,6 +129,9 @@ class Budget:
     output_cap: int = 4096
     name: str = "default"
     _zone: tzinfo = field(default=UTC, init=False, repr=False, compare=False)
+    _windows: dict[Period, tuple[datetime, str, datetime | None]] = field(
+        default_factory=dict[Period, "tuple[datetime, str, datetime | None]"], init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for name in ("per_call", *PERIODS):
@@ -180,9 +183,17 @@ class Budget:
         found: list[Limit] = []
         for period in PERIODS:
             if (amount := self.amount(period)) is not None:
-                label, resets = window(period, at, self._zone)
+                label, resets = self._window(period, at)
                 found.append(Limit(f"{self.name}|{period}|{label}|{scope}", amount, period, scope, resets))
         return found
+
+    def _window(self, period: Period, at: datetime) -> tuple[str, datetime | None]:
+        """See `window`; kept until it ends, since most calls fall into the one of the call before."""
+        seen, label, resets = self._windows.get(period) or (at, "", at)
+        if not label or at < seen or (resets is not None and at >= resets):
+            label, resets = window(period, at, self._zone)
+            self._windows[period] = at, label, resets
+        return label, resets
 
     def plan(self) -> dict[str, Any]:
         """The budget as plain fields that JSON can hold, without what only a program can hold (`on_alert`)."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from typing import Any
+from contextlib import closing, suppress
+from typing import Any, cast
 
-from llm_savings.ledger import counters, rows
+from llm_savings.ledger import counters, rows, schema
 from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.records import COLUMNS, Entry, clean
 from llm_savings.ledger.stores import Store
 
 # How long a call waits for other processes to finish theirs. Each holds the file for well under a millisecond.
 _PATIENCE = 5.0
+_MANY = 500  # counters in one statement
 
 
 class BudgetBook:
@@ -53,8 +54,11 @@ class BudgetBook:
         self._flush()
         if keys is None:
             keys = [row["key"] for row in self._store.rows("SELECT key FROM budget_counters ORDER BY key")]
+        found: dict[str, Charged] = {}
         with self._store.transaction() as db:
-            return counters.read(db, keys, self._store.mark)
+            for start in range(0, len(keys), _MANY):
+                found |= counters.read(db, keys[start : start + _MANY], self._store.mark)
+        return found
 
     def plans(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
         """Every budget's fields by its name, and whether it was set in the ledger rather than by a program.
@@ -64,7 +68,7 @@ class BudgetBook:
         """
         found = self._store.rows("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
         with closing(found):  # type: ignore[arg-type]
-            return {row["name"]: (json.loads(row["plan"]), bool(row["pinned"])) for row in found}
+            return {row["name"]: (_fields(row["plan"]), bool(row["pinned"])) for row in found}
 
     def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> None:
         """Keep a budget's fields, or forget them. What is pinned holds in every program, whatever that says itself.
@@ -95,6 +99,7 @@ class BudgetBook:
         self._flush()
         mark, gone = self._store.mark, set(keys)
         with self._store.transaction(patience=_PATIENCE) as db:
+            counters.keep_still(db, mark)
             for key in sorted(gone):
                 # No row keeps the key, or its end would move the new counter, and a recount bring the old one back.
                 quoted = json.dumps(key, ensure_ascii=False)
@@ -119,6 +124,8 @@ class BudgetBook:
         mark = self._store.mark
         sums: dict[str, list[int]] = {}
         with self._store.transaction(patience=_PATIENCE) as db:
+            db.execute(schema.COUNTERS)  # where somebody has dropped them
+            counters.keep_still(db, mark)
             alerted = dict(db.execute("SELECT key, alerted FROM budget_counters").fetchall())
             for row in db.execute(f"SELECT {', '.join(COLUMNS)} FROM calls WHERE budgets IS NOT NULL"):  # noqa: S608
                 entry = tuple(row)
@@ -135,3 +142,11 @@ class BudgetBook:
                     (key, spent, reserved, passed if type(passed) is int and passed >= 0 else 0),
                 )
         return len(sums)
+
+
+def _fields(plan: Any) -> Mapping[str, Any]:
+    """A plan's fields; what is no JSON object is one that no budget has, so that nobody takes it for none."""
+    with suppress(TypeError, ValueError):
+        if isinstance(fields := json.loads(plan), dict):
+            return cast("Mapping[str, Any]", fields)
+    return {"(unreadable)": plan}

@@ -27,8 +27,10 @@ def write(db: Any, entries: Sequence[Entry], mark: str) -> None:
         some = plain[start : start + _MANY]
         db.execute(_upsert(len(some), mark), list(chain.from_iterable(some)))
     if len(plain) < len(entries):
-        for entry in filter(counters.is_budgeted, entries):
-            _write_budgeted(db, entry, mark)
+        budgeted = filter(counters.is_budgeted, entries)
+        # Rows first and counters last, all in one order, so that no two writers ever wait for each other.
+        changes = [_written(db, entry, mark) for entry in sorted(budgeted, key=lambda entry: str(entry[_CALL_ID]))]
+        counters.transfer(db, filter(None, changes), mark)
 
 
 def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
@@ -38,26 +40,27 @@ def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> l
     return charged
 
 
-def _write_budgeted(db: Any, entry: Entry, mark: str) -> None:
+def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
     before = stored(db, entry[_CALL_ID], mark)
     if before is not None and (before[_STATUS] != "sent" or entry[_STATUS] == "sent"):
-        return
+        return None
     db.execute(_upsert(1, mark), entry)
-    counters.transfer(db, before, entry, mark)
+    return before, entry
 
 
-def reconcile(db: Any, entry: Entry, mark: str) -> int:
-    """Write what an unknown call turned out to be, inside a transaction; 1 if it was unknown until now, else 0."""
-    before = stored(db, entry[_CALL_ID], mark)
-    if before is None or before[_BASIS] not in _UNKNOWN:  # a call still `sent` has the basis unknown, too
-        return 0
-    values = dict(zip(COLUMNS, entry, strict=True))
+def reconcile(db: Any, entries: Sequence[Entry], mark: str) -> int:
+    """Write what unknown calls turned out to be, inside a transaction; how many were unknown until now."""
+    changes: list[tuple[Entry | None, Entry]] = []
     names = ("mode", *SETTLED_COLUMNS)
-    changes = ", ".join(f"{name} = {mark}" for name in names)
-    sql = f"UPDATE calls SET {changes} WHERE call_id = {mark}"  # noqa: S608
-    db.execute(sql, [*(values[name] for name in names), entry[_CALL_ID]])
-    counters.transfer(db, before, entry, mark)
-    return 1
+    sql = f"UPDATE calls SET {', '.join(f'{name} = {mark}' for name in names)} WHERE call_id = {mark}"  # noqa: S608
+    for entry in sorted(entries, key=lambda entry: str(entry[_CALL_ID])):
+        before = stored(db, entry[_CALL_ID], mark)
+        if before is not None and before[_BASIS] in _UNKNOWN:  # a call still `sent` has the basis unknown, too
+            values = dict(zip(COLUMNS, entry, strict=True))
+            db.execute(sql, [*(values[name] for name in names), entry[_CALL_ID]])
+            changes.append((before, entry))
+    counters.transfer(db, changes, mark)
+    return len(changes)
 
 
 def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
