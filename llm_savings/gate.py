@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,7 +67,6 @@ class Gate:
         self._ledger, self._prices, self._own = ledger, prices, tuple(budgets)
         self._budgets = self._own
         self._look_at = float("-inf")
-        self._lock = threading.Lock()
         self._warned = self._announced = False
         self._broken: str | None = None
         self.history = History(ledger.outputs)
