@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 
 from llm_savings.alerts import deliver
 from llm_savings.bounds import Size, dearest
@@ -294,9 +295,15 @@ class Gate:
 
 
 def _cap(budget: Budget, limit: Limit) -> Cap:
-    return Cap(limit.key, _pico(limit.amount), tuple(int(share * 1000) for share in budget.shares))
+    return Cap(limit.key, _pico(limit.amount), _per_mille(budget.shares))
 
 
+@lru_cache(maxsize=256)
+def _per_mille(shares: tuple[Decimal, ...]) -> tuple[int, ...]:
+    return tuple(int(share * 1000) for share in shares)
+
+
+@lru_cache(maxsize=256)
 def _pico(amount: Decimal) -> int:
     pico = to_picodollars(amount)
     assert pico is not None  # noqa: S101 (None comes of None alone)

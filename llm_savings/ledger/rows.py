@@ -42,25 +42,31 @@ def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> l
 
 def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
     before = stored(db, entry[_CALL_ID], mark)
-    if before is not None and (before[_STATUS] != "sent" or entry[_STATUS] == "sent"):
+    if before is None:
+        if db.execute(_INSERT.format(", ".join([mark] * len(COLUMNS))), entry).rowcount:
+            return None, entry
+        before = stored(db, entry[_CALL_ID], mark)  # another machine has written it just now
+    if before is None or before[_STATUS] != "sent" or entry[_STATUS] == "sent":
         return None
-    db.execute(_upsert(1, mark), entry)
+    _end(db, entry, mark)
     return before, entry
 
 
 def reconcile(db: Any, entries: Sequence[Entry], mark: str) -> int:
     """Write what unknown calls turned out to be, inside a transaction; how many were unknown until now."""
     changes: list[tuple[Entry | None, Entry]] = []
-    names = ("mode", *SETTLED_COLUMNS)
-    sql = f"UPDATE calls SET {', '.join(f'{name} = {mark}' for name in names)} WHERE call_id = {mark}"  # noqa: S608
     for entry in sorted(entries, key=lambda entry: str(entry[_CALL_ID])):
         before = stored(db, entry[_CALL_ID], mark)
         if before is not None and before[_BASIS] in _UNKNOWN:  # a call still `sent` has the basis unknown, too
-            values = dict(zip(COLUMNS, entry, strict=True))
-            db.execute(sql, [*(values[name] for name in names), entry[_CALL_ID]])
+            _end(db, entry, mark)
             changes.append((before, entry))
     counters.transfer(db, changes, mark)
     return len(changes)
+
+
+def _end(db: Any, entry: Entry, mark: str) -> None:
+    sql = f"UPDATE calls SET {', '.join(f'{name} = {mark}' for name in _END)} WHERE call_id = {mark}"  # noqa: S608
+    db.execute(sql, [*(entry[place] for place in _END.values()), entry[_CALL_ID]])
 
 
 def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
@@ -73,6 +79,8 @@ def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
 
 _CALL_ID, _STATUS, _BASIS = (COLUMNS.index(name) for name in ("call_id", "status", "basis"))
 _UNKNOWN = ("unknown", "suspect")
+_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({{}}) ON CONFLICT (call_id) DO NOTHING"
+_END = {name: COLUMNS.index(name) for name in ("mode", *SETTLED_COLUMNS)}
 
 
 @lru_cache(maxsize=8)

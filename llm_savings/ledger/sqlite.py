@@ -49,8 +49,13 @@ class SqliteStore:
     @contextmanager
     def transaction(self, *, patience: float | None = None) -> Generator[sqlite3.Connection]:
         """See `Store.transaction`."""
-        with self._using(patience) as db, _transaction(db, patience or self._busy):
-            yield db
+        patience = patience or self._busy
+        with self._lock:  # `_using` written out: this is in every call's way
+            try:
+                with _transaction(db := self._here(patience), patience):
+                    yield db
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -151,6 +156,7 @@ class SqliteStore:
             _patiently(db, "PRAGMA journal_mode=WAL", patience)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA secure_delete=ON")
+            db.execute("PRAGMA temp_store=MEMORY")  # no file for a statement that changes several rows
             self._migrate(db, patience)
         except BaseException:
             db.close()

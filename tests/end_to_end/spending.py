@@ -132,7 +132,7 @@ def main(ledger: str, url: str, limit: str, workers: int, calls: int, killed: in
         ready[child] = read
     for child in list(ready)[:killed]:
         select.select([ready[child]], [], [], 60)
-        time.sleep(dice.uniform(0, 0.2))
+        time.sleep(dice.uniform(0, calls / 200))
         os.kill(child, signal.SIGKILL)
     ends = [os.waitpid(child, 0)[1] for child in ready]
     # One that was done before it was to be killed is none that failed.

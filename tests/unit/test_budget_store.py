@@ -299,6 +299,24 @@ def test_writers_of_many_budgets_never_wait_for_each_other(database: str) -> Non
     assert [state(ledgers[0], key) for key in keys] == [(300 * COST, 0)] * 2
 
 
+def test_two_who_carry_the_same_calls_charge_them_once(database: str) -> None:
+    ledgers = [Ledger(database) for _ in range(2)]
+    ledgers[0].flush()
+    together = threading.Barrier(2)
+
+    def write(ledger: Ledger) -> None:
+        for i in range(150):
+            sent = call(f"c{i}", reserved=COST, budgets=(KEY,))
+            done = Settled(status="ok", basis="measured", model="gpt-4o", usage=USED, actual=COST)
+            together.wait()
+            ledger._store.write([entry(sent)])
+            ledger._store.write([entry(sent, done)])
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ledgers))
+    check(ledgers[0], 150 * COST)
+
+
 def test_a_recount_and_a_reset_under_traffic_lose_nothing(target: str) -> None:
     ledger = Ledger(target)
     meters = [Meter(target, budget=Budget(daily="100")) for _ in range(2)]
@@ -368,6 +386,31 @@ def pay_or_not(meter: Meter, call_id: str) -> None:
         meter.answered(meter.begin(call(call_id), SIZE), Answer(model="gpt-4o", usage=USED))
     except BudgetExceededError:
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_waits_for_nothing_that_a_thread_was_learning() -> None:
+    meter = Meter(":memory:", budget=Budget(daily="1"))
+    held = threading.Event()
+
+    def learn() -> None:
+        with meter.gate.history._lock:
+            held.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=learn)
+    thread.start()
+    held.wait()
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            signal.alarm(20)
+            meter.begin(call("child"), Size(100))
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    thread.join()
 
 
 def test_processes_and_threads_share_a_budget(target: str) -> None:
