@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from typing import Any, cast
 
 from llm_savings.ledger import counters, rows, schema
-from llm_savings.ledger.counters import Cap, Charged
+from llm_savings.ledger.counters import Cap, Charged, RefusedError
 from llm_savings.ledger.records import COLUMNS, Entry, clean
 from llm_savings.ledger.stores import Store
 
@@ -20,7 +20,7 @@ _MANY = 500  # counters in one statement
 class BudgetBook:
     """Counters and plans of budgets. Amounts are picodollars; a counter's key is `name|period|label|scope`."""
 
-    def __init__(self, store: Store, flush: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, flush: Callable[..., bool]) -> None:
         self._store, self._flush = store, flush
 
     def reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
@@ -33,8 +33,18 @@ class BudgetBook:
             RefusedError: A cap has no room; nothing was written.
             LedgerError: The database cannot be written, or a counter makes no sense.
         """
+        entry = clean(entry)
+        try:
+            return self._reserve(entry, caps)
+        except RefusedError as refusal:
+            if not refusal.full.reserved:
+                raise
+        self._flush(living=False)  # what calls of ours that have ended give back may be on its way
+        return self._reserve(entry, caps)
+
+    def _reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
         with self._store.transaction(patience=_PATIENCE) as db:
-            return rows.reserve(db, clean(entry), caps, self._store.mark)
+            return rows.reserve(db, entry, caps, self._store.mark)
 
     def refused(self, cap: Cap) -> int:
         """The alert (per mille) that a refusal set off, or 0.

@@ -94,6 +94,14 @@ def is_budgeted(entry: Entry) -> bool:
     return entry[_BUDGETS] is not None
 
 
+def may_wait(entry: Entry) -> bool:
+    """Whether nobody can spend too much as long as the entry is on its way: it gives back, or concerns no budget."""
+    if entry[_BUDGETS] is None:
+        return True
+    held = entry[_RESERVED]
+    return entry[_STATUS] != "sent" and isinstance(held, int) and sum(share(entry)) <= held
+
+
 def reserve(db: Any, entry: Entry, caps: Sequence[Cap], mark: str) -> list[Charged]:
     """Charge a call that is about to leave to its counters, if every one of them has room. Inside a transaction.
 
@@ -207,7 +215,9 @@ def read(db: Any, keys: Sequence[str], mark: str, *, hold: bool = False) -> dict
         return found
     # In one order for everybody, so that no two writers wait for each other. SQLite has one writer at a time anyway.
     held = ' ORDER BY key COLLATE "C" FOR UPDATE' if hold and mark == "%s" else ""
-    sql = f"SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key IN ({_list(keys, mark)}){held}"  # noqa: S608
+    sql = (
+        f"SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key IN ({_list(keys, mark)}){held}"  # noqa: S608
+    )
     for key, *values in db.execute(sql, keys).fetchall():
         if not all([type(value) is int and value >= 0 for value in values]):  # noqa: C419 (quicker, in every call)
             raise CorruptError(

@@ -79,7 +79,7 @@ def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
 
 _CALL_ID, _STATUS, _BASIS = (COLUMNS.index(name) for name in ("call_id", "status", "basis"))
 _UNKNOWN = ("unknown", "suspect")
-_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({{}}) ON CONFLICT (call_id) DO NOTHING"
+_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({{}}) ON CONFLICT (call_id) DO NOTHING"  # noqa: S608
 _END = {name: COLUMNS.index(name) for name in ("mode", *SETTLED_COLUMNS)}
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -246,7 +247,9 @@ def test_plans_whose_table_is_gone_leave_a_program_its_own(target: str) -> None:
     pay(Meter(other), "metered")  # nobody knows of a budget
 
 
-@pytest.mark.parametrize("plan", ["{", "null", "[1]", "", '{"daily": 0}', '{"weakly": "1"}', '{"daily": "1", "per": 5}'])
+@pytest.mark.parametrize(
+    "plan", ["{", "null", "[1]", "", '{"daily": 0}', '{"weakly": "1"}', '{"daily": "1", "per": 5}']
+)
 def test_a_plan_that_makes_no_sense_refuses_until_it_is_forgotten(
     target: str, plan: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,10 +385,8 @@ def test_a_parent_and_its_children_share_a_budget(target: str) -> None:
 
 
 def pay_or_not(meter: Meter, call_id: str) -> None:
-    try:
+    with suppress(BudgetExceededError):
         meter.answered(meter.begin(call(call_id), SIZE), Answer(model="gpt-4o", usage=USED))
-    except BudgetExceededError:
-        pass
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
