@@ -18,7 +18,7 @@ _IN = ("input", "cache_write_5m", "cache_write_1h", "audio_input", "image_input"
 _OUT = ("output", "audio_output", "image_output")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as one is made for every call; see `Sent`
 class Size:
     """How large a request can get.
 

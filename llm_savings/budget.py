@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from llm_savings.errors import ConfigError, UnscopedCallError
+from llm_savings.periods import PERIODS, Period, window
 
-Period = Literal["hourly", "daily", "weekly", "monthly", "total"]
-PERIODS: tuple[Period, ...] = ("hourly", "daily", "weekly", "monthly", "total")
 Amount = Decimal | str | int | float
 
 
@@ -123,41 +123,43 @@ class Budget:
     per: str | None = None
     tz: str = "UTC"
     alerts: tuple[Amount, ...] = ("0.8",)
-    on_alert: Callable[[Alert], object] | str | None = None
+    on_alert: Callable[[Alert], object] | str | None = field(default=None, repr=False)  # a webhook's URL is a secret
     strict: bool = False
     on_unavailable: Literal["refuse", "allow"] = "refuse"
     output_cap: int = 4096
     name: str = "default"
     _zone: tzinfo = field(default=UTC, init=False, repr=False, compare=False)
-    _windows: dict[Period, tuple[datetime, str, datetime | None]] = field(
-        default_factory=dict[Period, "tuple[datetime, str, datetime | None]"], init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
-        for name in ("per_call", *PERIODS):
+        for name in _LIMITS:
             object.__setattr__(self, name, _limit(name, getattr(self, name)))
-        if all(getattr(self, name) is None for name in ("per_call", *PERIODS)):
+        amounts = [(name, amount) for name in _LIMITS if (amount := getattr(self, name)) is not None]
+        if not amounts:
             raise ConfigError(
                 'a budget needs a limit: per_call, hourly, daily, weekly, monthly or total, as daily="50"'
             )
-        amounts = [(name, amount) for name in PERIODS if (amount := self.amount(name)) is not None]
         for (short, less), (long, more) in itertools.pairwise(amounts):
             if less > more:
                 raise ConfigError(
-                    f"budget.{short} is {less}, more than budget.{long} ({more}), which it can never reach"
+                    f"budget.{short} is {less}, more than budget.{long} ({more}), so it can never be reached; "
+                    "lower it or leave it out"
                 )
         object.__setattr__(self, "_zone", _zone(self.tz))
-        object.__setattr__(self, "alerts", tuple(sorted(_share(share) for share in self.alerts)))
+        object.__setattr__(self, "alerts", _shares(self.alerts))
+        if not (self.on_alert is None or callable(self.on_alert) or _is_url(self.on_alert)):
+            raise ConfigError("budget.on_alert is neither a callable nor a webhook's http(s) URL")
+        if type(self.strict) is not bool:
+            raise ConfigError(f"budget.strict is {self.strict!r}; expected True or False")
         if self.on_unavailable not in ("refuse", "allow"):
             raise ConfigError(f"budget.on_unavailable is {self.on_unavailable!r}; expected 'refuse' or 'allow'")
-        if isinstance(self.on_alert, str) and not re.match(r"https?://", self.on_alert):
-            raise ConfigError(f"budget.on_alert is {self.on_alert!r}; expected a callable or an http(s) URL")
         if type(self.output_cap) is not int or self.output_cap < 1:
             raise ConfigError(f"budget.output_cap is {self.output_cap!r}; expected a positive number of tokens")
-        if not re.fullmatch(r"[\w.-]{1,64}", self.name):
-            raise ConfigError(f"budget.name is {self.name!r}; expected letters, digits, dots and dashes")
-        if self.per is not None and not self.per.strip():
-            raise ConfigError("budget.per is empty; expected 'user', 'model', 'session', 'tenant' or a tag's name")
+        if not _is_text(self.name) or not re.fullmatch(r"[\w.-]{1,64}", self.name):
+            raise ConfigError(f"budget.name is {self.name!r}; expected letters, digits, dots and dashes, up to 64")
+        if self.per is not None and (not _is_text(self.per) or not self.per.strip()):
+            raise ConfigError(
+                f"budget.per is {self.per!r}; expected 'user', 'model', 'session', 'tenant' or a tag's name"
+            )
 
     def amount(self, period: Period) -> Decimal | None:
         """The limit of a period in USD, if there is one."""
@@ -167,6 +169,11 @@ class Budget:
     def per_call_limit(self) -> Decimal | None:
         """USD that one call may cost at most, if that is limited."""
         return cast("Decimal | None", self.per_call)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone that `tz` names."""
+        return self._zone
 
     @property
     def shares(self) -> tuple[Decimal, ...]:
@@ -183,17 +190,9 @@ class Budget:
         found: list[Limit] = []
         for period in PERIODS:
             if (amount := self.amount(period)) is not None:
-                label, resets = self._window(period, at)
+                label, _, resets = window(period, at, self._zone)
                 found.append(Limit(f"{self.name}|{period}|{label}|{scope}", amount, period, scope, resets))
         return found
-
-    def _window(self, period: Period, at: datetime) -> tuple[str, datetime | None]:
-        """See `window`; kept until it ends, since most calls fall into the one of the call before."""
-        seen, label, resets = self._windows.get(period) or (at, "", at)
-        if not label or at < seen or (resets is not None and at >= resets):
-            label, resets = window(period, at, self._zone)
-            self._windows[period] = at, label, resets
-        return label, resets
 
     def plan(self) -> dict[str, Any]:
         """The budget as plain fields that JSON can hold, without what only a program can hold (`on_alert`)."""
@@ -235,70 +234,44 @@ class Budget:
         return f"{self.per}={value}"
 
 
-def window(period: Period, at: datetime, zone: tzinfo) -> tuple[str, datetime | None]:
-    """The period that an instant falls into: its label in the zone's own time, and the instant (UTC) it ends.
-
-    Calendar periods are those of the zone's clocks, so a day may have 23 or 25 hours.
+def parts_of(key: str) -> tuple[str, str, str, str]:
+    """What a counter's key says: the budget's name, the period, the label of its window, and the scope.
 
     Example:
-        >>> window("daily", datetime(2026, 11, 23, 16, tzinfo=UTC), ZoneInfo("Asia/Seoul"))
-        ('2026-11-24', datetime.datetime(2026, 11, 24, 15, 0, tzinfo=datetime.timezone.utc))
+        >>> parts_of("default|daily|2026-11-24|user=kim")
+        ('default', 'daily', '2026-11-24', 'user=kim')
     """
-    local = at.astimezone(zone)
-    today = local.date()
-    if period == "total":
-        return "ever", None
-    if period == "hourly":
-        # An hour that the clocks repeat is another hour: its offset tells it apart.
-        ahead = local.utcoffset() or timedelta(0)
-        start = local.replace(minute=0, second=0, microsecond=0, tzinfo=None) - ahead
-        label = f"{local:%Y-%m-%dT%H}{local:%z}"
-        return label, start.replace(tzinfo=UTC) + timedelta(hours=1)
-    if period == "daily":
-        return today.isoformat(), midnight(today + timedelta(days=1), zone)
-    if period == "weekly":
-        monday = today - timedelta(days=today.weekday())
-        return f"{monday.isoformat()}/7d", midnight(monday + timedelta(days=7), zone)
-    following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return f"{today:%Y-%m}", midnight(following, zone)
+    name, period, label, scope = key.split("|", 3)  # only a scope may have a bar in it
+    return name, period, label, scope
 
 
-def midnight(day: date, zone: tzinfo) -> datetime:
-    """The instant (UTC) from which on it is this day in the zone.
-
-    Where clocks go forward over midnight the day begins later; where they go back over it, midnight comes twice and
-    the day begins for good at the second.
-    """
-    for fold in (1, 0):
-        start = datetime(day.year, day.month, day.day, tzinfo=zone, fold=fold).astimezone(UTC)
-        if start.astimezone(zone).date() == day and (start - _INSTANT).astimezone(zone).date() < day:
-            return start
-    return start
-
-
-_INSTANT = timedelta(microseconds=1)
+_LIMITS = ("per_call", *PERIODS)
+# Counters are whole picodollars in 64 bits.
+_MOST = Decimal(2**63 - 1).scaleb(-12)
 
 
 def _limit(name: str, value: Any) -> Decimal | None:
     if value is None:
         return None
     amount = _decimal(f"budget.{name}", value, "a positive number of dollars, as '50'")
-    if amount <= 0:
-        raise ConfigError(f"budget.{name} is {value!r}; expected a positive number of dollars")
+    if not 0 < amount <= _MOST:
+        raise ConfigError(f"budget.{name} is {value!r}; expected a positive number of dollars, below 9.2 million")
     return amount
 
 
-def _share(value: Any) -> Decimal:
-    share = _decimal("budget.alerts", value, "shares such as 0.8")
-    if not 0 < share <= 1:
-        raise ConfigError(f"budget.alerts has {value!r}; expected shares above 0 and up to 1")
-    return share
+def _shares(values: Any) -> tuple[Decimal, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"budget.alerts is {values!r}; expected several shares, as (0.5, 0.8)")
+    shares = {_decimal("budget.alerts", share, "shares such as 0.8") for share in cast("Iterable[object]", values)}
+    if wrong := [share for share in shares if not 0 < share <= 1]:
+        raise ConfigError(f"budget.alerts has {wrong[0]}; expected shares above 0 and up to 1, as 0.8 for 80%")
+    return tuple(sorted(shares))
 
 
 def _decimal(name: str, value: Any, expected: str) -> Decimal:
     try:
-        # A float means what it prints: 0.1 is a tenth.
-        amount = Decimal(repr(value) if isinstance(value, float) else value)
+        # A float means what it prints: 0.1 is a tenth. (NumPy's are floats that print their type as well.)
+        amount = Decimal(float.__repr__(value) if isinstance(value, float) else value)
     except (InvalidOperation, TypeError, ValueError) as error:
         raise ConfigError(f"{name} is {value!r}; expected {expected}") from error
     if isinstance(value, bool) or not amount.is_finite():
@@ -309,8 +282,20 @@ def _decimal(name: str, value: Any, expected: str) -> Decimal:
 def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"budget.tz is {name!r}; expected an IANA zone name such as 'Asia/Seoul'") from error
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_url(value: object) -> bool:
+    try:
+        address = urlsplit(value) if isinstance(value, str) else None
+    except ValueError:
+        return False
+    return address is not None and address.scheme in ("http", "https") and bool(address.hostname)
 
 
 PLAN_FIELDS = tuple(f.name for f in fields(Budget) if f.init and f.name not in ("alerts", "on_alert"))

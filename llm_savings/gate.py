@@ -97,12 +97,14 @@ class Gate:
         return self._budgets
 
     def _look(self) -> tuple[Budget, ...]:
-        if not self._announced:
-            for budget in self._own:
+        plans = self._ledger.budgets.plans()
+        for budget in self._own:
+            # Said again when it was forgotten: `llm-savings budget set --remove`.
+            if not self._announced or budget.name not in plans:
                 self._ledger.budgets.plan(budget.name, budget.plan())
-            self._announced = True
+        self._announced = True
         found = {budget.name: budget for budget in self._own}
-        for name, (plan, pinned) in self._ledger.budgets.plans().items():
+        for name, (plan, pinned) in plans.items():
             if pinned:
                 on_alert = found[name].on_alert if name in found else None
                 try:
@@ -170,15 +172,11 @@ class Gate:
         """
         limits = [pair for budget in self.budgets() for pair in self._limits(budget, sent)]
         try:
-            counters = self._ledger.budgets.counters([limit.key for _, limit in limits])
+            full = self._ledger.budgets.full([_cap(budget, limit) for budget, limit in limits])
         except LedgerError as error:
             self._unavailable(error, self.budgets())
             return None
-        for _, limit in limits:
-            found = counters.get(limit.key)
-            if found is not None and found.spent + found.reserved >= _pico(limit.amount):
-                return self._refused(found, sent, limits)
-        return None
+        return None if full is None else self._refused(full, sent, limits)
 
     def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
         """Learn from a call that has ended."""
@@ -313,4 +311,5 @@ def _pico(amount: Decimal) -> int:
 def _usd(pico: int) -> Decimal:
     amount = from_picodollars(pico)
     assert amount is not None  # noqa: S101
-    return amount.normalize() if amount else Decimal(0)
+    short = amount.normalize()
+    return short.quantize(Decimal(1)) if short == short.to_integral_value() else short

@@ -33,7 +33,7 @@ _MANY = 256
 _NOTHING = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen, as one is made for every call; see `Sent`
 class Answer:
     """What a host learned of a call's end.
 

@@ -59,7 +59,8 @@ def may_read_more(model: str, params: Mapping[str, Any], prompt: Any) -> bool:
         >>> may_read_more("gpt-4o", {"tools": [{"type": "web_search"}]}, [{"role": "user", "content": "hi"}])
         True
     """
-    return _searches(model) or _adds(params) or _adds(params.get("extra_body") or {}) or _holds_file(prompt)
+    extra = params.get("extra_body")
+    return _searches(model) or _adds(params) or bool(extra and _adds(extra)) or bool(prompt and _holds_file(prompt))
 
 
 @lru_cache(maxsize=1024)

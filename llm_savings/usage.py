@@ -136,7 +136,7 @@ class Usage:
         completion = _first(u, "completion_tokens", "output_tokens")
         detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
         detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
-        if not detail_in and not detail_out:
+        if not any(detail_in.values()) and not any(detail_out.values()):  # zeros and None say nothing
             return Usage(input=prompt, output=completion)
         audio_cached = _count(_part(detail_in, "cached_tokens_details"), "audio_tokens")
         reasoning = _count(detail_out, "reasoning_tokens")

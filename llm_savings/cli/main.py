@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llm_savings import __version__
+from llm_savings.cli.budget import budget
 from llm_savings.cli.demo import demo
 from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
@@ -21,6 +22,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
+        if change := getattr(sys.stdout, "reconfigure", None):
+            change(errors="replace")  # a terminal that has no such sign shows "?"
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -35,5 +38,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, reconcile, export, prices, sandbox):
     main.add_command(command)

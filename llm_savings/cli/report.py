@@ -11,13 +11,13 @@ import click
 from rich.console import Console
 
 from llm_savings import settings
-from llm_savings.errors import ConfigError
+from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
-from llm_savings.report import calls_table, notes
+from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
 
-_LEDGER = click.option(
+LEDGER = click.option(
     "--ledger",
     metavar="PATH|URL",
     help="The ledger to read: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
@@ -28,7 +28,7 @@ _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whos
 
 
 @click.command(epilog="Example: llm-savings report --by tag:feature --since 7d --tz Asia/Seoul")
-@_LEDGER
+@LEDGER
 @click.option("--by", default="model", show_default=True, help="model, day, user, host, total or tag:NAME.")
 @_SINCE
 @_UNTIL
@@ -40,7 +40,8 @@ def report(ledger: str | None, by: str, since: str | None, until: str | None, tz
     book = Ledger(existing(ledger))
     lines = book.summary(by, since=start, until=end, tz=tz)
     if as_json:
-        click.echo(json.dumps(_document(ledger, by, tz, start, end, lines), ensure_ascii=False, indent=2))
+        found = _document(ledger, by, tz, start, end, lines) | _budgets(book)
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     console = Console()
     where = masked(ledger or settings.default_ledger())
@@ -50,13 +51,13 @@ def report(ledger: str | None, by: str, since: str | None, until: str | None, tz
         console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
         return
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
-    for note in [*notes(total(lines)), _price_note()]:
+    for note in [*notes(total(lines)), *_budget_notes(book), _price_note()]:
         console.print(f"• {note}", markup=False, highlight=False)
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
 @click.argument("path", type=click.Path(dir_okay=False))
-@_LEDGER
+@LEDGER
 @_SINCE
 @_UNTIL
 @_TZ
@@ -97,6 +98,20 @@ def instant(when: str | None, tz: str) -> datetime | None:
     if moment.tzinfo is None:
         return day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
     return moment
+
+
+def _budget_notes(book: Ledger) -> list[str]:
+    try:
+        return budget_notes(budget_states(book))
+    except SavingsError as error:  # a counter or plan that makes no sense: the calls are known all the same
+        return [f"Budgets cannot be told: {error}"]
+
+
+def _budgets(book: Ledger) -> dict[str, Any]:
+    try:
+        return {"budgets": [budget_document(state) for state in budget_states(book)]}
+    except SavingsError as error:
+        return {"budgets": None, "budgets_error": str(error)}
 
 
 def _price_note() -> str:

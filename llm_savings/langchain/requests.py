@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -93,14 +93,19 @@ class Start:
     def max_tokens(self) -> int | None:
         """The most tokens that one answer may have, or None when the request does not say."""
         # Two limits in one request are rare, and which one wins differs: the larger one is a bound in any case.
-        given = [v for key in _LIMIT_KEYS & self.params.keys() if _is_count(v := self.params[key])]
+        if given := self._counts(_LIMIT_KEYS):
+            return max(given)
         fallback = self.metadata.get("ls_max_tokens")
-        return max(given) if given else fallback if _is_count(fallback) else None
+        return fallback if _is_count(fallback) else None
 
     @property
     def choices(self) -> int:
         """How many answers were asked for."""
-        return max([v for key in _CHOICE_KEYS & self.params.keys() if _is_count(v := self.params[key])], default=1)
+        return max(self._counts(_CHOICE_KEYS) or (1,))
+
+    def _counts(self, keys: frozenset[str]) -> list[int]:
+        params = self.params
+        return [] if keys.isdisjoint(params) else [v for key in keys if _is_count(v := params.get(key))]
 
     def _kind(self) -> str:
         named = self.serialized or {}
@@ -147,18 +152,17 @@ class Start:
         params, prompt = self.params, self.prompt
         if prompt is None:
             return None
-        contents = prompt if isinstance(prompt, str) else [message.content for message in prompt]
-        if may_read_more(self.model, params, contents):
+        turns: Sequence[Any] = [prompt] if isinstance(prompt, str) else prompt
+        contents = [turn if isinstance(turn, str) else turn.content for turn in turns]
+        # Text holds no files, so only blocks are looked through.
+        if may_read_more(self.model, params, [content for content in contents if not isinstance(content, str)]):
             return None
-        total = 0
-        if isinstance(prompt, str):
-            total += tokens.upper_bound(prompt) + tokens.MESSAGE_OVERHEAD
-        else:
-            for message in prompt:
-                total += _message_bound(message)
-        for key in _PROMPT_KEYS & params.keys():
-            if value := params[key]:
-                total += tokens.TOOLS_OVERHEAD + len(_dumped(value))
+        total = tokens.MESSAGE_OVERHEAD * len(turns)
+        for turn, content in zip(turns, contents, strict=True):
+            total += tokens.upper_bound(content) if turn is content else tokens.upper_bound(content) + _beside(turn)
+        if not _PROMPT_KEYS.isdisjoint(params):
+            given = [value for key in _PROMPT_KEYS if (value := params.get(key))]
+            total += sum(tokens.TOOLS_OVERHEAD + len(_dumped(value)) for value in given)
         return total
 
     def cache_ttls(self) -> set[str]:
@@ -170,10 +174,12 @@ class Start:
         return found
 
 
-def _message_bound(message: BaseMessage) -> int:
-    total = tokens.MESSAGE_OVERHEAD + tokens.upper_bound(message.content)
-    if isinstance(message, AIMessage) and message.tool_calls:
-        total += tokens.upper_bound(message.tool_calls)
+def _beside(message: BaseMessage) -> int:
+    """Tokens that a message's parts beside its content cannot exceed."""
+    total = 0
+    # By type and not by isinstance, which pydantic makes slow.
+    if message.type in ("ai", "AIMessageChunk") and (calls := cast("AIMessage", message).tool_calls):
+        total += tokens.upper_bound(calls)
     if message.additional_kwargs:
         total += tokens.upper_bound(message.additional_kwargs)
     if message.name:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, cast
 
 from llm_savings.ledger import counters, rows, schema
 from llm_savings.ledger.counters import Cap, Charged, RefusedError
-from llm_savings.ledger.records import COLUMNS, Entry, clean
+from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
 from llm_savings.ledger.stores import Store
 
 # How long a call waits for other processes to finish theirs. Each holds the file for well under a millisecond.
@@ -55,6 +56,22 @@ class BudgetBook:
         with self._store.transaction() as db:
             return counters.refused(db, cap, self._store.mark)
 
+    def full(self, caps: Sequence[Cap]) -> Charged | None:
+        """The first of these caps that has been charged all it may hold, if one has.
+
+        Raises:
+            LedgerError: The database cannot be read, or a counter makes no sense.
+        """
+        found = self._full(caps)
+        if found is not None and found.reserved:
+            self._flush(living=False)  # as for `reserve`
+            found = self._full(caps)
+        return found
+
+    def _full(self, caps: Sequence[Cap]) -> Charged | None:
+        state = counters.read(self._store.fetch, [cap.key for cap in caps], self._store.mark)
+        return next((state[cap.key] for cap in caps if cap.key in state and state[cap.key].charged >= cap.most), None)
+
     def counters(self, keys: Sequence[str] | None = None) -> dict[str, Charged]:
         """The counters of these keys that exist, or all.
 
@@ -63,11 +80,38 @@ class BudgetBook:
         """
         self._flush()
         if keys is None:
-            keys = [row["key"] for row in self._store.rows("SELECT key FROM budget_counters ORDER BY key")]
+            keys = [key for (key,) in self._store.fetch("SELECT key FROM budget_counters ORDER BY key")]
         found: dict[str, Charged] = {}
-        with self._store.transaction() as db:
-            for start in range(0, len(keys), _MANY):
-                found |= counters.read(db, keys[start : start + _MANY], self._store.mark)
+        for start in range(0, len(keys), _MANY):
+            found |= counters.read(self._store.fetch, keys[start : start + _MANY], self._store.mark)
+        return found
+
+    def known(self) -> tuple[dict[str, tuple[Mapping[str, Any], bool]], dict[str, Charged]]:
+        """Every plan (see `plans`) and every counter, also of a file that may only be read.
+
+        Raises:
+            LedgerError: The database cannot be read, or a counter makes no sense.
+        """
+        self._flush()
+        plans, sums = ([tuple(row.values()) for row in self._store.rows(sql)] for sql in (_PLANS, _COUNTERS))
+        return _by_name(plans), {row[0]: counters.checked(*row) for row in sums}
+
+    def spent_since(self, moment: datetime) -> dict[str, int]:
+        """Picodollars that calls started since then were charged, by counter, without what is held for calls in flight.
+
+        Raises:
+            LedgerError: The database cannot be read.
+        """
+        self._flush()
+        sql = (
+            f"SELECT {', '.join(COLUMNS)} FROM calls WHERE started_us >= {self._store.mark} "  # noqa: S608
+            "AND budgets IS NOT NULL"
+        )
+        found: dict[str, int] = {}
+        for row in self._store.rows(sql, (microseconds(moment),)):
+            entry = tuple(row.values())
+            for key in counters.keys_of(entry):
+                found[key] = found.get(key, 0) + counters.share(entry)[0]
         return found
 
     def plans(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
@@ -76,26 +120,26 @@ class BudgetBook:
         Raises:
             LedgerError: The database cannot be read.
         """
-        found = self._store.rows("SELECT name, plan, pinned FROM budget_plans ORDER BY name")
-        with closing(found):  # type: ignore[arg-type]
-            return {row["name"]: (_fields(row["plan"]), bool(row["pinned"])) for row in found}
+        return _by_name(self._store.fetch(_PLANS))
 
-    def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> None:
+    def plan(self, name: str, fields: Mapping[str, Any] | None, *, pinned: bool = False) -> bool:
         """Keep a budget's fields, or forget them. What is pinned holds in every program, whatever that says itself.
+
+        Returns:
+            Whether that changed anything.
 
         Raises:
             LedgerError: The database cannot be written.
         """
         mark = self._store.mark
         if fields is None:
-            self._store.execute(f"DELETE FROM budget_plans WHERE name = {mark}", (name,))  # noqa: S608
-            return
+            return self._store.execute(f"DELETE FROM budget_plans WHERE name = {mark}", (name,)) > 0  # noqa: S608
         kept = "" if pinned else " WHERE budget_plans.pinned = 0"
-        self._store.execute(
+        sql = (
             f"INSERT INTO budget_plans (name, plan, pinned) VALUES ({mark}, {mark}, {mark}) "  # noqa: S608
-            f"ON CONFLICT (name) DO UPDATE SET plan = excluded.plan, pinned = excluded.pinned{kept}",
-            (name, json.dumps(fields, sort_keys=True), int(pinned)),
+            f"ON CONFLICT (name) DO UPDATE SET plan = excluded.plan, pinned = excluded.pinned{kept}"
         )
+        return self._store.execute(sql, (name, json.dumps(fields, sort_keys=True), int(pinned))) > 0
 
     def reset(self, keys: Sequence[str]) -> int:
         """Start counters anew at nothing; calls so far, also those in flight, count no more.
@@ -110,14 +154,15 @@ class BudgetBook:
         mark, gone = self._store.mark, set(keys)
         with self._store.transaction(patience=_PATIENCE) as db:
             counters.keep_still(db, mark)
-            for key in sorted(gone):
-                # No row keeps the key, or its end would move the new counter, and a recount bring the old one back.
-                quoted = json.dumps(key, ensure_ascii=False)
-                sql = f"SELECT call_id, budgets FROM calls WHERE replace(budgets, {mark}, '') <> budgets"  # noqa: S608
-                for call_id, budgets in db.execute(sql, (quoted,)).fetchall():
-                    rest = json.dumps([k for k in json.loads(budgets) if k != key], ensure_ascii=False)
+            # No row keeps a key, or its end would move the new counter, and a recount bring the old one back.
+            charged = db.execute("SELECT call_id, budgets FROM calls WHERE budgets IS NOT NULL").fetchall()
+            for call_id, budgets in charged:
+                before = json.loads(budgets)
+                kept = [key for key in before if key not in gone]
+                if len(kept) < len(before):
+                    rest = json.dumps(kept, ensure_ascii=False) if kept else None
                     sql = f"UPDATE calls SET budgets = {mark} WHERE call_id = {mark}"  # noqa: S608
-                    db.execute(sql, (None if rest == "[]" else rest, call_id))
+                    db.execute(sql, (rest, call_id))
             sql = f"DELETE FROM budget_counters WHERE key = {mark}"  # noqa: S608
             return sum(db.execute(sql, (key,)).rowcount for key in sorted(gone))
 
@@ -152,6 +197,14 @@ class BudgetBook:
                     (key, spent, reserved, passed if type(passed) is int and passed >= 0 else 0),
                 )
         return len(sums)
+
+
+_PLANS = "SELECT name, plan, pinned FROM budget_plans ORDER BY name"
+_COUNTERS = "SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters ORDER BY key"
+
+
+def _by_name(plans: Sequence[tuple[Any, ...]]) -> dict[str, tuple[Mapping[str, Any], bool]]:
+    return {name: (_fields(plan), bool(pinned)) for name, plan, pinned in plans}
 
 
 def _fields(plan: Any) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ or twice) moves the counters by the difference it makes, so they always equal th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ _CALL_ID, _STATUS, _BASIS, _ACTUAL, _RESERVED, _BUDGETS = (
 _KNOWN = ("measured", "estimated")
 # Calls looked through for traces of a counter that is gone: a new counter's first call takes some 0.3 ms longer.
 _RECENT = 1_000
+
+Fetch = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+"""Runs a query and returns its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,12 @@ def reserve(db: Any, entry: Entry, caps: Sequence[Cap], mark: str) -> list[Charg
     _, bound = share(entry)
     caps = sorted(caps, key=lambda cap: cap.key)
     keys = [cap.key for cap in caps]
-    found = read(db, keys, mark, hold=True)
+    fetch = _fetching(db)
+    found = read(fetch, keys, mark, hold=True)
     if new := [key for key in keys if key not in found]:
         for key in new:
             _begin(db, key, entry, mark)
-        found = read(db, keys, mark, hold=True)  # another machine may have begun it at the same time
+        found = read(fetch, keys, mark, hold=True)  # another machine may have begun it at the same time
     for cap in caps:
         if found[cap.key].charged + bound > cap.most:
             raise RefusedError(found[cap.key])
@@ -135,7 +139,7 @@ def _charged(db: Any, cap: Cap, before: Charged, bound: int, mark: str) -> Charg
 
 
 def _begin(db: Any, key: str, entry: Entry, mark: str) -> None:
-    if _is_charged(db, key, entry, mark) and not read(db, [key], mark):
+    if _is_charged(db, key, entry, mark) and not read(_fetching(db), [key], mark):
         raise CorruptError(
             f"the budget counter {key!r} is gone, but calls were charged to it; "
             "count it anew with: llm-savings budget reset --recount"
@@ -169,8 +173,15 @@ def refused(db: Any, cap: Cap, mark: str) -> int:
 
     The budget is as good as spent, whatever its counter says: what is left is too little for a call.
     """
-    found = read(db, [cap.key], mark, hold=True).get(cap.key)
+    found = read(_fetching(db), [cap.key], mark, hold=True).get(cap.key)
     return _alert(db, cap, cap.most, found.alert, mark) if found else 0
+
+
+# What makes no sense stays so until it is counted anew, or adding to it could make it look right.
+_SOUND = " AND ".join(
+    f"budget_counters.{name} >= 0 AND CAST(budget_counters.{name} AS BIGINT) = budget_counters.{name}"
+    for name in ("spent_pusd", "reserved_pusd")
+)
 
 
 def transfer(db: Any, changes: Iterable[tuple[Entry | None, Entry]], mark: str) -> None:
@@ -187,7 +198,7 @@ def transfer(db: Any, changes: Iterable[tuple[Entry | None, Entry]], mark: str) 
             f"INSERT INTO budget_counters (key, spent_pusd, reserved_pusd, alerted) "  # noqa: S608
             f"VALUES ({mark}, {mark}, {mark}, 0) ON CONFLICT (key) DO UPDATE SET "
             "spent_pusd = budget_counters.spent_pusd + excluded.spent_pusd, "
-            "reserved_pusd = budget_counters.reserved_pusd + excluded.reserved_pusd",
+            f"reserved_pusd = budget_counters.reserved_pusd + excluded.reserved_pusd WHERE {_SOUND}",
             (key, spent, reserved),
         )
 
@@ -198,11 +209,15 @@ def keep_still(db: Any, mark: str) -> None:
         db.execute("LOCK TABLE budget_counters IN EXCLUSIVE MODE")
 
 
-def read(db: Any, keys: Sequence[str], mark: str, *, hold: bool = False) -> dict[str, Charged]:
+def _fetching(db: Any) -> Fetch:
+    return lambda sql, parameters: db.execute(sql, parameters).fetchall()
+
+
+def read(fetch: Fetch, keys: Sequence[str], mark: str, *, hold: bool = False) -> dict[str, Charged]:
     """The counters of these names that exist, with the last alert that each has set off.
 
     Args:
-        db: The connection.
+        fetch: Runs the query.
         keys: Their names.
         mark: The placeholder of a parameter.
         hold: Whether nobody else may move them until the transaction ends.
@@ -210,23 +225,27 @@ def read(db: Any, keys: Sequence[str], mark: str, *, hold: bool = False) -> dict
     Raises:
         CorruptError: A counter holds what no sum of calls can be.
     """
-    found: dict[str, Charged] = {}
     if not keys:
-        return found
+        return {}
     # In one order for everybody, so that no two writers wait for each other. SQLite has one writer at a time anyway.
     held = ' ORDER BY key COLLATE "C" FOR UPDATE' if hold and mark == "%s" else ""
-    sql = (
-        f"SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key IN ({_list(keys, mark)}){held}"  # noqa: S608
-    )
-    for key, *values in db.execute(sql, keys).fetchall():
-        if not all([type(value) is int and value >= 0 for value in values]):  # noqa: C419 (quicker, in every call)
-            raise CorruptError(
-                f"the budget counter {key!r} holds {tuple(values)}, which no sum of calls can be; "
-                "count it anew with: llm-savings budget reset --recount"
-            )
-        found[key] = Charged(key, *values)
-    return found
+    sql = f"SELECT key, spent_pusd, reserved_pusd, alerted FROM budget_counters WHERE key IN ({_list(keys, mark)})"  # noqa: S608
+    return {row[0]: checked(*row) for row in fetch(sql + held, keys)}
 
 
 def _list(keys: Sequence[str], mark: str) -> str:
     return ", ".join([mark] * len(keys))
+
+
+def checked(key: str, *values: Any) -> Charged:
+    """A counter as it was read: what is spent, what is held, and its last alert.
+
+    Raises:
+        CorruptError: It holds what no sum of calls can be.
+    """
+    if not all([type(value) is int and value >= 0 for value in values]):  # noqa: C419 (quicker, in every call)
+        raise CorruptError(
+            f"the budget counter {key!r} holds {values}, which no sum of calls can be; "
+            "count it anew with: llm-savings budget reset --recount"
+        )
+    return Charged(key, *values)

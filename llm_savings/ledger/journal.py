@@ -8,7 +8,6 @@ forgotten only after the database has taken it, and anybody may carry the lines 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -18,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from llm_savings.ledger.records import COLUMNS, Entry, clean
+import orjson
+
+from llm_savings.ledger.records import COLUMNS, NOT_SETTLED, SENT_COLUMNS, Entry, clean
 
 try:
     import fcntl
@@ -64,7 +65,7 @@ class Journal:
         Raises:
             OSError: The file cannot be written; nothing of the entry is in it.
         """
-        line = (_encode(entry) + "\n").encode()
+        line = _line(entry)
         with self._lock:
             if self._handle < 0:
                 self._open()
@@ -213,11 +214,11 @@ def _joined(lines: Sequence[bytes]) -> list[Entry]:
     calls: dict[Any, Entry] = {}
     for line in lines:
         try:
-            values: Any = json.loads(line)
+            values: Any = orjson.loads(line)
         except ValueError:
             continue  # half a line, of a process that was killed in the middle of writing it
-        if isinstance(values, list) and len(values := cast("list[Any]", values)) == len(COLUMNS):
-            keep_first_end(calls, clean(tuple(values)))
+        if isinstance(values, list) and len(values := cast("list[Any]", values)) in (_SENT, len(COLUMNS)):
+            keep_first_end(calls, clean((*values, *NOT_SETTLED) if len(values) == _SENT else tuple(values)))
     return list(calls.values())
 
 
@@ -228,5 +229,12 @@ def keep_first_end(calls: dict[Any, Entry], entry: Entry) -> None:
         calls[entry[_CALL_ID]] = entry
 
 
-_CALL_ID, _STATUS = COLUMNS.index("call_id"), COLUMNS.index("status")
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_CALL_ID, _STATUS, _SENT = COLUMNS.index("call_id"), COLUMNS.index("status"), len(SENT_COLUMNS)
+
+
+def _line(entry: Entry) -> bytes:
+    values = entry if entry[_STATUS] != "sent" else entry[:_SENT]  # the rest says only that it has not ended
+    try:
+        return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half of a surrogate pair
+        return orjson.dumps(clean(values), option=orjson.OPT_APPEND_NEWLINE)

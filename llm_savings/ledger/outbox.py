@@ -46,7 +46,7 @@ class Outbox:
         self._lock = threading.RLock()  # of the database's side
         self._memory: dict[Any, Entry] = {}  # what not even the journal took, by call
         self._retry_at = 0.0
-        self._warned = self._looked = False
+        self._warned, self._looked = False, journal is None
         self._carrier: threading.Thread | None = None
         self._wake = threading.Event()
         self._idle = True
@@ -65,21 +65,25 @@ class Outbox:
         self.put_now(entry)
 
     def put_now(self, entry: Entry) -> None:
-        """Take an entry by way of no journal, as long as the database takes it."""
+        """Take an entry by way of no journal, unless the database does not take it or others wait for it."""
         entry = clean(entry)
         with self._lock:
-            began = time.monotonic()
-            if self._waiting and began < self._retry_at:
+            if self._waiting:  # the thread tries again; no call pays for what has piled up
                 self._keep(entry)
+                if self._idle:
+                    self._start()
                 return
+            began = time.monotonic()
             try:
-                self._carry()
                 self._store.write([entry])
             except (LedgerError, OSError) as error:
                 self._keep(entry)
                 self._failed(error, began)
+                self._start()
             else:
                 self._worked()
+                if not self._looked and self._idle:
+                    self._start()
 
     def flush(self, *, living: bool = True) -> bool:
         """Carry everything into the database, other processes' entries too; True when nothing is left here.
@@ -197,7 +201,7 @@ class Outbox:
         """What the thread does each time: carry, or rest when there has been nothing to carry."""
         if time.monotonic() < self._retry_at:
             return
-        if self._waiting:
+        if self._waiting or not self._looked:
             self._idle = False
             self.flush(living=False)
             return

@@ -60,6 +60,11 @@ class PostgresStore:
                 cursor.execute(sql, parameters)
                 yield from cursor
 
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `Store.fetch`."""
+        with self._using() as db:
+            return db.execute(sql, parameters).fetchall()
+
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`: PostgreSQL divides the work by itself."""
         return [_EVERY_ID]

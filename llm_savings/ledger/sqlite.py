@@ -80,6 +80,11 @@ class SqliteStore:
             pending_migrations(reader.execute("PRAGMA user_version").fetchone()[0], self.path)
             yield from _sqlite_rows(reader, sql, parameters)
 
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `Store.fetch`."""
+        with self._using() as db:
+            return _patiently(db, sql, self._busy, parameters).fetchall()
+
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`."""
         if self._memory:
@@ -188,7 +193,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _patiently(db: sqlite3.Connection, sql: str, patience: float) -> sqlite3.Cursor:
+def _patiently(db: sqlite3.Connection, sql: str, patience: float, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
     """Run a statement, again and again for so many seconds while others hold the file.
 
     SQLite's own waits grow to a tenth of a second: who has waited longest looks least often, and some never get their
@@ -197,7 +202,7 @@ def _patiently(db: sqlite3.Connection, sql: str, patience: float) -> sqlite3.Cur
     deadline = time.monotonic() + patience
     while True:
         try:
-            return db.execute(sql)
+            return db.execute(sql, parameters)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise

@@ -39,6 +39,10 @@ class Store(Protocol):
         """The rows of a query, one at a time, keyed by column name."""
         ...
 
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The few rows of a quick query, through the connection that writes."""
+        ...
+
     def parts(self) -> list[tuple[int, int]]:
         """Ranges of row ids (from, below) that together hold every row and may be read side by side."""
         ...

@@ -41,6 +41,8 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
             usage, sure = usage_of(details, raw)
     except UsageError:
         suspect = True
+    if _ended_unsaid(details.get("original_response")):
+        sure = False  # what came is counted, what the provider went on to write is not
     if not usage and not suspect:
         # A success for no tokens at all is a usage that nobody reported.
         usage, sure = count(str(model), provider, question(details), answer_text(response)), False
@@ -52,6 +54,19 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
         hit=hit,
         estimated=not sure,
         suspect=suspect,
+    )
+
+
+def _ended_unsaid(stream: Any) -> bool:
+    """Whether a stream ended without the provider saying so, as LiteLLM lets one of Anthropic's that is cut short.
+
+    Called with what the user reads from or, under asyncio, what that reads from: it knows which block is still open.
+    """
+    if getattr(stream, "current_content_block_type", None) is not None:
+        return True
+    return (
+        getattr(stream, "received_finish_reason", "not one of LiteLLM's streams") is None
+        and getattr(stream, "intermittent_finish_reason", None) is None
     )
 
 

@@ -36,7 +36,13 @@ class Instant(BaseChatModel):
     model: str = "gpt-4o"
 
     def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
-        usage = {"prompt_tokens": 212, "completion_tokens": 40, "total_tokens": 252}
+        usage = {
+            "prompt_tokens": 212,
+            "completion_tokens": 40,
+            "total_tokens": 252,
+            "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 0},
+            "completion_tokens_details": {"audio_tokens": 0, "reasoning_tokens": 0},
+        }
         message = AIMessage(
             "In five days.", usage_metadata={"input_tokens": 212, "output_tokens": 40, "total_tokens": 252}
         )

@@ -211,3 +211,11 @@ async def test_a_cut_stream_is_unknown_at_its_bound(metered: Metered, way: str, 
     row = await metered.row()
     assert (row.status, row.basis) == ("error", "unknown")
     metered.check_bill([row])
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_stream_that_ends_without_saying_so_is_an_estimate(metered: Metered, way: str) -> None:
+    metered.box.fail("garbage")  # LiteLLM ends such a stream of Anthropic's as if it were whole
+    await called(lambda: getattr(metered, way)(CLAUDE))
+    row = await metered.row()
+    assert (row.status, row.basis) == ("ok", "estimated")

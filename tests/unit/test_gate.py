@@ -322,6 +322,7 @@ def test_a_plan_set_in_the_ledger_holds_in_every_program(ledger: Ledger, monkeyp
     ledger.budgets.plan("default", None)
     pay(with_budget, "d")
     pay(without, "e")
+    assert ledger.budgets.plans()["default"] == (Budget(daily="1").plan(), False)  # said anew
 
 
 def test_a_call_that_is_told_of_late_is_charged() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _strptime  # noqa: F401 (the report's; whom `told` works as may not read Python's own files everywhere)
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from llm_savings import Ledger, LedgerError
+from llm_savings import Budget, Ledger, LedgerError
 from llm_savings.cli import main
 from llm_savings.ledger import Sent, Settled
 
@@ -38,6 +39,7 @@ def write(path: Path) -> None:
     with Ledger(path) as ledger:
         call = Sent(call_id="a", host="sdk", requested_model="gpt-4o")
         ledger.settle(call, Settled(status="ok", basis="measured", actual=Decimal("0.25")))
+        ledger.budgets.plan("default", Budget(daily=5).plan())
 
 
 def told(work: Callable[[], str]) -> str:
@@ -70,6 +72,7 @@ def test_a_ledger_that_may_only_be_read(folder: Path, kept: str) -> None:
     def look() -> str:
         ledger = Ledger(path)
         report = CliRunner().invoke(main, ["report", "--ledger", str(path)])
+        assert "Budget default, daily: $0.00 of $5.00" in report.output, report.output
         return f"{ledger.summary('total')[0].actual:f} {[call.sent.call_id for call in ledger.calls()]} {report.output}"
 
     heard = told(look)

@@ -1,0 +1,131 @@
+"""Budgets in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from llm_savings.report.budgets import BudgetState, Standing
+from llm_savings.report.money import dollars
+
+_HEAD = ("limit", "used", "spent\nheld", "left\nof", "an hour\nlast hour", "forecast\nruns out", "resets")
+_BLOCKS = 8
+_YEAR = timedelta(days=360)
+
+
+def budget_table(state: BudgetState, *, past: bool = False) -> Table:
+    """A budget's limits, two lines a limit: it fits 80 columns. Past periods are below, when asked for."""
+    table = Table(
+        title=Text(budget_title(state)), title_justify="left", header_style="bold", box=SIMPLE_HEAD, leading=1
+    )
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for number, name in enumerate(_HEAD):
+        right = 2 <= number <= 4
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=number > 0)
+    for standing in state.standings:
+        table.add_row(*_cells(standing, state))
+    if past:
+        table.add_section()
+        for standing in state.past:
+            table.add_row(*_cells(standing, state))
+    return table
+
+
+def budget_notes(states: Sequence[BudgetState], most: int = 5) -> list[str]:
+    """The limits that are used most, each in a sentence.
+
+    Args:
+        states: The budgets.
+        most: How many sentences at most.
+    """
+    ranked = sorted(
+        ((standing, state) for state in states for standing in state.standings),
+        key=lambda pair: -(pair[0].share or 0),
+    )
+    said = [_sentence(*pair) for pair in ranked[:most]]
+    if len(ranked) > most:
+        said.append(f"{len(ranked) - most:,} more limits: llm-savings budget show")
+    return said
+
+
+def budget_title(state: BudgetState) -> str:
+    """A budget's name, where its plan is from, and what holds for all of its limits."""
+    plan = state.plan
+    if plan is None:
+        return f"{state.name} · no program has said its limits"
+    said = [
+        state.name,
+        "set here" if state.set_here else "from a program",
+        f"per {plan.per}" if plan.per else "",
+        plan.tz,
+        f"{dollars(plan.per_call_limit)} a call" if plan.per_call_limit else "",
+        "strict" if plan.strict else "",
+        "calls go on when the ledger is away" if plan.on_unavailable == "allow" else "",
+    ]
+    return " · ".join(filter(None, said))
+
+
+def _cells(standing: Standing, state: BudgetState) -> list[Text]:
+    past, gone = standing.last_hour is None, standing.runs_out_at
+    resets = "–" if past else "\n".join(_when(standing.resets_at, standing, state).rsplit(" ", 1))
+    return [
+        Text("\n".join(filter(None, (standing.period, standing.label if past else "", standing.scope)))),
+        _used(standing, state),
+        Text(f"{dollars(standing.spent)}\n{dollars(standing.held)}"),
+        Text(f"{_amount(standing.left)}\n{_amount(standing.limit)}"),
+        Text(f"{_amount(standing.per_hour)}\n{_amount(standing.last_hour)}"),
+        Text(f"{_amount(standing.forecast)}\n{'–' if gone is None else _when(gone, standing, state)}"),
+        Text(resets),
+    ]
+
+
+def _used(standing: Standing, state: BudgetState) -> Text:
+    share = standing.share
+    if share is None:
+        return Text("–")
+    full = min(int(share * _BLOCKS), _BLOCKS)
+    first_alert = min(state.plan.shares, default=1) if state.plan else 1
+    style = "red" if share >= 1 else "yellow" if share >= first_alert else "green"
+    bar = Text("█" * full, style=style) + Text("░" * (_BLOCKS - full), style="dim")
+    return bar + Text(f"\n{_percent(standing)}")
+
+
+def _percent(standing: Standing) -> str:
+    # Rounded down: what is not all spent is not 100%.
+    return (
+        "–"
+        if standing.share is None
+        else "<1%"
+        if 0 < standing.share < Decimal("0.01")
+        else f"{int(standing.share * 100)}%"
+    )
+
+
+def _amount(usd: Decimal | None) -> str:
+    return "–" if usd is None else dollars(usd)
+
+
+def _when(moment: datetime | None, standing: Standing, state: BudgetState) -> str:
+    if moment is None:
+        return "never"
+    if moment == standing.at:
+        return "now"
+    local = moment.astimezone(state.plan.zone if state.plan else UTC)
+    return f"{local:%d %b %H:%M}" if moment - standing.at < _YEAR else f"{local:%Y-%m-%d}"
+
+
+def _sentence(standing: Standing, state: BudgetState) -> str:
+    whose = ", ".join(filter(None, (state.name, standing.period, standing.scope)))
+    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({_percent(standing)})"]
+    if standing.rate:
+        said.append(f"{dollars(standing.rate)} an hour")
+    if standing.forecast is not None:
+        said.append(f"forecast {dollars(standing.forecast)} by {_when(standing.resets_at, standing, state)}")
+    if (gone := standing.runs_out_at) is not None:
+        said.append(f"runs out {_when(gone, standing, state)}")
+    return f"{', '.join(said)} ({state.plan.tz if state.plan else 'UTC'})."
