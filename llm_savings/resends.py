@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
+from llm_savings.errors import BudgetError
 from llm_savings.meter import may_have_billed
 
 _log = logging.getLogger("llm_savings.resends")
@@ -46,8 +47,9 @@ def watch(listener: Listener) -> None:
     """Have `listener` called before a client sends again what may have been billed.
 
     It is called for every request of the process, with the context of the request, and tells by that whether the
-    request is its own; never on an event loop's thread, so it may write to a ledger. Only clients that are imported
-    by now are watched. To call this again costs next to nothing, and finds those imported since.
+    request is its own; never on an event loop's thread, so it may write to a ledger. A BudgetError that it raises is
+    raised by the client, and the request is not sent again. Only clients that are imported by now are watched. To call
+    this again costs next to nothing, and finds those imported since.
     """
     if listener not in _listeners:
         with _lock:
@@ -100,7 +102,15 @@ def _tell(error: BaseException | None, named: dict[str, Any]) -> None:
             return
         body = getattr(named.get("options"), "json_data", None)
         model = cast("dict[str, Any]", body).get("model") if isinstance(body, dict) else None
+        refusal: BudgetError | None = None
         for listener in tuple(_listeners):
-            listener(error, model)
+            try:
+                listener(error, model)
+            except BudgetError as stop:  # the others hear of the attempt all the same
+                refusal = refusal or stop
+        if refusal is not None:
+            raise refusal
+    except BudgetError:
+        raise
     except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
         _log.exception("a retry was not metered")

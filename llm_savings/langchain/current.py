@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -22,7 +23,9 @@ from weakref import WeakSet
 
 from langchain_core.tracers.context import register_configure_hook
 
+from llm_savings.errors import BudgetError
 from llm_savings.langchain import litellm_hits
+from llm_savings.langchain.only_hits import cached_request
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
@@ -38,7 +41,11 @@ class Metering(Protocol):
         ...
 
     def resent(self, run_id: UUID, error: BaseException) -> None:
-        """A request is about to be sent again after this error."""
+        """A request is about to be sent again after this error. A BudgetError stops it."""
+        ...
+
+    def release(self, mark: Mark, error: BaseException) -> None:
+        """The request of this mark will not leave."""
         ...
 
 
@@ -49,22 +56,66 @@ _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 @dataclass(slots=True, eq=False)
 class Mark(Live):
-    """A call that this rim meters; it names no ledger until a callback claims it. `hit`: LiteLLM's cache answered."""
+    """A call that this rim meters; it names no ledger until a callback claims it.
+
+    Attributes:
+        task: Who makes the call.
+        hit: LiteLLM's cache answered.
+        cached: The parameters of the request, if LangChain will ask a cache before it leaves.
+        request: The parameters of the request that was let through, or stopped.
+        refusal: Why no request of this call will leave any more.
+    """
 
     task: asyncio.Task[Any] | None = None
     hit: bool = False
+    cached: Mapping[str, Any] | None = None
+    request: Mapping[str, Any] | None = None
+    refusal: BudgetError | None = None
 
 
-def claim(live: Live) -> Mark | None:
+def claim(live: Live, request: Mapping[str, Any]) -> Mark | None:
     """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
     watch(_resent)
     litellm_hits.watch(_hit)
     mark = current_call.get()
-    if not isinstance(mark, Mark):
+    if not isinstance(mark, Mark) or mark.done:
         return None
     if not mark.target:
-        mark.sent, mark.target = live.sent, live.target
+        mark.sent, mark.target, mark.request = live.sent, live.target, request
     return mark
+
+
+def refuse(request: Mapping[str, Any], refusal: BudgetError) -> None:
+    """Say that the request with these parameters is stopped; what anybody holds for it is released.
+
+    LangChain reports no end of what is stopped at its start, neither to other callbacks nor of the other prompts that
+    one request may carry.
+    """
+    mark = current_call.get()
+    if isinstance(mark, Mark):
+        mark.request, mark.refusal, mark.done = request, refusal, True
+        for callback in _living():
+            callback.release(mark, refusal)
+
+
+def will_not_leave(request: Mapping[str, Any]) -> BaseException | None:
+    """Why the request with these parameters, which has just been let through, will not leave all the same.
+
+    Under asyncio another callback may have stopped it meanwhile, or the task that makes the call may be gone.
+    """
+    mark = current_call.get()
+    if not isinstance(mark, Mark):
+        return None
+    if mark.request is request and mark.refusal is not None:
+        return mark.refusal
+    gone = mark.task is not None and mark.task.cancelled()
+    return asyncio.CancelledError() if gone else None
+
+
+def refusal_of(run_id: UUID) -> BudgetError | None:
+    """Why the run of this context was stopped, if it was."""
+    mark = current_call.get()
+    return mark.refusal if isinstance(mark, Mark) and mark.sent.call_id == str(run_id) else None
 
 
 def register(callback: Metering) -> None:
@@ -84,7 +135,7 @@ class _Marking:
 
     def get(self) -> None:
         """No handler; a new mark in the caller's context."""
-        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task()))
+        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task(), cached=cached_request()))
 
 
 @cache
@@ -116,8 +167,15 @@ def _ended(task: asyncio.Task[Any]) -> None:
 def _resent(error: BaseException, _model: str | None) -> None:
     mark = current_call.get()
     if isinstance(mark, Mark) and mark.target and not mark.done:
+        stop: BudgetError | None = None
         for callback in _living():
-            callback.resent(UUID(mark.sent.call_id), error)
+            try:
+                callback.resent(UUID(mark.sent.call_id), error)
+            except BudgetError as refusal:  # the others' rows of this attempt are still to be written
+                stop = refusal
+        if stop is not None:
+            refuse(mark.request or {}, stop)
+            raise stop
 
 
 def _hit() -> str | None:

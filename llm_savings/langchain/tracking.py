@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import Any
 
 from langchain_core.tracers.context import register_configure_hook
 
+from llm_savings.budget import Budget
 from llm_savings.langchain.costs import CostCallback
 from llm_savings.ledger import Ledger
 from llm_savings.pricing import PriceBook
@@ -98,6 +99,7 @@ def track_costs(
     tags: Mapping[str, str] | None = None,
     user: str | None = None,
     session: str | None = None,
+    budget: Budget | Sequence[Budget] | None = None,
 ) -> CostTracking:
     """Meter LangChain calls that pass no callback: those of a block, or all of the process.
 
@@ -111,13 +113,14 @@ def track_costs(
         tags: Labels for every call.
         user: Who causes the calls, unless a run says otherwise.
         session: The conversation they belong to, unless a run says otherwise.
+        budget: What these calls must stay within.
 
     Raises:
-        ConfigError: The ledger's path or URL cannot be one.
+        ConfigError: The ledger's path or URL cannot be one, or two budgets have one name.
 
     Example:
         >>> with track_costs("costs.db") as cost:                                 # doctest: +SKIP
         ...     chain.invoke(question)
         >>> cost = track_costs("costs.db").start()                                # doctest: +SKIP
     """
-    return CostTracking(CostCallback(ledger, prices=prices, tags=tags, user=user, session=session))
+    return CostTracking(CostCallback(ledger, prices=prices, tags=tags, user=user, session=session, budget=budget))

@@ -223,13 +223,18 @@ def _joined(lines: Sequence[bytes]) -> list[Entry]:
 
 
 def keep_first_end(calls: dict[Any, Entry], entry: Entry) -> None:
-    """Keep one entry a call: its beginning until its end is known."""
+    """Keep one entry a call: its beginning until its end is known, of one who knows its budgets if there is one."""
     known = calls.get(entry[_CALL_ID])
-    if known is None or known[_STATUS] == "sent":
+    if known is not None and (known[_BUDGETS] is None) != (entry[_BUDGETS] is None):
+        newer = known[_BUDGETS] is None
+    else:
+        newer = known is None or known[_STATUS] == "sent"
+    if newer:
         calls[entry[_CALL_ID]] = entry
 
 
-_CALL_ID, _STATUS, _SENT = COLUMNS.index("call_id"), COLUMNS.index("status"), len(SENT_COLUMNS)
+_CALL_ID, _STATUS, _BUDGETS = (COLUMNS.index(name) for name in ("call_id", "status", "budgets"))
+_SENT = len(SENT_COLUMNS)
 
 
 def _line(entry: Entry) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
@@ -35,9 +36,24 @@ def write(db: Any, entries: Sequence[Entry], mark: str) -> None:
 
 def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
     """Write a call that is about to leave and charge its counters, inside a transaction; see `counters.reserve`."""
-    charged = counters.reserve(db, entry, caps, mark)
-    db.execute(_upsert(1, mark), entry)
-    return charged
+    if not db.execute(_upsert(1, mark), entry).rowcount:
+        entry, caps = _joined(db, entry, caps, mark)
+    return counters.reserve(db, entry, caps, mark)
+
+
+def _joined(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> tuple[Entry, Sequence[counters.Cap]]:
+    """A call that is there already, since two callbacks meter it: what is held for it, and the caps still to charge."""
+    before = stored(db, entry[_CALL_ID], mark)
+    if before is None or before[_STATUS] != "sent":
+        return entry, caps
+    known = counters.keys_of(before)
+    held = before[_RESERVED] if known else entry[_RESERVED]
+    more = [cap for cap in caps if cap.key not in known]
+    if more:
+        keys = json.dumps([*known, *(cap.key for cap in more)], ensure_ascii=False)
+        sql = f"UPDATE calls SET budgets = {mark}, reserved_pusd = {mark} WHERE call_id = {mark}"  # noqa: S608
+        db.execute(sql, (keys, held, entry[_CALL_ID]))
+    return (*entry[:_RESERVED], held, *entry[_RESERVED + 1 :]), more
 
 
 def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
@@ -77,7 +93,7 @@ def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
     return None if row is None else tuple(row)
 
 
-_CALL_ID, _STATUS, _BASIS = (COLUMNS.index(name) for name in ("call_id", "status", "basis"))
+_CALL_ID, _STATUS, _BASIS, _RESERVED = (COLUMNS.index(name) for name in ("call_id", "status", "basis", "reserved_pusd"))
 _UNKNOWN = ("unknown", "suspect")
 _INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({{}}) ON CONFLICT (call_id) DO NOTHING"  # noqa: S608
 _END = {name: COLUMNS.index(name) for name in ("mode", *SETTLED_COLUMNS)}
@@ -90,5 +106,7 @@ def _upsert(rows: int, mark: str) -> str:
     changes = ", ".join(f"{c} = excluded.{c}" for c in ("mode", *SETTLED_COLUMNS))
     return (
         f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES {', '.join([values] * rows)} "  # noqa: S608
-        f"ON CONFLICT (call_id) DO UPDATE SET {changes} WHERE calls.status = 'sent' AND excluded.status <> 'sent'"
+        f"ON CONFLICT (call_id) DO UPDATE SET {changes} WHERE calls.status = 'sent' AND excluded.status <> 'sent' "
+        # Who knows nothing of a call's budgets must not end it: its counters would not move.
+        "AND (calls.budgets IS NULL OR excluded.budgets IS NOT NULL)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -323,6 +324,26 @@ def test_a_plan_set_in_the_ledger_holds_in_every_program(ledger: Ledger, monkeyp
     pay(with_budget, "d")
     pay(without, "e")
     assert ledger.budgets.plans()["default"] == (Budget(daily="1").plan(), False)  # said anew
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("abn")))
+@pytest.mark.parametrize("ends", list(itertools.permutations("abn")))
+def test_a_call_that_several_meters_see_is_charged_once(
+    ledger: Ledger, order: tuple[str, ...], ends: tuple[str, ...]
+) -> None:
+    a, b, everybody = Budget(total="1", name="a"), Budget(daily="1", name="b"), Budget(daily="1")
+    meters = {"a": Meter(ledger, budget=[a, everybody]), "b": Meter(ledger, budget=[b, everybody]), "n": Meter(ledger)}
+    meters["n"].gate.budgets = lambda: ()  # type: ignore[method-assign]
+    lives = {name: meters[name].begin(call("one"), SIZE) for name in order}
+    ledger.flush()
+    keys = ("a|total|ever|", "b|daily|2026-11-23|", "default|daily|2026-11-23|")
+    assert [state(meters["a"], key) for key in keys] == [(0, COST)] * 3
+    for name in ends:
+        meters[name].answered(lives[name], Answer(model="gpt-4o", usage=USED))
+    ledger.flush()
+    assert [state(meters["a"], key) for key in keys] == [(COST, 0)] * 3
+    ledger.budgets.recount()
+    assert [state(meters["a"], key) for key in keys] == [(COST, 0)] * 3
 
 
 def test_a_call_that_is_told_of_late_is_charged() -> None:
