@@ -100,7 +100,8 @@ class Budget:
         alerts: Shares of a limit at which to alert, once a period.
         on_alert: A callable taking an `Alert`, or a webhook's http(s) URL; by default a warning in the log.
         strict: Refuse calls without max_tokens.
-        on_unavailable: What to do when the ledger cannot be reached: "refuse" calls, or "allow" them.
+        on_unavailable: What to do when the ledger cannot be reached: "refuse" calls, or "allow" them. A counter or plan
+            that makes no sense refuses in any case.
         output_cap: Output tokens to hold for a call without max_tokens as long as there is no history to learn from.
         name: Tells budgets apart in one ledger; budgets of one name share their counters.
 

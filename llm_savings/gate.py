@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 
 from llm_savings.alerts import deliver
 from llm_savings.bounds import Size, dearest
@@ -22,7 +22,7 @@ from llm_savings.errors import (
 )
 from llm_savings.history import History, route_of
 from llm_savings.ledger import Ledger, Sent, Settled
-from llm_savings.ledger.counters import Cap, Charged, RefusedError
+from llm_savings.ledger.counters import Cap, Charged, CorruptError, RefusedError
 from llm_savings.ledger.records import from_picodollars, to_picodollars
 from llm_savings.pricing import PriceBook
 
@@ -68,21 +68,32 @@ class Gate:
         self._ledger, self._prices, self._own = ledger, prices, tuple(budgets)
         self._budgets = self._own
         self._look_at = float("-inf")
-        self._lock = threading.Lock()
         self._warned = self._announced = False
+        self._broken: str | None = None
         self.history = History(ledger.outputs)
 
     def budgets(self) -> tuple[Budget, ...]:
-        """The budgets that hold right now."""
+        """The budgets that hold right now.
+
+        Those that were set in the ledger hold from when they were first read: a program with no budget of its own goes
+        on as long as its ledger cannot be read at all, and with its own budget as that one says.
+
+        Raises:
+            BudgetUnavailableError: A budget that was set in the ledger makes no sense.
+        """
         now = time.monotonic()
         if now >= self._look_at:
             # Set first, so that other threads go on with what is known while this one looks.
             self._look_at = now + (_LOOK_SECONDS if self._own else _GLANCE_SECONDS)
             try:
-                self._budgets = self._look()
-            except (LedgerError, ConfigError) as error:
+                self._budgets, self._broken = self._look(), None
+            except ConfigError as error:
+                self._broken = str(error)
+            except LedgerError as error:
                 level = logging.WARNING if self._budgets else logging.DEBUG
                 _log.log(level, "the ledger's budgets could not be read, those last known hold: %s", error)
+        if self._broken:
+            raise BudgetUnavailableError(self._broken)
         return self._budgets
 
     def _look(self) -> tuple[Budget, ...]:
@@ -92,12 +103,18 @@ class Gate:
             if not self._announced or budget.name not in plans:
                 self._ledger.budgets.plan(budget.name, budget.plan())
         self._announced = True
-        own = {budget.name: budget for budget in self._own}
+        found = {budget.name: budget for budget in self._own}
         for name, (plan, pinned) in plans.items():
             if pinned:
-                on_alert = own[name].on_alert if name in own else None
-                own[name] = Budget.from_plan(plan, on_alert=on_alert)
-        return tuple(own.values())
+                on_alert = found[name].on_alert if name in found else None
+                try:
+                    found[name] = Budget.from_plan(plan, on_alert=on_alert)
+                except Exception as error:
+                    raise ConfigError(
+                        f"the ledger's plan of budget {name!r} cannot be: {error}. Calls are refused until it is "
+                        f"forgotten with: llm-savings budget set {name} --remove"
+                    ) from error
+        return tuple(found.values())
 
     def admit(self, sent: Sent, size: Size) -> Held:
         """Write a call ahead and hold its cost in its budgets.
@@ -155,15 +172,11 @@ class Gate:
         """
         limits = [pair for budget in self.budgets() for pair in self._limits(budget, sent)]
         try:
-            counters = self._ledger.budgets.counters([limit.key for _, limit in limits])
+            full = self._ledger.budgets.full([_cap(budget, limit) for budget, limit in limits])
         except LedgerError as error:
             self._unavailable(error, self.budgets())
             return None
-        for _, limit in limits:
-            found = counters.get(limit.key)
-            if found is not None and found.spent + found.reserved >= _pico(limit.amount):
-                return self._refused(found, sent, limits)
-        return None
+        return None if full is None else self._refused(full, sent, limits)
 
     def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
         """Learn from a call that has ended."""
@@ -250,6 +263,8 @@ class Gate:
         )
 
     def _unavailable(self, error: LedgerError, budgets: Sequence[Budget]) -> None:
+        if isinstance(error, CorruptError):  # it is here, and nobody asked to go on with nonsense
+            raise BudgetUnavailableError(str(error)) from error
         allow = all(budget.on_unavailable == "allow" for budget in budgets)
         if not self._warned:
             self._warned = True
@@ -278,9 +293,15 @@ class Gate:
 
 
 def _cap(budget: Budget, limit: Limit) -> Cap:
-    return Cap(limit.key, _pico(limit.amount), tuple(int(share * 1000) for share in budget.shares))
+    return Cap(limit.key, _pico(limit.amount), _per_mille(budget.shares))
 
 
+@lru_cache(maxsize=256)
+def _per_mille(shares: tuple[Decimal, ...]) -> tuple[int, ...]:
+    return tuple(int(share * 1000) for share in shares)
+
+
+@lru_cache(maxsize=256)
 def _pico(amount: Decimal) -> int:
     pico = to_picodollars(amount)
     assert pico is not None  # noqa: S101 (None comes of None alone)

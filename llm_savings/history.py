@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, Decimal
 from math import ceil
 
 from llm_savings.ledger import Sent, Settled
+from llm_savings.ledger.forks import watch
 
 _REMEMBERED = 500  # calls of each route or model
 _ENOUGH = 50  # calls before an opinion is held
@@ -36,6 +37,18 @@ class History:
         self._outputs: OrderedDict[Route, deque[int]] = OrderedDict()
         self._ratios: OrderedDict[str, deque[Decimal]] = OrderedDict()
         self._lock = threading.Lock()
+        watch(self)
+
+    def before_fork(self) -> None:
+        """See `forks.Forkable`."""
+        self._lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `forks.Forkable`."""
+        if child:
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
 
     def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
         """Remember a call that was answered.

@@ -8,19 +8,20 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
-from llm_savings.ledger import counters, rows
-from llm_savings.ledger.counters import Cap, Charged
+from llm_savings.ledger import counters, rows, schema
+from llm_savings.ledger.counters import Cap, Charged, RefusedError
 from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
 from llm_savings.ledger.stores import Store
 
 # How long a call waits for other processes to finish theirs. Each holds the file for well under a millisecond.
 _PATIENCE = 5.0
+_MANY = 500  # counters in one statement
 
 
 class BudgetBook:
     """Counters and plans of budgets. Amounts are picodollars; a counter's key is `name|period|label|scope`."""
 
-    def __init__(self, store: Store, flush: Callable[[], bool]) -> None:
+    def __init__(self, store: Store, flush: Callable[..., bool]) -> None:
         self._store, self._flush = store, flush
 
     def reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
@@ -33,8 +34,18 @@ class BudgetBook:
             RefusedError: A cap has no room; nothing was written.
             LedgerError: The database cannot be written, or a counter makes no sense.
         """
+        entry = clean(entry)
+        try:
+            return self._reserve(entry, caps)
+        except RefusedError as refusal:
+            if not refusal.full.reserved:
+                raise
+        self._flush(living=False)  # what calls of ours that have ended give back may be on its way
+        return self._reserve(entry, caps)
+
+    def _reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
         with self._store.transaction(patience=_PATIENCE) as db:
-            return rows.reserve(db, clean(entry), caps, self._store.mark)
+            return rows.reserve(db, entry, caps, self._store.mark)
 
     def refused(self, cap: Cap) -> int:
         """The alert (per mille) that a refusal set off, or 0.
@@ -45,15 +56,35 @@ class BudgetBook:
         with self._store.transaction() as db:
             return counters.refused(db, cap, self._store.mark)
 
+    def full(self, caps: Sequence[Cap]) -> Charged | None:
+        """The first of these caps that has been charged all it may hold, if one has.
+
+        Raises:
+            LedgerError: The database cannot be read, or a counter makes no sense.
+        """
+        found = self._full(caps)
+        if found is not None and found.reserved:
+            self._flush(living=False)  # as for `reserve`
+            found = self._full(caps)
+        return found
+
+    def _full(self, caps: Sequence[Cap]) -> Charged | None:
+        state = counters.read(self._store.fetch, [cap.key for cap in caps], self._store.mark)
+        return next((state[cap.key] for cap in caps if cap.key in state and state[cap.key].charged >= cap.most), None)
+
     def counters(self, keys: Sequence[str] | None = None) -> dict[str, Charged]:
         """The counters of these keys that exist, or all.
 
         Raises:
             LedgerError: The database cannot be read, or a counter makes no sense.
         """
+        self._flush()
         if keys is None:
             keys = [key for (key,) in self._store.fetch("SELECT key FROM budget_counters ORDER BY key")]
-        return counters.read(self._store.fetch, keys, self._store.mark)
+        found: dict[str, Charged] = {}
+        for start in range(0, len(keys), _MANY):
+            found |= counters.read(self._store.fetch, keys[start : start + _MANY], self._store.mark)
+        return found
 
     def known(self) -> tuple[dict[str, tuple[Mapping[str, Any], bool]], dict[str, Charged]]:
         """Every plan (see `plans`) and every counter, also of a file that may only be read.
@@ -122,6 +153,7 @@ class BudgetBook:
         self._flush()
         mark, gone = self._store.mark, set(keys)
         with self._store.transaction(patience=_PATIENCE) as db:
+            counters.keep_still(db, mark)
             # No row keeps a key, or its end would move the new counter, and a recount bring the old one back.
             charged = db.execute("SELECT call_id, budgets FROM calls WHERE budgets IS NOT NULL").fetchall()
             for call_id, budgets in charged:
@@ -147,6 +179,8 @@ class BudgetBook:
         mark = self._store.mark
         sums: dict[str, list[int]] = {}
         with self._store.transaction(patience=_PATIENCE) as db:
+            db.execute(schema.COUNTERS)  # where somebody has dropped them
+            counters.keep_still(db, mark)
             alerted = dict(db.execute("SELECT key, alerted FROM budget_counters").fetchall())
             for row in db.execute(f"SELECT {', '.join(COLUMNS)} FROM calls WHERE budgets IS NOT NULL"):  # noqa: S608
                 entry = tuple(row)

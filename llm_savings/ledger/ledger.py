@@ -132,7 +132,7 @@ class Ledger:
         while batch := list(islice(left, _BATCH)):
             entries = [clean(entry(*pair)) for pair in batch]
             with self._store.transaction(patience=_PATIENCE) as db:
-                changed += sum(rows.reconcile(db, one, self._store.mark) for one in entries)
+                changed += rows.reconcile(db, entries, self._store.mark)
         return changed
 
     def outputs(self, route: tuple[str, str | None], *, most: int = 500) -> list[int]:

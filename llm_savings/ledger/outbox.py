@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_savings.errors import LedgerError
-from llm_savings.ledger.counters import is_budgeted
+from llm_savings.ledger.counters import may_wait
 from llm_savings.ledger.journal import Journal, keep_first_end
 from llm_savings.ledger.records import Entry, clean
 from llm_savings.ledger.schema import VERSION
@@ -53,8 +53,7 @@ class Outbox:
 
     def put(self, entry: Entry) -> None:
         """Take an entry. It survives kill -9 when this returns, unless every disk refuses it."""
-        # A budget waits for what its calls cost, so their ends go to the database at once.
-        if self._behind and self._journal is not None and not is_budgeted(entry):
+        if self._behind and self._journal is not None and may_wait(entry):
             try:
                 self._journal.add(entry)
             except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -97,7 +98,7 @@ class PostgresStore:
     @contextmanager
     def _using(self) -> Generator[Any]:
         with self._lock, self._translated():
-            if self._connection is None or self._connection.closed or self._pid != os.getpid():
+            if self._connection is None or self._pid != os.getpid() or _is_over(self._connection):
                 db = self._connect()
                 try:
                     self._migrate(db)
@@ -126,7 +127,8 @@ class PostgresStore:
             self._url,
             autocommit=True,
             connect_timeout=max(2, round(self._timeout)),  # libpq's smallest
-            options=f"-c statement_timeout={milliseconds}",
+            # A machine that stands still in the middle of a transaction must not keep the others from their budgets.
+            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
             # A machine that is gone without a word is noticed after this, not after a quarter of an hour.
             tcp_user_timeout=milliseconds,
         )
@@ -145,3 +147,14 @@ class PostgresStore:
                 db.execute(statement.replace("{id}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"))
             db.execute("DELETE FROM llm_savings_version")
             db.execute("INSERT INTO llm_savings_version VALUES (%s)", (VERSION,))
+
+
+def _is_over(db: Any) -> bool:
+    """Whether the server has hung up, or says something unasked, which is mostly why it is about to."""
+    if db.closed:
+        return True
+    if not hasattr(select, "poll"):  # Windows, where any number may be selected
+        return bool(select.select([db.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(db.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -28,8 +28,10 @@ def write(db: Any, entries: Sequence[Entry], mark: str) -> None:
         some = plain[start : start + _MANY]
         db.execute(_upsert(len(some), mark), list(chain.from_iterable(some)))
     if len(plain) < len(entries):
-        for entry in filter(counters.is_budgeted, entries):
-            _write_budgeted(db, entry, mark)
+        budgeted = filter(counters.is_budgeted, entries)
+        # Rows first and counters last, all in one order, so that no two writers ever wait for each other.
+        changes = [_written(db, entry, mark) for entry in sorted(budgeted, key=lambda entry: str(entry[_CALL_ID]))]
+        counters.transfer(db, filter(None, changes), mark)
 
 
 def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
@@ -54,26 +56,33 @@ def _joined(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> t
     return (*entry[:_RESERVED], held, *entry[_RESERVED + 1 :]), more
 
 
-def _write_budgeted(db: Any, entry: Entry, mark: str) -> None:
+def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
     before = stored(db, entry[_CALL_ID], mark)
-    if before is not None and (before[_STATUS] != "sent" or entry[_STATUS] == "sent"):
-        return
-    db.execute(_upsert(1, mark), entry)
-    counters.transfer(db, before, entry, mark)
+    if before is None:
+        if db.execute(_INSERT.format(", ".join([mark] * len(COLUMNS))), entry).rowcount:
+            return None, entry
+        before = stored(db, entry[_CALL_ID], mark)  # another machine has written it just now
+    if before is None or before[_STATUS] != "sent" or entry[_STATUS] == "sent":
+        return None
+    _end(db, entry, mark)
+    return before, entry
 
 
-def reconcile(db: Any, entry: Entry, mark: str) -> int:
-    """Write what an unknown call turned out to be, inside a transaction; 1 if it was unknown until now, else 0."""
-    before = stored(db, entry[_CALL_ID], mark)
-    if before is None or before[_BASIS] not in _UNKNOWN:  # a call still `sent` has the basis unknown, too
-        return 0
-    values = dict(zip(COLUMNS, entry, strict=True))
-    names = ("mode", *SETTLED_COLUMNS)
-    changes = ", ".join(f"{name} = {mark}" for name in names)
-    sql = f"UPDATE calls SET {changes} WHERE call_id = {mark}"  # noqa: S608
-    db.execute(sql, [*(values[name] for name in names), entry[_CALL_ID]])
-    counters.transfer(db, before, entry, mark)
-    return 1
+def reconcile(db: Any, entries: Sequence[Entry], mark: str) -> int:
+    """Write what unknown calls turned out to be, inside a transaction; how many were unknown until now."""
+    changes: list[tuple[Entry | None, Entry]] = []
+    for entry in sorted(entries, key=lambda entry: str(entry[_CALL_ID])):
+        before = stored(db, entry[_CALL_ID], mark)
+        if before is not None and before[_BASIS] in _UNKNOWN:  # a call still `sent` has the basis unknown, too
+            _end(db, entry, mark)
+            changes.append((before, entry))
+    counters.transfer(db, changes, mark)
+    return len(changes)
+
+
+def _end(db: Any, entry: Entry, mark: str) -> None:
+    sql = f"UPDATE calls SET {', '.join(f'{name} = {mark}' for name in _END)} WHERE call_id = {mark}"  # noqa: S608
+    db.execute(sql, [*(entry[place] for place in _END.values()), entry[_CALL_ID]])
 
 
 def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
@@ -86,6 +95,8 @@ def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
 
 _CALL_ID, _STATUS, _BASIS, _RESERVED = (COLUMNS.index(name) for name in ("call_id", "status", "basis", "reserved_pusd"))
 _UNKNOWN = ("unknown", "suspect")
+_INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({{}}) ON CONFLICT (call_id) DO NOTHING"  # noqa: S608
+_END = {name: COLUMNS.index(name) for name in ("mode", *SETTLED_COLUMNS)}
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,13 @@ from llm_savings.usage import FIELDS
 
 _TOKENS = ",\n  ".join(f"{name}_tokens BIGINT" for name in FIELDS)
 
+COUNTERS = """CREATE TABLE IF NOT EXISTS budget_counters (
+  key TEXT PRIMARY KEY,
+  spent_pusd BIGINT NOT NULL,
+  reserved_pusd BIGINT NOT NULL,
+  alerted INTEGER NOT NULL
+)"""
+
 # One statement list a version; a new version is appended and never edits an older one. Written in the SQL that
 # SQLite and PostgreSQL share; {id} is the only difference. A journal's name carries the version too: whoever appends a
 # version that changes `records.COLUMNS` teaches the journal to read the files of the one before.
@@ -42,12 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "ALTER TABLE calls ADD COLUMN reserved_pusd BIGINT",
         "ALTER TABLE calls ADD COLUMN budgets TEXT",  # the counters that the call is charged to, a JSON list
-        """CREATE TABLE budget_counters (
-  key TEXT PRIMARY KEY,
-  spent_pusd BIGINT NOT NULL,
-  reserved_pusd BIGINT NOT NULL,
-  alerted INTEGER NOT NULL
-)""",
+        COUNTERS,
         "CREATE TABLE budget_plans (name TEXT PRIMARY KEY, plan TEXT NOT NULL, pinned INTEGER NOT NULL)",
     ),
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
 
 _EVERY_ID = (0, 2**62)
+_PAUSE = 0.0002, 0.002  # seconds between two looks at a file that others hold
 
 
 class SqliteStore:
@@ -40,25 +43,19 @@ class SqliteStore:
 
     def write(self, entries: Sequence[Entry]) -> None:
         """See `Store.write`."""
-        if rows.is_one_statement(entries):  # a transaction of its own
-            with self._using() as db:
-                rows.write(db, entries, self.mark)
-            return
         with self.transaction() as db:
             rows.write(db, entries, self.mark)
 
     @contextmanager
     def transaction(self, *, patience: float | None = None) -> Generator[sqlite3.Connection]:
         """See `Store.transaction`."""
-        with self._using() as db:
-            if patience is not None:
-                db.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+        patience = patience or self._busy
+        with self._lock:  # `_using` written out: this is in every call's way
             try:
-                with _transaction(db):
+                with _transaction(db := self._here(patience), patience):
                     yield db
-            finally:
-                if patience is not None:
-                    db.execute(f"PRAGMA busy_timeout = {round(self._busy * 1000)}")
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -86,7 +83,7 @@ class SqliteStore:
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """See `Store.fetch`."""
         with self._using() as db:
-            return db.execute(sql, parameters).fetchall()
+            return _patiently(db, sql, self._busy, parameters).fetchall()
 
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`."""
@@ -98,13 +95,15 @@ class SqliteStore:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """See `Store.execute`."""
-        with self._using() as db:
+        with self.transaction() as db:
             return db.execute(sql, parameters).rowcount
 
     def forget(self) -> None:
         """See `Store.forget`: the write-ahead log still holds the old pages until it is truncated."""
         with self._using() as db:
+            db.execute(f"PRAGMA busy_timeout = {round(self._busy * 1000)}")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            db.execute("PRAGMA busy_timeout = 0")
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -127,9 +126,9 @@ class SqliteStore:
         else:
             self._lock.release()
 
-    def _here(self) -> sqlite3.Connection:
+    def _here(self, patience: float) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():
-            self._connection = self._open()
+            self._connection = self._open(patience)
             self._pid = os.getpid()
         return self._connection
 
@@ -137,9 +136,9 @@ class SqliteStore:
         return error if isinstance(error, LedgerError) else LedgerError(f"ledger {self.path}: {error}")
 
     @contextmanager
-    def _using(self) -> Generator[sqlite3.Connection]:
+    def _using(self, patience: float | None = None) -> Generator[sqlite3.Connection]:
         with self._lock, self._translated():
-            yield self._here()
+            yield self._here(patience or self._busy)
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -151,29 +150,28 @@ class SqliteStore:
     def _uri(self, mode: str) -> str:
         return f"file:{quote(str(Path(self.path).absolute()))}?mode={mode}"
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, patience: float) -> sqlite3.Connection:
         if self._memory:
             db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         else:
             # Made with 0600 before SQLite sees it; its -wal and -shm files take the same mode.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            db = sqlite3.connect(
-                self._uri("rw"), uri=True, check_same_thread=False, isolation_level=None, timeout=self._busy
-            )
+            db = sqlite3.connect(self._uri("rw"), uri=True, check_same_thread=False, isolation_level=None, timeout=0)
         try:
-            db.execute("PRAGMA journal_mode=WAL")
+            _patiently(db, "PRAGMA journal_mode=WAL", patience)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA secure_delete=ON")
-            self._migrate(db)
+            db.execute("PRAGMA temp_store=MEMORY")  # no file for a statement that changes several rows
+            self._migrate(db, patience)
         except BaseException:
             db.close()
             raise
         return db
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
-        if db.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+    def _migrate(self, db: sqlite3.Connection, patience: float) -> None:
+        if _patiently(db, "PRAGMA user_version", patience).fetchone()[0] == VERSION:
             return
-        with _transaction(db):  # another process may be migrating: look again inside the lock
+        with _transaction(db, patience):  # another process may be migrating: look again inside the lock
             version = db.execute("PRAGMA user_version").fetchone()[0]
             for statement in pending_migrations(version, self.path):
                 db.execute(statement.replace("{id}", "INTEGER PRIMARY KEY"))
@@ -195,9 +193,25 @@ def _size(path: str) -> int:
         return 0
 
 
+def _patiently(db: sqlite3.Connection, sql: str, patience: float, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    """Run a statement, again and again for so many seconds while others hold the file.
+
+    SQLite's own waits grow to a tenth of a second: who has waited longest looks least often, and some never get their
+    turn. These stay as short as what they wait for.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return db.execute(sql, parameters)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(*_PAUSE))  # noqa: S311 (no two alike, so that they do not meet again)
+
+
 @contextmanager
-def _transaction(db: sqlite3.Connection) -> Generator[None]:
-    db.execute("BEGIN IMMEDIATE")
+def _transaction(db: sqlite3.Connection, patience: float) -> Generator[None]:
+    _patiently(db, "BEGIN IMMEDIATE", patience)
     try:
         yield
         db.execute("COMMIT")
