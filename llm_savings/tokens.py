@@ -61,7 +61,17 @@ def count(text: str, model: str = "gpt-4o") -> int:
         >>> count("Hello, world", "gpt-4o")
         3
     """
-    return len(encoding(encoding_name(model)).encode_ordinary(text))
+    name = encoding_name(model)
+    return _count(text, name) if len(text) <= _REPEATED else len(encoding(name).encode_ordinary(text))
+
+
+# System prompts and earlier turns come again with every call. Texts up to this length are remembered: 4 MB at most.
+_REPEATED = 4_000
+
+
+@lru_cache(maxsize=1_000)
+def _count(text: str, name: str) -> int:
+    return len(encoding(name).encode_ordinary(text))
 
 
 def upper_bound(value: Any) -> int:

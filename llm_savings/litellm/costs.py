@@ -109,7 +109,7 @@ class CostLogger(Metered, CustomLogger):
 
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
         """Hold an async call in its budgets, off the event loop. LiteLLM calls this before it asks its cache."""
-        if settings.disabled() or not self.meter.gate.budgets():
+        if settings.disabled() or not self._budgeted():
             return None
         try:
             stop = await asyncio.to_thread(self._hold, kwargs, str(getattr(call_type, "value", call_type)))
@@ -173,11 +173,17 @@ class CostLogger(Metered, CustomLogger):
         try:
             self._sent(details)
         except Exception as error:
-            if self.meter.gate.budgets():
+            if self._budgeted():
                 # Where money is at stake, not knowing is a no.
                 stop = BudgetUnavailableError(f"the call could not be held in its budget: {type(error).__name__}")
                 keep(details, self._where, Attempt(self, stop=stop))
             raise
+
+    def _budgeted(self) -> bool:
+        try:
+            return bool(self.meter.gate.budgets())
+        except BudgetError:  # there is one, and it makes no sense
+            return True
 
     def _sent(self, details: dict[str, Any]) -> None:
         if details.get("call_type") not in BILLED or _NOT_SENT in details or self._replaced():

@@ -167,7 +167,8 @@ class PriceBook:
             UnpricedError: It knows the model, but not what something in this usage, or this mode, costs.
             ConfigError: `at` has no time zone.
         """
-        return self._tariff(model, provider).card(mode, usage.prompt, at).total(usage)
+        tariff = self._tariff(model, provider)
+        return tariff.card(mode, usage.prompt if tariff.tiered else 0, at).total(usage)
 
     def quote(
         self, usage: Usage, model: str, *, mode: str = STANDARD, at: datetime | None = None, provider: str | None = None

@@ -113,6 +113,7 @@ class Tariff:
         key: The model's name in the price book.
         source: "litellm", "supplement" or "override".
         entry: The entry in the price map's terms.
+        tiered: Whether the prompt's length picks its rates.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Tariff:
         else:
             self._why_not = self._why_not or why_not(entry, self._prices, free=rule.free)
         self._tiers = sorted({tier for _, tier, _ in self._prices if tier}, reverse=True)
+        self.tiered = bool(self._tiers)
 
     def card(self, mode: str, prompt: int, at: datetime | None) -> Card:
         """The rates that apply to one request.

@@ -28,7 +28,11 @@ from llm_savings.tokens import count
 
 PROMPT = "You answer briefly and kindly. " * 40 + "Where is my refund?"
 USAGE = Usage(input=212, output=40)
-SIZE = Size(len(PROMPT), 100, count=lambda: count(PROMPT))
+# The same instructions at every call, and a question that nobody has asked before.
+QUESTIONS = (
+    f"Where is parcel {number}, which I ordered last week? 제 택배는 어디에 있나요?" for number in itertools.count()
+)
+SIZE = Size(len(PROMPT) + 100, 100, count=lambda: count(PROMPT) + count(next(QUESTIONS)))
 
 
 def caller(meter: Meter, size: Size) -> Callable[[], Any]:
