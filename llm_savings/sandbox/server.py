@@ -84,6 +84,8 @@ class ThreadServer:
 
     def stop(self) -> None:
         """Stop and wait for the thread."""
+        # From Python 3.12 on a server would wait for its connections all the same, were it not for this.
+        self._server.config.timeout_graceful_shutdown = 0
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(10)
 
