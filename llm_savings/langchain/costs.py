@@ -184,6 +184,8 @@ class CostCallback(Metered, BaseCallbackHandler):
         self._batches: WeakValueDictionary[int, _Batch] = WeakValueDictionary()
         self._lock = threading.Lock()
         current.register(self)
+        if budget:
+            current.expect_refusals()
 
     @property
     def ignore_llm(self) -> bool:
@@ -310,6 +312,8 @@ class CostCallback(Metered, BaseCallbackHandler):
                 current.refuse(start.params, refusal)
                 raise refusal from refusal.__cause__
             live = self.meter.late(sent)
+        if live.sent.budgets:
+            current.expect_refusals()
         mark, batch = current.claim(live, start.params), None
         if mark is not None and refusal is not None:
             only_hits(start.run_id, partial(_missed, mark, refusal))

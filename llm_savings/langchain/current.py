@@ -52,6 +52,7 @@ class Metering(Protocol):
 _lock = threading.Lock()
 _callbacks: WeakSet[Metering] = WeakSet()
 _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+_budgets = threading.Event()
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +126,11 @@ def register(callback: Metering) -> None:
     _hook()
 
 
+def expect_refusals() -> None:
+    """Look from now on whether a cache could answer; without a budget nobody needs to know, and it takes a while."""
+    _budgets.set()
+
+
 def _living() -> list[Metering]:
     with _lock:
         return list(_callbacks)
@@ -135,7 +141,8 @@ class _Marking:
 
     def get(self) -> None:
         """No handler; a new mark in the caller's context."""
-        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task(), cached=cached_request()))
+        cached = cached_request() if _budgets.is_set() else None
+        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task(), cached=cached))
 
 
 @cache
