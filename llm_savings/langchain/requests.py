@@ -30,6 +30,7 @@ _LIMIT_KEYS = frozenset(
         "num_predict",
     )
 )
+_CALLING = ("ai", "AIMessageChunk")  # types of messages that may carry calls of tools
 _CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
 # OpenAI's cookbook: 3 tokens a message and 1 for its role; 3 to prime the answer.
 _MESSAGE_TOKENS, _PRIMING_TOKENS = 4, 3
@@ -152,14 +153,21 @@ class Start:
         params, prompt = self.params, self.prompt
         if prompt is None:
             return None
-        turns: Sequence[Any] = [prompt] if isinstance(prompt, str) else prompt
-        contents = [turn if isinstance(turn, str) else turn.content for turn in turns]
+        total, blocks = 0, list[Any]()
+        if isinstance(prompt, str):
+            total += tokens.MESSAGE_OVERHEAD + tokens.upper_bound(prompt)
+        else:
+            for message in prompt:
+                content = message.content
+                total += tokens.MESSAGE_OVERHEAD + tokens.upper_bound(content)
+                if not isinstance(content, str):
+                    blocks.append(content)
+                # By type and not by isinstance, which pydantic makes slow.
+                if message.additional_kwargs or message.name or message.type in _CALLING:
+                    total += _beside(message)
         # Text holds no files, so only blocks are looked through.
-        if may_read_more(self.model, params, [content for content in contents if not isinstance(content, str)]):
+        if may_read_more(self.model, params, blocks):
             return None
-        total = tokens.MESSAGE_OVERHEAD * len(turns)
-        for turn, content in zip(turns, contents, strict=True):
-            total += tokens.upper_bound(content) if turn is content else tokens.upper_bound(content) + _beside(turn)
         if not _PROMPT_KEYS.isdisjoint(params):
             given = [value for key in _PROMPT_KEYS if (value := params.get(key))]
             total += sum(tokens.TOOLS_OVERHEAD + len(_dumped(value)) for value in given)
@@ -177,8 +185,7 @@ class Start:
 def _beside(message: BaseMessage) -> int:
     """Tokens that a message's parts beside its content cannot exceed."""
     total = 0
-    # By type and not by isinstance, which pydantic makes slow.
-    if message.type in ("ai", "AIMessageChunk") and (calls := cast("AIMessage", message).tool_calls):
+    if message.type in _CALLING and (calls := cast("AIMessage", message).tool_calls):
         total += tokens.upper_bound(calls)
     if message.additional_kwargs:
         total += tokens.upper_bound(message.additional_kwargs)

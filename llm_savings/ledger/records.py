@@ -32,7 +32,12 @@ tokens are known, the price is not. suspect: the provider's counts contradict th
 """
 
 
-# These two are not frozen: they are made for every call, and freezing would triple what that takes.
+Entry = tuple[str | int | None, ...]
+"""The values of `COLUMNS` for one call, as it leaves or once it has ended."""
+
+
+# These two are not frozen, since they are made for every call and freezing would triple what that takes. They are not
+# to be changed either: `dataclasses.replace` makes another.
 @dataclass(slots=True, kw_only=True)
 class Sent:
     """A call that is about to leave: what is known before the answer.
@@ -68,6 +73,8 @@ class Sent:
     tenant: str | None = None
     reserved: Decimal | None = None
     budgets: tuple[str, ...] = ()
+    # What this is in a row, worked out once: it is written when the call leaves and again when it ends.
+    head: Entry | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,9 +195,6 @@ SETTLED_COLUMNS = (
 )
 COLUMNS = (*SENT_COLUMNS, *SETTLED_COLUMNS)
 
-Entry = tuple[str | int | None, ...]
-"""The values of `COLUMNS` for one call, as it leaves or once it has ended."""
-
 # The second half of an entry whose call has not ended.
 NOT_SETTLED: Entry = ("sent", "unknown", *[None] * (len(SETTLED_COLUMNS) - 2))
 
@@ -201,23 +205,32 @@ def entry(sent: Sent, settled: Settled | None = None) -> Entry:
     Raises:
         RecordError: The time is naive, or an amount is not finite or is beyond 9.2 million dollars.
     """
-    return (
-        sent.call_id,
-        sent.host,
-        sent.requested_model,
-        sent.provider,
-        sent.mode if settled is None or settled.mode is None else settled.mode,
-        int(sent.stream),
-        microseconds(sent.started_at),
-        to_picodollars(sent.bound),
-        _compact(dict(sent.tags)) if sent.tags else None,
-        sent.user,
-        sent.session,
-        sent.tenant,
-        to_picodollars(sent.reserved),
-        _compact(sent.budgets) if sent.budgets else None,
-        *(NOT_SETTLED if settled is None else _ended(settled)),
-    )
+    head = sent.head
+    if head is None:
+        head = sent.head = (
+            sent.call_id,
+            sent.host,
+            sent.requested_model,
+            sent.provider,
+            sent.mode,
+            int(sent.stream),
+            microseconds(sent.started_at),
+            to_picodollars(sent.bound),
+            _compact(dict(sent.tags)) if sent.tags else None,
+            sent.user,
+            sent.session,
+            sent.tenant,
+            to_picodollars(sent.reserved),
+            _compact(sent.budgets) if sent.budgets else None,
+        )
+    if settled is None:
+        return (*head, *NOT_SETTLED)
+    if settled.mode is None or settled.mode == sent.mode:
+        return (*head, *_ended(settled))
+    return (*head[:_MODE], settled.mode, *head[_MODE + 1 :], *_ended(settled))
+
+
+_MODE = SENT_COLUMNS.index("mode")
 
 
 def clean(values: Entry) -> Entry:
