@@ -25,6 +25,25 @@ Route = tuple[str, str | None]
 """A model and a feature: calls whose answers are alike."""
 
 
+class _Ratios:
+    """A model's latest ratios of what was billed to what was counted, and the highest of them."""
+
+    def __init__(self) -> None:
+        self._latest: deque[Decimal] = deque(maxlen=_REMEMBERED)
+        self.highest = Decimal(0)
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def add(self, ratio: Decimal) -> None:
+        gone = self._latest[0] if len(self._latest) == _REMEMBERED else None
+        self._latest.append(ratio)
+        if ratio >= self.highest:
+            self.highest = ratio
+        elif gone == self.highest:  # only then is it worth looking at all of them
+            self.highest = max(self._latest)
+
+
 class History:
     """Learns from calls as they end. Safe for threads.
 
@@ -35,7 +54,7 @@ class History:
     def __init__(self, past: Callable[[Route], Iterable[int]] = lambda _: ()) -> None:
         self._past = past
         self._outputs: OrderedDict[Route, deque[int]] = OrderedDict()
-        self._ratios: OrderedDict[str, deque[Decimal]] = OrderedDict()
+        self._ratios: OrderedDict[str, _Ratios] = OrderedDict()
         self._lock = threading.Lock()
         watch(self)
 
@@ -64,8 +83,8 @@ class History:
         with self._lock:
             outputs.append(settled.usage.completion)
             if counted:
-                ratios = self._ratios.setdefault(sent.requested_model, deque(maxlen=_REMEMBERED))
-                ratios.append(Decimal(settled.usage.prompt) / counted)
+                ratios = self._ratios.setdefault(sent.requested_model, _Ratios())
+                ratios.add(Decimal(settled.usage.prompt) / counted)
                 if len(self._ratios) > _ROUTES:
                     self._ratios.popitem(last=False)
 
@@ -79,11 +98,11 @@ class History:
     def prompt(self, model: str, provider: str | None, counted: int) -> int:
         """A prompt's tokens as the provider will count them, with a margin learned from what it billed before."""
         with self._lock:
-            ratios = list(self._ratios.get(model, ()))
-        highest = max(ratios, default=Decimal(0))
+            ratios = self._ratios.get(model)
+            many, highest = (len(ratios), ratios.highest) if ratios else (0, Decimal(0))
         if provider in _COUNTED_EXACTLY and highest <= 1:
             margin = Decimal(1)
-        elif len(ratios) >= _ENOUGH:
+        elif many >= _ENOUGH:
             margin = highest * _ON_TOP
         else:
             margin = max(_UNKNOWN_MARGIN, highest * _ON_TOP)

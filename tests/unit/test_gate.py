@@ -24,6 +24,7 @@ from llm_savings.errors import (
     UnboundedCallError,
     UnscopedCallError,
 )
+from llm_savings.history import History
 from llm_savings.ledger import Sent, Settled
 from llm_savings.meter import Answer, Live
 
@@ -202,6 +203,18 @@ def test_other_makers_prompts_carry_a_margin_that_is_learned() -> None:
     for i in range(60):
         held(f"c{i}")
     assert held("then") / at_first == Decimal("1.32") / 2
+
+
+@given(st.lists(st.integers(50, 200), min_size=1, max_size=60))
+def test_the_margin_is_the_highest_of_the_latest_ratios(billed: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr("llm_savings.history._REMEMBERED", 10)
+        few.setattr("llm_savings.history._ENOUGH", 1)
+        history = History()
+        for tokens in billed:
+            end = Settled(status="ok", basis="measured", usage=Usage(input=tokens))
+            history.learn(call("a", provider="anthropic"), end, counted=100)
+        assert history.prompt("gpt-4o", "anthropic", 1000) == max(billed[-10:]) * 11
 
 
 def test_no_call_may_cost_more_than_the_limit_for_one() -> None:
