@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from decimal import ROUND_CEILING, Decimal
 from math import ceil
 
 from llm_savings.ledger import Sent, Settled
-from llm_savings.ledger.forks import watch
+from llm_savings.ledger.forks import Guarded
 
 _REMEMBERED = 500  # calls of each route or model
 _ENOUGH = 50  # calls before an opinion is held
@@ -44,7 +43,7 @@ class _Ratios:
             self.highest = max(self._latest)
 
 
-class History:
+class History(Guarded):
     """Learns from calls as they end. Safe for threads.
 
     Args:
@@ -52,22 +51,10 @@ class History:
     """
 
     def __init__(self, past: Callable[[Route], Iterable[int]] = lambda _: ()) -> None:
+        super().__init__()
         self._past = past
         self._outputs: OrderedDict[Route, deque[int]] = OrderedDict()
         self._ratios: OrderedDict[str, _Ratios] = OrderedDict()
-        self._lock = threading.Lock()
-        watch(self)
-
-    def before_fork(self) -> None:
-        """See `forks.Forkable`."""
-        self._lock.acquire()
-
-    def after_fork(self, *, child: bool) -> None:
-        """See `forks.Forkable`."""
-        if child:
-            self._lock = threading.Lock()
-        else:
-            self._lock.release()
 
     def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
         """Remember a call that was answered.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -22,7 +21,7 @@ from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
-from llm_savings.ledger.forks import watch
+from llm_savings.ledger.forks import Guarded
 from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
@@ -88,7 +87,7 @@ METERED = "llm_savings_metered"
 """Where the inner host hears of it too late for `current_call`: the key of its details with the ledger's identity."""
 
 
-class Meter:
+class Meter(Guarded):
     """Meters calls into a ledger.
 
     Args:
@@ -117,6 +116,7 @@ class Meter:
         tags: Mapping[str, str] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
     ) -> None:
+        super().__init__()
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self.prices = prices or PriceBook()
         self.tags = dict(tags or {})
@@ -124,19 +124,6 @@ class Meter:
         self.gate = Gate(self.ledger, self.prices, budgets)
         self._lines: dict[str, Line] = {}
         self._ended: list[tuple[Sent, Settled]] = []
-        self._lock = threading.Lock()
-        watch(self)
-
-    def before_fork(self) -> None:
-        """See `forks.Forkable`."""
-        self._lock.acquire()
-
-    def after_fork(self, *, child: bool) -> None:
-        """See `forks.Forkable`."""
-        if child:
-            self._lock = threading.Lock()
-        else:
-            self._lock.release()
 
     def bound(self, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None) -> Decimal | None:
         """USD that a call cannot exceed, or None when nothing is known to bound it (see `upper_bound`)."""

@@ -24,6 +24,25 @@ class Forkable(Protocol):
         ...
 
 
+class Guarded:
+    """Something with one lock and nothing else that a fork must not copy in the middle of its use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        watch(self)
+
+    def before_fork(self) -> None:
+        """See `Forkable`."""
+        self._lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `Forkable`."""
+        if child:
+            self._lock = threading.Lock()
+        else:
+            self._lock.release()
+
+
 _watched: WeakSet[Forkable] = WeakSet()
 _lock = threading.Lock()
 _held: list[Forkable] = []
