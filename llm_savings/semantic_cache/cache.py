@@ -1,0 +1,373 @@
+"""`AnswerCache`: looks a question up and keeps answers. The hosts' `SemanticCache`s are shells around it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from llm_savings import settings as environment
+from llm_savings.errors import CacheError
+from llm_savings.ledger.stores import masked
+from llm_savings.semantic_cache.comparing import compare
+from llm_savings.semantic_cache.embedders import embedder
+from llm_savings.semantic_cache.entries import Entry, Which
+from llm_savings.semantic_cache.errors import Errors
+from llm_savings.semantic_cache.eviction import victims
+from llm_savings.semantic_cache.flights import Flights
+from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
+from llm_savings.semantic_cache.match import Candidate, canonical, prepare
+from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
+from llm_savings.semantic_cache.settings import Judge, Settings, seconds
+from llm_savings.semantic_cache.stats import Stats, counted, read_stats
+from llm_savings.semantic_cache.stores import Store, open_store
+from llm_savings.semantic_cache.tally import Tally
+from llm_savings.semantic_cache.trouble import Trouble
+
+_NEAREST = 5
+_LOOKS = 128  # answers kept between two looks at the cache's size
+_PENDING = 10_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
+
+
+class AnswerCache:
+    """Answers to questions asked before.
+
+    Never in the way: what fails in here is a miss, with one warning, and a store that is away is left alone for a
+    while.
+
+    Args:
+        target: None for memory, a SQLite file's path, or a postgresql:// or redis:// URL.
+        settings: How it behaves.
+        text_of: Gives the words of an answer as `keep` gets it, to compare two of them.
+
+    Raises:
+        ConfigError: The target cannot be a store, or a setting makes no sense.
+
+    Example:
+        >>> cache = AnswerCache(None, Settings(ttl=3600), text_of=str)
+        >>> asked = Request(model="gpt-4o", messages=[{"role": "user", "content": "What is RAG?"}], parameters={})
+        >>> miss = cache.lookup(asked)
+        >>> cache.keep(miss.question, "Retrieval-augmented generation.")
+        >>> cache.lookup(asked).entry.answer
+        'Retrieval-augmented generation.'
+    """
+
+    def __init__(
+        self,
+        target: str | Path | None = None,
+        settings: Settings | None = None,
+        *,
+        text_of: Callable[[str], str],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.target = ":memory:" if target is None else str(target)
+        self._embedder = embedder(self.settings.embeddings, timeout=self.settings.embed_timeout)
+        self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
+        self._store: Store = open_store(self.target)
+        self._tally = Tally(self._store)
+        self._flights = Flights(self.settings.wait)
+        self._errors = Errors(
+            self._store,
+            self._tally,
+            max_error=self.settings.max_error,
+            audit_rate=self.settings.audit_rate,
+            space=self._embedder.name,
+        )
+        self._lock = threading.Lock()
+        self._pending: OrderedDict[str, Miss] = OrderedDict()
+        self._kept = 0
+        self._text_of, self._chance = text_of, chance
+        self._trouble = Trouble(f"semantic cache {masked(self.target)}")
+        weakref.finalize(self, _close, self._tally, self._store)
+
+    @property
+    def local(self) -> bool:
+        """Whether a lookup needs no network, so that an event loop may wait for it."""
+        return self._store.local and self.settings.embeddings is None
+
+    def question(self, request: Request) -> Question | Refusal:
+        """The request as the cache sees it, or why it is not cached."""
+        return read(request, self._embedder.name, canonical=canonical, policy=self._policy, redact=self.settings.redact)
+
+    def lookup(self, request: Request) -> Lookup:
+        """The stored answer to this request, or why there is none. It never raises for what is not the caller's doing.
+
+        A miss leads: until `keep` or `gave_up` is called with its question, others that ask the same wait for it.
+        """
+        began = time.perf_counter()
+        asked = self._asked(request)
+        if isinstance(asked, Miss):
+            return self._noted(asked, began)
+        found = self._find(asked)
+        while self._leaves(found) and self._flights.wait(asked.id):
+            found = self._again(asked)
+        return self._noted(found, began)
+
+    async def alookup(self, request: Request) -> Lookup:
+        """As `lookup`, without holding up the event loop."""
+        began = time.perf_counter()
+        asked = self._asked(request)
+        if isinstance(asked, Miss):
+            return self._noted(asked, began)
+        found = await self._finding(self._find, asked)
+        while self._leaves(found) and await self._flights.await_(asked.id):
+            found = await self._finding(self._again, asked)
+        return self._noted(found, began)
+
+    def keep(
+        self,
+        question: Question,
+        answer: str,
+        *,
+        ttl: timedelta | float | None = None,
+        tags: Sequence[str] = (),
+        cost: Decimal | None = None,
+        latency: float | None = None,
+    ) -> None:
+        """Keep an answer to a question.
+
+        Args:
+            question: What was asked, as a miss or `question` tells.
+            answer: As the rim will read it again.
+            ttl: Seconds or a timedelta, in place of the cache's own.
+            tags: Labels for `forget`; "source:NAME" for a document that it rests on.
+            cost: USD that it took; a hit saves them. None when unknown.
+            latency: Seconds that it took, or None.
+
+        Raises:
+            ConfigError: `ttl` is not above 0.
+        """
+        lasting = self.settings.ttl if ttl is None else ttl
+        now = datetime.now(UTC)
+        entry = Entry(
+            id=question.id,
+            scope=question.scope,
+            namespace=question.namespace,
+            model=question.model,
+            text=question.text,
+            answer=answer,
+            created_at=now,
+            expires_at=None if lasting is None else now + timedelta(seconds=seconds(lasting)),
+            sliding=self.settings.sliding,
+            tags=tuple(tags),
+            user=question.user,
+            cost=cost,
+            latency=latency,
+            used_at=now,
+        )
+        with self._trouble.caught("keep"):
+            if not environment.disabled():
+                self._store.put(entry, self._vector(question.text))
+                self._compared(question, answer)
+                self._make_room(now)
+        self._flights.land(question.id)
+
+    async def akeep(self, question: Question, answer: str, **kept: Any) -> None:
+        """As `keep`, without holding up the event loop."""
+        if self.local:
+            self.keep(question, answer, **kept)
+        else:
+            await asyncio.to_thread(self.keep, question, answer, **kept)
+
+    def gave_up(self, question: Question) -> None:
+        """No answer to this question will be kept: it failed, or is not to be cached. One of those who wait goes on."""
+        self._pending.pop(question.id, None)
+        self._flights.land(question.id)
+
+    def forget(self, which: Which) -> int:
+        """Remove answers; see `Which`.
+
+        Raises:
+            CacheError: The store cannot be written.
+        """
+        return self._store.remove(which)
+
+    def stats(self, namespace: str | None = None) -> Stats:
+        """What the cache has done, in all processes that share the store.
+
+        Args:
+            namespace: Whose; the cache's own by default.
+
+        Raises:
+            CacheError: The store cannot be read.
+        """
+        self._tally.flush()
+        counts = self._store.counts(f"stats:{self.settings.namespace if namespace is None else namespace}")
+        entries, size = self._store.size()
+        return read_stats(counts, errors=self._errors.known(), entries=entries, size=size)
+
+    def flush(self) -> None:
+        """Write what is on its way to the store: counts of hits and misses."""
+        self._tally.flush()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        _close(self._tally, self._store)
+
+    def _asked(self, request: Request) -> Question | Miss:
+        if environment.disabled():
+            return Miss(reason="disabled")
+        with self._trouble.caught("lookup"):
+            asked = self.question(request)
+            return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
+        return Miss(reason="error")
+
+    def _find(self, asked: Question, *, waited: bool = False) -> Lookup:
+        if self._trouble.lasts():
+            return Miss(reason="unavailable", question=asked)
+        with self._trouble.caught("lookup"):
+            now = datetime.now(UTC)
+            if (entry := self._store.get(asked.id, now)) is not None:
+                tier = "exact" if entry.text == asked.text else "canonical"
+                found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
+            else:
+                found = self._alike(asked, now)
+            if isinstance(found, Hit) and self.settings.shadow:
+                return replace(_instead(found), reason="shadow")
+            return found
+        return Miss(reason="unavailable" if self._trouble.lasts() else "error", question=asked)
+
+    def _again(self, asked: Question) -> Lookup:
+        return self._find(asked, waited=True)
+
+    def _alike(self, asked: Question, now: datetime) -> Lookup:
+        """Another question with the same meaning, or why there is none."""
+        settings = self.settings
+        if len(asked.text) > settings.longest:
+            return Miss(reason="long", question=asked)
+        vector = self._vector(asked.text)
+        if vector is None:
+            return Miss(reason="no vector", question=asked)
+        near = self._store.nearest(asked.scope, vector, _NEAREST, now)
+        if not near:
+            return Miss(reason="new scope", question=asked)
+        words = prepare(asked.text)
+        judged = self._match.judge(words, [Candidate(self._prepared(one.entry), one.cosine) for one in near])
+        best = near[judged.best]
+        p = judged.probability
+        found = {"nearest": best.entry, "probability": p, "cosine": best.cosine}
+        miss = Miss(reason="unlike", question=asked, judged=True, **found)
+        if judged.blocks:
+            return replace(miss, reason=f"guard: {judged.blocks[0]}", judged=False)
+        if settings.similarity_threshold is not None:
+            likely = best.cosine >= settings.similarity_threshold
+        else:
+            likely = p >= self._errors.threshold(asked.domain, words.language).value
+        if not likely:
+            return miss
+        hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
+        if self._chance() < self._errors.audit_chance(asked.domain, p):
+            return _instead(hit)
+        return hit
+
+    def _vector(self, text: str) -> Any:
+        """Of the text, or None where its meaning cannot be told: nothing in it is known, or the embedder fails."""
+        try:
+            vector = self._embedder.embed([text])[0]
+        except CacheError as error:
+            self._trouble.warn("embedder", error)
+            return None
+        return vector if vector.any() else None
+
+    def _compared(self, question: Question, answer: str) -> None:
+        """Learn from a fresh answer whether the nearest stored one would have been right."""
+        with self._lock:
+            miss = self._pending.pop(question.id, None)
+        if miss is None or miss.nearest is None or miss.probability is None:
+            return
+        stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
+        if self.settings.judge is None:
+            right = compare(stored, fresh, embed=self._bundled)
+        else:
+            right = self._judged(self.settings.judge, question.text, miss.nearest.text, stored, fresh)
+        self._errors.learn(question.domain, miss.probability, right)
+        if right is not None and self._errors.suspends(miss.nearest.id, right):
+            self._store.put(miss.nearest, None)  # found by its own words only, from now on
+
+    def _judged(self, judge: Judge, *texts: str) -> bool | None:
+        try:
+            return judge(*texts)
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            self._trouble.warn("judge", error)
+            return None
+
+    def _make_room(self, now: datetime) -> None:
+        """Remove what has expired and what saves least, every so often."""
+        settings = self.settings
+        self._kept += 1
+        few = min(_LOOKS, (settings.max_entries or _LOOKS) // 20 + 1)
+        if self._kept % few:
+            return
+        entries, size = self._store.size()
+        if entries > (settings.max_entries or entries) or size > (settings.max_bytes or size):
+            self._store.remove(Which(expired_at=now))
+            limits = {"entries": settings.max_entries, "size": settings.max_bytes}
+            going = victims(self._store.weights(), **limits, now_us=int(now.timestamp() * 1e6))
+            if going:
+                self._store.remove(Which(ids=tuple(going)))
+
+    def _leaves(self, found: Lookup) -> bool:
+        """Whether the model will be asked, so that an answer is on its way to others with the same question."""
+        return isinstance(found, Miss) and found.reason != "shadow" and self.settings.wait > 0
+
+    async def _finding(self, find: Callable[[Question], Lookup], asked: Question) -> Lookup:
+        return find(asked) if self.local else await asyncio.to_thread(find, asked)
+
+    def _noted(self, found: Lookup, began: float) -> Lookup:
+        """Count what was found, and show it to whoever looks."""
+        found = replace(found, took=time.perf_counter() - began)
+        question = found.question
+        if question is not None:
+            with self._trouble.caught("counting"):
+                self._count(found, question)
+        last_lookup.set(found)
+        if self.settings.on_lookup is not None:
+            try:
+                self.settings.on_lookup(found)
+            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+                self._trouble.warn("on_lookup", error)
+        return found
+
+    def _count(self, found: Lookup, question: Question) -> None:
+        now = datetime.now(UTC)
+        if isinstance(found, Hit):
+            entry, ttl = found.entry, self.settings.ttl
+            renewed = now + timedelta(seconds=seconds(ttl)) if entry.sliding and ttl is not None else None
+            self._tally.used(entry.id, now, renewed)
+        # What would be right at any threshold says nothing about one: the same words, and what is never served.
+        judged = found.tier == "semantic" if isinstance(found, Hit) else found.judged
+        self._errors.saw(question.domain, found.probability if judged else None)
+        if judged and isinstance(found, Miss):
+            with self._lock:
+                self._pending[question.id] = found
+                while len(self._pending) > _PENDING:
+                    self._pending.popitem(last=False)
+        self._tally.add(f"stats:{question.namespace}", counted(found))
+
+
+def _hit(asked: Question, entry: Entry, tier: Tier, now: datetime) -> Hit:
+    age = max(0.0, (now - entry.created_at).total_seconds())
+    return Hit(question=asked, entry=entry, tier=tier, probability=1.0, cosine=None, age=age, took=0.0)
+
+
+def _instead(hit: Hit) -> Miss:
+    """A deliberate miss, where there is a hit."""
+    found = {"nearest": hit.entry, "probability": hit.probability, "cosine": hit.cosine, "would": hit}
+    return Miss(reason="audit", question=hit.question, judged=hit.tier == "semantic", **found)
+
+
+def _close(tally: Tally, store: Store) -> None:
+    with suppress(CacheError):
+        tally.flush()
+        store.close()

@@ -1,0 +1,177 @@
+"""The user's own embedder in the cache's terms: unit vectors within a second, or no vector.
+
+What it is called with is remembered, so a question that is looked up and then stored is embedded once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from importlib import import_module
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from llm_savings.errors import CacheError, ConfigError
+from llm_savings.semantic_cache.entries import Vector
+
+
+class Embeds(Protocol):
+    """What the cache needs of an embedder; `llm_savings.embedding.BundledEmbedder` is one."""
+
+    @property
+    def name(self) -> str:
+        """Of the vector space: two embedders share it only if their vectors can be compared."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Length of its vectors."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """One unit vector a text, shape (n, dimensions); zeros where nothing of the text is known."""
+        ...
+
+
+@runtime_checkable
+class _LangChainEmbeddings(Protocol):
+    def embed_query(self, text: str) -> list[float]: ...
+    def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
+
+
+Embeddings = Embeds | _LangChainEmbeddings | Callable[[list[str]], Any] | str
+"""What a user may give: an embedder, LangChain's `Embeddings`, a function of texts, or a LiteLLM model's name."""
+
+_REMEMBERED = 2_000
+_PARALLEL = 8
+
+
+class Foreign:
+    """An embedder that may be slow, dead or elsewhere.
+
+    Args:
+        function: Gives one vector a text, of one length.
+        name: Of the vector space.
+        timeout: Seconds after which there is no vector.
+
+    Attributes:
+        dimensions: Length of its vectors, learned from a first call.
+    """
+
+    def __init__(self, function: Callable[[list[str]], Any], name: str, *, timeout: float = 1.0) -> None:
+        self._name, self.timeout = name, timeout
+        self._function = function
+        self._known: OrderedDict[str, Vector] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="llm-savings-embedder")
+        self._running = 0
+
+    @property
+    def name(self) -> str:
+        """Of the vector space."""
+        return self._name
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        """One unit vector a text, shape (n, dimensions).
+
+        Raises:
+            CacheError: It failed, took too long, or gave something that is no vector.
+        """
+        with self._lock:
+            missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if missing:
+            fresh = self._asked(missing)
+            with self._lock:
+                self._known.update(zip(missing, fresh, strict=True))
+                while len(self._known) > max(_REMEMBERED, len(texts)):
+                    self._known.popitem(last=False)
+        with self._lock:
+            return np.stack([self._known[text] for text in texts])
+
+    def _asked(self, texts: list[str]) -> Vector:
+        with self._lock:
+            if self._running >= _PARALLEL:  # all of them hang: asking once more would only add to the queue
+                raise CacheError(f"embedder {self.name} does not answer")
+            self._running += 1
+        future = self._pool.submit(self._function, texts)
+        future.add_done_callback(self._ended)
+        try:
+            found = np.asarray(future.result(self.timeout), dtype=np.float32)
+        except Exception as error:
+            if isinstance(error, TimeoutError):
+                raise CacheError(f"embedder {self.name} took more than {self.timeout} s") from error
+            raise CacheError(f"embedder {self.name} failed: {type(error).__name__}") from error
+        if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
+            raise CacheError(
+                f"embedder {self.name} gave an array of shape {found.shape} for {len(texts)} texts; "
+                "expected one vector of finite numbers a text"
+            )
+        length = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.divide(found, length, out=np.zeros_like(found), where=length > 0)
+
+    def _ended(self, _: Any) -> None:
+        with self._lock:
+            self._running -= 1
+
+    @property
+    def dimensions(self) -> int:
+        """Length of its vectors; asks for one where none is known.
+
+        Raises:
+            CacheError: As `embed`.
+        """
+        with self._lock:
+            known = next(iter(self._known.values()), None)
+        return len(self.embed(["dimensions"])[0] if known is None else known)
+
+
+def embedder(given: Embeddings | None, *, timeout: float = 1.0) -> Embeds:
+    """The embedder that the user means; the bundled one by default.
+
+    Raises:
+        ConfigError: It is nothing that embeds.
+    """
+    if given is None:
+        # Its weights are loaded when the first question comes.
+        return cast("Embeds", import_module("llm_savings.embedding").BundledEmbedder())
+    if isinstance(given, str):
+        return Foreign(_litellm(given), f"litellm:{given}", timeout=timeout)
+    if isinstance(given, _LangChainEmbeddings):
+        return Foreign(given.embed_documents, _named(given), timeout=timeout)
+    if callable(getattr(given, "embed", None)) and hasattr(given, "dimensions"):
+        return cast("Embeds", given)
+    if callable(given):
+        return Foreign(given, _named(given), timeout=timeout)
+    raise ConfigError(
+        f"embeddings={given!r} is no embedder; pass LangChain Embeddings, a function from texts to vectors, "
+        'or the name of a LiteLLM model such as "openai/text-embedding-3-small"'
+    )
+
+
+def _named(given: Any) -> str:
+    """A name that another embedder is unlikely to have: its kind, and the settings that say which model it is."""
+    kind: Any = given if hasattr(given, "__qualname__") else type(cast("object", given))
+    settings = {
+        key: value
+        for key in ("model", "model_name", "model_id", "deployment", "dimensions", "task_type", "size")
+        if isinstance(value := getattr(given, key, None), str | int)
+    }
+    told = blake2b(repr(sorted(settings.items())).encode(), digest_size=4).hexdigest()
+    return f"{kind.__module__}.{kind.__qualname__}:{settings.get('model', '')}:{told}"
+
+
+def _litellm(model: str) -> Callable[[list[str]], Any]:
+    def embed(texts: list[str]) -> Any:
+        litellm = import_module("litellm")
+        options: dict[str, Any] = {"dimensions": 256} if "text-embedding-3" in model else {}
+        # Not through `litellm.cache`, which may be the cache that asks.
+        answer = litellm.embedding(
+            model=model, input=texts, caching=False, cache={"no-cache": True, "no-store": True}, **options
+        )
+        return [row["embedding"] for row in sorted(answer.data, key=lambda row: row["index"])]
+
+    return embed

@@ -1,0 +1,69 @@
+"""Counters that are written together, a moment later: a lookup does not wait for them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+
+from llm_savings.errors import CacheError
+from llm_savings.ledger.forks import Guarded
+from llm_savings.semantic_cache.stores import Store
+
+_DELAY = 0.5  # seconds; what kill -9 may lose of the counts, never of the answers
+_MOST_OWNERS = 10_000  # while a store is away
+
+
+class Tally(Guarded):
+    """Additions to counters on their way to a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[str, Counter[str]] = {}
+        self._uses: dict[str, tuple[int, datetime, datetime | None]] = {}
+        self._timer: threading.Timer | None = None
+        super().__init__()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `Forkable`. What waits is the parent's to write."""
+        super().after_fork(child=child)
+        if child:
+            self._waiting, self._uses, self._timer = {}, {}, None
+
+    def add(self, owner: str, deltas: Mapping[str, int]) -> None:
+        """Add to an owner's counters, soon."""
+        with self._lock:
+            if owner in self._waiting or len(self._waiting) < _MOST_OWNERS:
+                self._waiting.setdefault(owner, Counter()).update(deltas)
+            self._soon()
+
+    def used(self, entry_id: str, at: datetime, expires_at: datetime | None) -> None:
+        """Note that an answer was served, soon."""
+        with self._lock:
+            hits, *_ = self._uses.get(entry_id, (0,))
+            self._uses[entry_id] = (hits + 1, at, expires_at)
+            self._soon()
+
+    def flush(self) -> None:
+        """Write what waits; counters that cannot be written wait on."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            uses, self._uses = self._uses, {}
+            self._timer = None
+        try:
+            if uses:
+                self._store.used(uses)
+            while waiting:
+                owner = next(iter(waiting))
+                self._store.add(owner, waiting[owner])
+                del waiting[owner]
+        except CacheError:
+            for owner, deltas in waiting.items():
+                self.add(owner, deltas)
+
+    def _soon(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(_DELAY, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
