@@ -26,7 +26,7 @@ from llm_savings.semantic_cache.errors import Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
-from llm_savings.semantic_cache.match import Candidate, canonical, prepare
+from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, prepare
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Judge, Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
@@ -74,7 +74,7 @@ class AnswerCache:
         self.target = ":memory:" if target is None else str(target)
         self._embedder = embedder(self.settings.embeddings, timeout=self.settings.embed_timeout)
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
-        self._store: Store = open_store(self.target)
+        self._store: Store = open_store(self.target, dimensions=self._embedder.dimensions)
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
         self._errors = Errors(
@@ -87,6 +87,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._kept = 0
+        self._match = MatchModel.load()
         self._text_of, self._chance = text_of, chance
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
         weakref.finalize(self, _close, self._tally, self._store)
@@ -253,11 +254,13 @@ class AnswerCache:
         if not near:
             return Miss(reason="new scope", question=asked)
         words = prepare(asked.text)
-        judged = self._match.judge(words, [Candidate(self._prepared(one.entry), one.cosine) for one in near])
+        judged = self._match.judge(words, [Candidate(prepare(one.entry.text), one.cosine) for one in near])
+        if judged.best is None:
+            return Miss(reason="unlike", question=asked)
         best = near[judged.best]
         p = judged.probability
-        found = {"nearest": best.entry, "probability": p, "cosine": best.cosine}
-        miss = Miss(reason="unlike", question=asked, judged=True, **found)
+        hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
+        miss = replace(_instead(hit), reason="unlike", would=None)
         if judged.blocks:
             return replace(miss, reason=f"guard: {judged.blocks[0]}", judged=False)
         if settings.similarity_threshold is not None:
@@ -266,7 +269,6 @@ class AnswerCache:
             likely = p >= self._errors.threshold(asked.domain, words.language).value
         if not likely:
             return miss
-        hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         if self._chance() < self._errors.audit_chance(asked.domain, p):
             return _instead(hit)
         return hit
@@ -288,12 +290,10 @@ class AnswerCache:
             return
         stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
         if self.settings.judge is None:
-            right = compare(stored, fresh, embed=self._bundled)
+            right = compare(stored, fresh)
         else:
             right = self._judged(self.settings.judge, question.text, miss.nearest.text, stored, fresh)
         self._errors.learn(question.domain, miss.probability, right)
-        if right is not None and self._errors.suspends(miss.nearest.id, right):
-            self._store.put(miss.nearest, None)  # found by its own words only, from now on
 
     def _judged(self, judge: Judge, *texts: str) -> bool | None:
         try:
@@ -363,8 +363,15 @@ def _hit(asked: Question, entry: Entry, tier: Tier, now: datetime) -> Hit:
 
 def _instead(hit: Hit) -> Miss:
     """A deliberate miss, where there is a hit."""
-    found = {"nearest": hit.entry, "probability": hit.probability, "cosine": hit.cosine, "would": hit}
-    return Miss(reason="audit", question=hit.question, judged=hit.tier == "semantic", **found)
+    return Miss(
+        reason="audit",
+        question=hit.question,
+        nearest=hit.entry,
+        probability=hit.probability,
+        cosine=hit.cosine,
+        would=hit,
+        judged=hit.tier == "semantic",
+    )
 
 
 def _close(tally: Tally, store: Store) -> None:

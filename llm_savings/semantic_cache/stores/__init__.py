@@ -83,3 +83,10 @@ class Store(Protocol):
 
 
 __all__ = ["Entry", "Near", "Store", "Weight", "Which"]
+
+
+def open_store(target: str, *, dimensions: int) -> Store:
+    """Stand-in."""
+    from llm_savings.semantic_cache.stores.standin import DictStore
+
+    return DictStore()
