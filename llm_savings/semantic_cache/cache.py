@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -74,7 +74,7 @@ class AnswerCache:
         self.target = ":memory:" if target is None else str(target)
         self._embedder = embedder(self.settings.embeddings, timeout=self.settings.embed_timeout)
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
-        self._store: Store = open_store(self.target, dimensions=self._embedder.dimensions)
+        self._store: Store = open_store(self.target)
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
         self._errors = Errors(
@@ -90,6 +90,7 @@ class AnswerCache:
         self._match = MatchModel.load()
         self._text_of, self._chance = text_of, chance
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
+        self._embedding = Trouble(f"embedder {self._embedder.name}")
         weakref.finalize(self, _close, self._tally, self._store)
 
     @property
@@ -157,7 +158,7 @@ class AnswerCache:
             namespace=question.namespace,
             model=question.model,
             text=question.text,
-            answer=answer,
+            answer=answer if self.settings.redact is None else self.settings.redact(answer),
             created_at=now,
             expires_at=None if lasting is None else now + timedelta(seconds=seconds(lasting)),
             sliding=self.settings.sliding,
@@ -168,7 +169,7 @@ class AnswerCache:
             used_at=now,
         )
         with self._trouble.caught("keep"):
-            if not environment.disabled():
+            if not environment.disabled() and not self._trouble.lasts():
                 self._store.put(entry, self._vector(question.text))
                 self._compared(question, answer)
                 self._make_room(now)
@@ -193,6 +194,14 @@ class AnswerCache:
             CacheError: The store cannot be written.
         """
         return self._store.remove(which)
+
+    def entries(self, which: Which) -> Iterator[Entry]:
+        """The answers meant; see `Which`.
+
+        Raises:
+            CacheError: The store cannot be read.
+        """
+        return iter(self._store.entries(which))
 
     def stats(self, namespace: str | None = None) -> Stats:
         """What the cache has done, in all processes that share the store.
@@ -249,7 +258,7 @@ class AnswerCache:
             return Miss(reason="long", question=asked)
         vector = self._vector(asked.text)
         if vector is None:
-            return Miss(reason="no vector", question=asked)
+            return Miss(reason="embedder" if self._embedding.lasts() else "no vector", question=asked)
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
@@ -275,12 +284,12 @@ class AnswerCache:
 
     def _vector(self, text: str) -> Any:
         """Of the text, or None where its meaning cannot be told: nothing in it is known, or the embedder fails."""
-        try:
-            vector = self._embedder.embed([text])[0]
-        except CacheError as error:
-            self._trouble.warn("embedder", error)
+        if self._embedding.lasts():
             return None
-        return vector if vector.any() else None
+        with self._embedding.caught("embedder"):
+            vector = self._embedder.embed([text])[0]
+            return vector if vector.any() else None
+        return None
 
     def _compared(self, question: Question, answer: str) -> None:
         """Learn from a fresh answer whether the nearest stored one would have been right."""
@@ -328,9 +337,12 @@ class AnswerCache:
         """Count what was found, and show it to whoever looks."""
         found = replace(found, took=time.perf_counter() - began)
         question = found.question
-        if question is not None:
-            with self._trouble.caught("counting"):
-                self._count(found, question)
+        with self._trouble.caught("counting"):
+            if question is not None:
+                self._learned(found, question)
+            if not environment.disabled():
+                namespace = self.settings.namespace if question is None else question.namespace
+                self._tally.add(f"stats:{namespace}", counted(found))
         last_lookup.set(found)
         if self.settings.on_lookup is not None:
             try:
@@ -339,7 +351,7 @@ class AnswerCache:
                 self._trouble.warn("on_lookup", error)
         return found
 
-    def _count(self, found: Lookup, question: Question) -> None:
+    def _learned(self, found: Lookup, question: Question) -> None:
         now = datetime.now(UTC)
         if isinstance(found, Hit):
             entry, ttl = found.entry, self.settings.ttl
@@ -353,7 +365,6 @@ class AnswerCache:
                 self._pending[question.id] = found
                 while len(self._pending) > _PENDING:
                     self._pending.popitem(last=False)
-        self._tally.add(f"stats:{question.namespace}", counted(found))
 
 
 def _hit(asked: Question, entry: Entry, tier: Tier, now: datetime) -> Hit:

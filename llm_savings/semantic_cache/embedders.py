@@ -27,11 +27,6 @@ class Embeds(Protocol):
         """Of the vector space: two embedders share it only if their vectors can be compared."""
         ...
 
-    @property
-    def dimensions(self) -> int:
-        """Length of its vectors."""
-        ...
-
     def embed(self, texts: Sequence[str]) -> Any:
         """One unit vector a text, shape (n, dimensions); zeros where nothing of the text is known."""
         ...
@@ -57,9 +52,6 @@ class Foreign:
         function: Gives one vector a text, of one length.
         name: Of the vector space.
         timeout: Seconds after which there is no vector.
-
-    Attributes:
-        dimensions: Length of its vectors, learned from a first call.
     """
 
     def __init__(self, function: Callable[[list[str]], Any], name: str, *, timeout: float = 1.0) -> None:
@@ -95,7 +87,7 @@ class Foreign:
     def _asked(self, texts: list[str]) -> Vector:
         with self._lock:
             if self._running >= _PARALLEL:  # all of them hang: asking once more would only add to the queue
-                raise CacheError(f"embedder {self.name} does not answer")
+                raise CacheError("it does not answer")
             self._running += 1
         future = self._pool.submit(self._function, texts)
         future.add_done_callback(self._ended)
@@ -103,11 +95,11 @@ class Foreign:
             found = np.asarray(future.result(self.timeout), dtype=np.float32)
         except Exception as error:
             if isinstance(error, TimeoutError):
-                raise CacheError(f"embedder {self.name} took more than {self.timeout} s") from error
-            raise CacheError(f"embedder {self.name} failed: {type(error).__name__}") from error
+                raise CacheError(f"it took more than {self.timeout} s") from error
+            raise CacheError(f"it raised {type(error).__name__}") from error
         if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
             raise CacheError(
-                f"embedder {self.name} gave an array of shape {found.shape} for {len(texts)} texts; "
+                f"it gave an array of shape {found.shape} for {len(texts)} texts; "
                 "expected one vector of finite numbers a text"
             )
         length = np.linalg.norm(found, axis=1, keepdims=True)
@@ -116,17 +108,6 @@ class Foreign:
     def _ended(self, _: Any) -> None:
         with self._lock:
             self._running -= 1
-
-    @property
-    def dimensions(self) -> int:
-        """Length of its vectors; asks for one where none is known.
-
-        Raises:
-            CacheError: As `embed`.
-        """
-        with self._lock:
-            known = next(iter(self._known.values()), None)
-        return len(self.embed(["dimensions"])[0] if known is None else known)
 
 
 def embedder(given: Embeddings | None, *, timeout: float = 1.0) -> Embeds:
@@ -142,7 +123,7 @@ def embedder(given: Embeddings | None, *, timeout: float = 1.0) -> Embeds:
         return Foreign(_litellm(given), f"litellm:{given}", timeout=timeout)
     if isinstance(given, _LangChainEmbeddings):
         return Foreign(given.embed_documents, _named(given), timeout=timeout)
-    if callable(getattr(given, "embed", None)) and hasattr(given, "dimensions"):
+    if callable(getattr(given, "embed", None)) and hasattr(given, "name"):
         return cast("Embeds", given)
     if callable(given):
         return Foreign(given, _named(given), timeout=timeout)

@@ -1,4 +1,4 @@
-"""A store that fails is said once, and left alone for a while; the calls go on without a cache."""
+"""A store or an embedder that fails is said once, and left alone for a while; calls go on without it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause, doubled while it goes on
 
 
 class Trouble:
-    """What has gone wrong in one cache.
+    """What has gone wrong with one store or embedder.
 
     Args:
-        name: Of the cache, for the log.
+        name: Of it, for the log.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,7 +28,7 @@ class Trouble:
         self._lock = threading.Lock()
 
     def lasts(self) -> bool:
-        """Whether the store is being left alone right now."""
+        """Whether it is being left alone right now."""
         return time.monotonic() < self._until
 
     @contextmanager
@@ -40,13 +40,13 @@ class Trouble:
             with self._lock:
                 self._until = time.monotonic() + self._pause
                 self._pause = min(_LONGEST, 2 * self._pause)
-            self.warn("store", error)
+            self.warn("it", error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
             self.warn(what, error)
         else:
             if self._pause > _FIRST and not self.lasts():
                 self._pause = _FIRST
-                self._told.discard("store")
+                self._told.discard("it")
 
     def warn(self, what: str, error: Exception) -> None:
         """Say it once. Without the text of foreign errors, which may quote a prompt."""
@@ -55,5 +55,5 @@ class Trouble:
                 return
             self._told.add(what)
         said = str(error) if isinstance(error, CacheError) else type(error).__name__
-        _log.warning("%s: %s failed (%s); calls go on without it", self._name, what, said)
+        _log.warning("%s: %s failed (%s); calls go on without", self._name, what, said)
         _log.debug("%s: %s", self._name, what, exc_info=error)

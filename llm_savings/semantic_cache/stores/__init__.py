@@ -85,7 +85,7 @@ class Store(Protocol):
 __all__ = ["Entry", "Near", "Store", "Weight", "Which"]
 
 
-def open_store(target: str, *, dimensions: int) -> Store:
+def open_store(target: str) -> Store:
     """Stand-in."""
     from llm_savings.semantic_cache.stores.standin import DictStore
 
