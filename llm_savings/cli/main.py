@@ -9,6 +9,7 @@ import click
 
 from llm_savings import __version__
 from llm_savings.cli.budget import budget
+from llm_savings.cli.cache import cache
 from llm_savings.cli.demo import demo
 from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
@@ -38,5 +39,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, cache, reconcile, export, prices, sandbox):
     main.add_command(command)

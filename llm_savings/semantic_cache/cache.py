@@ -22,11 +22,11 @@ from llm_savings.ledger.stores import masked
 from llm_savings.semantic_cache.comparing import compare
 from llm_savings.semantic_cache.embedders import embedder
 from llm_savings.semantic_cache.entries import Entry, Which
-from llm_savings.semantic_cache.errors import Errors
+from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
-from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, prepare
+from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, language_of, prepare
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Judge, Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
@@ -213,9 +213,10 @@ class AnswerCache:
             CacheError: The store cannot be read.
         """
         self._tally.flush()
-        counts = self._store.counts(f"stats:{self.settings.namespace if namespace is None else namespace}")
+        namespace = self.settings.namespace if namespace is None else namespace
+        errors = {domain: self._errors.threshold(domain) for domain in self._errors.domains(namespace)}
         entries, size = self._store.size()
-        return read_stats(counts, errors=self._errors.known(), entries=entries, size=size)
+        return read_stats(self._store.counts(f"stats:{namespace}"), errors=errors, entries=entries, size=size)
 
     def flush(self) -> None:
         """Write what is on its way to the store: counts of hits and misses."""
@@ -224,6 +225,12 @@ class AnswerCache:
     def close(self) -> None:
         """Let go of the store."""
         _close(self._tally, self._store)
+
+    def __enter__(self) -> AnswerCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _asked(self, request: Request) -> Question | Miss:
         if environment.disabled():
@@ -262,7 +269,7 @@ class AnswerCache:
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
-        words = prepare(asked.text)
+        words, domain = prepare(asked.text), self._domain(asked)
         judged = self._match.judge(words, [Candidate(prepare(one.entry.text), one.cosine) for one in near])
         if judged.best is None:
             return Miss(reason="unlike", question=asked)
@@ -275,10 +282,10 @@ class AnswerCache:
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
-            likely = p >= self._errors.threshold(asked.domain, words.language).value
+            likely = p >= self._errors.threshold(domain).value
         if not likely:
             return miss
-        if self._chance() < self._errors.audit_chance(asked.domain, p):
+        if self._chance() < self._errors.audit_chance(domain, p):
             return _instead(hit)
         return hit
 
@@ -291,6 +298,9 @@ class AnswerCache:
             return vector if vector.any() else None
         return None
 
+    def _domain(self, question: Question) -> Domain:
+        return Domain.of(question, language_of(question.text))
+
     def _compared(self, question: Question, answer: str) -> None:
         """Learn from a fresh answer whether the nearest stored one would have been right."""
         with self._lock:
@@ -302,7 +312,7 @@ class AnswerCache:
             right = compare(stored, fresh)
         else:
             right = self._judged(self.settings.judge, question.text, miss.nearest.text, stored, fresh)
-        self._errors.learn(question.domain, miss.probability, right)
+        self._errors.learn(self._domain(question), miss.probability, right)
 
     def _judged(self, judge: Judge, *texts: str) -> bool | None:
         try:
@@ -359,7 +369,7 @@ class AnswerCache:
             self._tally.used(entry.id, now, renewed)
         # What would be right at any threshold says nothing about one: the same words, and what is never served.
         judged = found.tier == "semantic" if isinstance(found, Hit) else found.judged
-        self._errors.saw(question.domain, found.probability if judged else None)
+        self._errors.saw(self._domain(question), found.probability if judged else None)
         if judged and isinstance(found, Miss):
             with self._lock:
                 self._pending[question.id] = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -10,12 +11,48 @@ from dataclasses import dataclass
 from llm_savings.semantic_cache import learning
 from llm_savings.semantic_cache.learning import Evidence, Threshold
 from llm_savings.semantic_cache.match import threshold_for
+from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.stores import Store
 from llm_savings.semantic_cache.tally import Tally
 
 _REFRESH = 5.0  # seconds after which what other processes have counted is looked at
 _DOMAINS = 1_000
 _FEW = 20  # labels after which a domain's threshold is worked out again
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Where errors are learned together.
+
+    Attributes:
+        namespace: Whose questions.
+        model: The model asked for.
+        digest: Of the first instructions and the rest; see `Question.domain`.
+        language: Of the questions.
+    """
+
+    namespace: str
+    model: str
+    digest: str
+    language: str
+
+    @classmethod
+    def of(cls, question: Question, language: str) -> Domain:
+        """The domain of a question."""
+        return cls(question.namespace, question.model, question.domain, language)
+
+    @property
+    def owner(self) -> str:
+        """Of the domain's counters."""
+        return _PREFIX + json.dumps([self.namespace, self.model, self.digest, self.language])
+
+    @classmethod
+    def from_owner(cls, owner: str) -> Domain:
+        """The domain that owns these counters."""
+        return cls(*json.loads(owner.removeprefix(_PREFIX)))
+
+
+_PREFIX = "domain:"
 
 
 @dataclass(slots=True)
@@ -40,64 +77,62 @@ class Errors:
     def __init__(self, store: Store, tally: Tally, *, max_error: float, audit_rate: float, space: str) -> None:
         self.max_error, self.audit_rate = max_error, audit_rate
         self._store, self._tally, self._space = store, tally, space
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def threshold(self, domain: str, language: str) -> Threshold:
+    def threshold(self, domain: Domain) -> Threshold:
         """From which probability on answers are served now.
 
         Raises:
             CacheError: The store cannot be read.
         """
         known = self._of(domain)
-        found = known.threshold
-        if found is None or known.fresh >= _FEW:
-            shipped = threshold_for(self.max_error, language, self._space)
-            found = learning.threshold(known.evidence, shipped, self.max_error, previous=found)
-            known.threshold, known.fresh = found, 0
-        return found
+        if known.threshold is None or known.fresh >= _FEW:
+            shipped = threshold_for(self.max_error, domain.language, self._space)
+            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, previous=known.threshold)
+            known.fresh = 0
+        return known.threshold
 
-    def audit_chance(self, domain: str, p: float) -> float:
+    def audit_chance(self, domain: Domain, p: float) -> float:
         """How likely a hit of this probability should be answered by the model, to learn."""
         return learning.audit_chance(self._of(domain).evidence, p, self.audit_rate)
 
-    def known(self) -> dict[str, Threshold]:
-        """The thresholds in use, by domain."""
-        with self._lock:
-            return {domain: known.threshold for domain, known in self._known.items() if known.threshold is not None}
+    def domains(self, namespace: str) -> list[Domain]:
+        """The domains of a namespace.
 
-    def saw(self, domain: str, p: float | None) -> None:
+        Raises:
+            CacheError: The store cannot be read.
+        """
+        found = [Domain.from_owner(owner) for owner in self._store.owners(_PREFIX)]
+        return [domain for domain in found if domain.namespace == namespace]
+
+    def saw(self, domain: Domain, p: float | None) -> None:
         """A lookup whose best candidate had this probability, or that had none."""
-        self._tally.add(_owner(domain), learning.seen(p))
+        self._tally.add(domain.owner, learning.seen(p))
 
-    def learn(self, domain: str, p: float, right: bool | None) -> None:
+    def learn(self, domain: Domain, p: float, right: bool | None) -> None:
         """A candidate's stored answer was right or wrong, or nobody can tell."""
-        self._tally.add(_owner(domain), learning.label(p, right))
+        self._tally.add(domain.owner, learning.label(p, right))
         with self._lock:
-            if domain in self._known:
+            if domain in self._known and right is not None:
                 # A wrong answer is a reason to look at once.
-                self._known[domain].fresh += _FEW if right is False else 1
+                self._known[domain].fresh += 1 if right else _FEW
 
-    def _of(self, domain: str) -> _Known:
+    def _of(self, domain: Domain) -> _Known:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(domain)
-            if known is not None and now - known.read_at < _REFRESH and known.fresh < _FEW:
-                return known
+        if known is not None and now - known.read_at < _REFRESH and known.fresh < _FEW:
+            return known
         if known is not None and known.fresh >= _FEW:
             self._tally.flush()
-        evidence = Evidence.from_counts(self._store.counts(_owner(domain)))
+        evidence = Evidence.from_counts(self._store.counts(domain.owner))
         with self._lock:
-            if known is None:
-                known = _Known(evidence, now)
-            known.fresh = _FEW if evidence.labels != known.evidence.labels else known.fresh
+            known = self._known.setdefault(domain, _Known(evidence, now))
+            if evidence.labels != known.evidence.labels:
+                known.fresh = _FEW
             known.evidence, known.read_at = evidence, now
-            self._known[domain] = known
             self._known.move_to_end(domain)
             while len(self._known) > _DOMAINS:
                 self._known.popitem(last=False)
-            return known
-
-
-def _owner(domain: str) -> str:
-    return f"domain:{domain}"
+        return known

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from llm_savings.ledger.records import from_picodollars, to_picodollars
+from llm_savings.semantic_cache.errors import Domain
 from llm_savings.semantic_cache.found import Hit, Lookup
 from llm_savings.semantic_cache.learning import Threshold
 
@@ -35,7 +36,7 @@ class Stats:
     saved: Decimal = Decimal(0)
     unpriced: int = 0
     seconds: float = 0.0
-    errors: Mapping[str, Threshold] = field(default_factory=dict[str, Threshold])
+    errors: Mapping[Domain, Threshold] = field(default_factory=dict[Domain, Threshold])
     entries: int = 0
     size: int = 0
 
@@ -43,6 +44,18 @@ class Stats:
     def hit_rate(self) -> float:
         """Share of lookups that were answered, 0 to 1."""
         return sum(self.hits.values()) / self.lookups if self.lookups else 0.0
+
+    @property
+    def wrong(self) -> tuple[float, float] | None:
+        """Share of lookups answered wrongly, and its upper bound (95%); None where nothing is known of it.
+
+        Over all domains: their figures weighted by their lookups.
+        """
+        lookups = sum(threshold.lookups for threshold in self.errors.values())
+        if not lookups or not any(threshold.labels for threshold in self.errors.values()):
+            return None
+        figures = [(t.error_estimate, t.error_bound, t.lookups / lookups) for t in self.errors.values()]
+        return sum(e * share for e, _, share in figures), min(1.0, sum(b * share for _, b, share in figures))
 
 
 def counted(found: Lookup) -> dict[str, int]:
@@ -60,7 +73,7 @@ def counted(found: Lookup) -> dict[str, int]:
 
 
 def read_stats(
-    counts: Mapping[str, int], *, errors: Mapping[str, Threshold] | None = None, entries: int = 0, size: int = 0
+    counts: Mapping[str, int], *, errors: Mapping[Domain, Threshold] | None = None, entries: int = 0, size: int = 0
 ) -> Stats:
     """From the counters that `counted` adds to."""
     return Stats(

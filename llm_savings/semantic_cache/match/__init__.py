@@ -44,3 +44,7 @@ class MatchModel:
 
     def judge(self, asked: Words, candidates: Sequence[Candidate]) -> Judgement:
         return Judgement(0, candidates[0].cosine)
+
+
+def language_of(text: str) -> str:
+    return "ko" if any("가" <= char <= "힣" for char in text) else "en"

@@ -1,0 +1,93 @@
+"""`llm-savings cache`: what a semantic cache has done, and what it is to forget."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from llm_savings.cli.report import instant
+from llm_savings.errors import ConfigError
+from llm_savings.ledger import tenant_hash
+from llm_savings.report.cache_table import cache_document, cache_notes, cache_table, errors_table
+
+
+@click.group()
+def cache() -> None:
+    """Look into a semantic cache, and make it forget.
+
+    TARGET is the cache's file, or its postgresql:// or redis:// URL.
+    """
+
+
+_target = click.argument("target")
+_json = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+
+
+@cache.command(epilog="Example: llm-savings cache stats cache.db")
+@_target
+@click.option("--namespace", default="", help="Whose answers; the namespace that the program gave its cache.")
+@click.option("--max-error", type=click.FloatRange(0, 0.5), default=0.01, show_default=True, help="As the program's.")
+@_json
+def stats(target: str, namespace: str, max_error: float, as_json: bool) -> None:
+    """Hits by tier, misses by reason, what they saved, and how many were wrong."""
+    with _opened(target, max_error=max_error) as opened:
+        found = opened.stats(namespace)
+    if as_json:
+        click.echo(json.dumps(cache_document(found), ensure_ascii=False, indent=2))
+        return
+    console = Console()
+    if found.lookups:
+        console.print(cache_table(found))
+    if found.errors:
+        console.print(errors_table(found))
+    for note in cache_notes(found):
+        console.print(f"• {note}", markup=False, highlight=False)
+
+
+@cache.command(epilog="Example: llm-savings cache invalidate cache.db --source handbook.pdf")
+@_target
+@click.option("--tag", help="Answers with this tag.")
+@click.option("--source", help="Answers that rest on this document (the tag source:NAME).")
+@click.option("--model", help="Answers of this model.")
+@click.option("--user", help="Answers to questions that this user asked first.")
+@click.option("--namespace", help="Answers of this namespace.")
+@click.option("--before", metavar="WHEN", help="Answers older than 24h, 7d, or stored before 2026-11-01.")
+@click.option("--all", "everything", is_flag=True, help="All answers.")
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+def invalidate(target: str, everything: bool, dry_run: bool, **named: str | None) -> None:
+    """Remove answers for which everything named holds."""
+    from llm_savings.semantic_cache import Which
+
+    given = {name: value for name, value in named.items() if value is not None}
+    if not given and not everything:
+        raise click.UsageError("name what to remove, or --all")
+    if "tag" in given and "source" in given:
+        raise click.UsageError("--tag and --source exclude each other")
+    which = Which(
+        tag=f"source:{given['source']}" if "source" in given else given.get("tag"),
+        model=given.get("model"),
+        user=tenant_hash(given["user"]) if "user" in given else None,
+        namespace=given.get("namespace"),
+        before=_before(given.get("before")),
+    )
+    with _opened(target) as opened:
+        count = sum(1 for _ in opened.entries(which)) if dry_run else opened.forget(which)
+    click.echo(f"{count:,} answers {'would be ' if dry_run else ''}removed")
+
+
+def _before(when: str | None) -> datetime | None:
+    found = instant(when, "UTC")
+    return None if found is None else found.astimezone(UTC)
+
+
+def _opened(target: str, **options: Any) -> Any:
+    from llm_savings.semantic_cache import AnswerCache, Settings
+
+    if target == ":memory:" or ("://" not in target and not Path(target).is_file()):
+        raise ConfigError(f"TARGET {target!r}: there is no such cache")
+    return AnswerCache(target, Settings(**options), text_of=str)

@@ -1,0 +1,121 @@
+"""What a semantic cache has done, in a terminal and for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from llm_savings.report.money import dollars, tokens
+
+if TYPE_CHECKING:
+    from llm_savings.semantic_cache import Stats
+
+_TIERS = {"exact": "the same words", "canonical": "but for case, spacing, punctuation", "semantic": "the same meaning"}
+
+
+def cache_table(stats: Stats) -> Table:
+    """Hits by tier and misses by reason, with their share of the lookups."""
+    table = _table("", "lookups", "share", "")
+    for name, count in stats.hits.items():
+        table.add_row(Text(f"hit: {name}"), tokens(count), _share(count, stats), Text(_TIERS.get(name, ""), "dim"))
+    if stats.hits and stats.misses:
+        table.add_section()
+    for reason, count in stats.misses.items():
+        table.add_row(Text(f"miss: {reason}"), tokens(count), _share(count, stats), "")
+    table.add_section()
+    table.add_row("all", tokens(stats.lookups), "", "", style="bold")
+    return table
+
+
+def errors_table(stats: Stats) -> Table:
+    """The share of wrong answers by domain: of the lookups, and of the hits by meaning."""
+    table = _table("model", "language", "lookups", "labels", "threshold", "wrong\nat most", "of hits\nat most")
+    for domain, now in sorted(stats.errors.items(), key=lambda pair: -pair[1].lookups):
+        known = now.labels_above > 0
+        table.add_row(
+            Text(domain.model),
+            domain.language,
+            tokens(now.lookups),
+            tokens(now.labels),
+            f"{now.value:.3f}" if now.value <= 1 else "none",
+            f"{_percent(now.error_estimate if known else None)}\n{_percent(now.error_bound)}",
+            f"{_percent(now.per_hit_estimate if known else None)}\n{_percent(now.per_hit_bound)}",
+        )
+    return table
+
+
+def cache_notes(stats: Stats) -> list[str]:
+    """What the tables do not say, each in a sentence."""
+    if not stats.lookups:
+        return ["Nothing was looked up yet."]
+    hits = sum(stats.hits.values())
+    said = [f"{hits:,} of {stats.lookups:,} lookups were answered ({stats.hit_rate:.1%})."]
+    if hits:
+        unpriced = f", and those of {stats.unpriced:,} hits, which nobody knows" if stats.unpriced else ""
+        said.append(f"Saved {dollars(stats.saved)}{unpriced}, and {stats.seconds:,.1f} s of waiting for models.")
+    if stats.waited:
+        said.append(f"{stats.waited:,} hits waited for another call with the same question.")
+    if stats.wrong is not None:
+        estimate, bound = stats.wrong
+        said.append(
+            f"Answered wrongly: {estimate:.2%} of lookups, at most {bound:.2%} (95%). An estimate, from comparing "
+            "stored answers with fresh ones."
+        )
+    elif stats.hits.get("semantic"):
+        said.append(
+            "How many hits by meaning are wrong is not known yet: no stored answer was compared with a new one."
+        )
+    said.append(f"{stats.entries:,} answers are kept, {stats.size / 1e6:,.1f} MB.")
+    return said
+
+
+def cache_document(stats: Stats) -> dict[str, Any]:
+    """All of it for machines: amounts as decimal text, shares from 0 to 1."""
+    wrong = stats.wrong
+    return {
+        "lookups": stats.lookups,
+        "hit_rate": stats.hit_rate,
+        "hits": dict(stats.hits),
+        "waited": stats.waited,
+        "misses": dict(stats.misses),
+        "saved_usd": format(stats.saved, "f"),
+        "unpriced_hits": stats.unpriced,
+        "saved_seconds": stats.seconds,
+        "wrong_per_lookup": None if wrong is None else {"estimate": wrong[0], "bound": wrong[1]},
+        "domains": [
+            {
+                "model": domain.model,
+                "language": domain.language,
+                "digest": domain.digest,
+                "lookups": now.lookups,
+                "labels": now.labels,
+                "labels_above_threshold": now.labels_above,
+                "threshold": now.value,
+                "wrong_per_lookup": {"estimate": now.error_estimate, "bound": now.error_bound},
+                "wrong_per_hit": {"estimate": now.per_hit_estimate, "bound": now.per_hit_bound},
+            }
+            for domain, now in stats.errors.items()
+        ],
+        "entries": stats.entries,
+        "bytes": stats.size,
+    }
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for number, name in enumerate(names):
+        numeric = name not in ("", "model", "language")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=number > 0)
+    return table
+
+
+def _share(count: int, stats: Stats) -> str:
+    return f"{count / stats.lookups:.1%}" if stats.lookups else ""
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
