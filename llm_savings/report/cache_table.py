@@ -66,7 +66,7 @@ def cache_notes(stats: Stats) -> list[str]:
         )
     elif stats.hits.get("semantic"):
         said.append(
-            "How many hits by meaning are wrong is not known yet: no stored answer was compared with a new one."
+            "How many hits by meaning are wrong is not known: no stored answer was compared with a new one."
         )
     said.append(f"{stats.entries:,} answers are kept, {stats.size / 1e6:,.1f} MB.")
     return said
