@@ -65,9 +65,7 @@ def cache_notes(stats: Stats) -> list[str]:
             "stored answers with fresh ones."
         )
     elif stats.hits.get("semantic"):
-        said.append(
-            "How many hits by meaning are wrong is not known: no stored answer was compared with a new one."
-        )
+        said.append("How many hits by meaning are wrong is not known: no stored answer was compared with a new one.")
     said.append(f"{stats.entries:,} answers are kept, {stats.size / 1e6:,.1f} MB.")
     return said
 

@@ -72,7 +72,9 @@ class AnswerCache:
     ) -> None:
         self.settings = settings or Settings()
         self.target = ":memory:" if target is None else str(target)
-        self._embedder = embedder(self.settings.embeddings, timeout=self.settings.embed_timeout)
+        self._embedder = embedder(
+            self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
+        )
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._store: Store = open_store(self.target)
         self._tally = Tally(self._store)

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from hashlib import blake2b
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
+from uuid import uuid4
 
 import numpy as np
 
+from llm_savings import tokens
+from llm_savings.bounds import Size
 from llm_savings.errors import CacheError, ConfigError
+from llm_savings.ledger import Ledger, Sent
+from llm_savings.meter import Answer, Meter
 from llm_savings.semantic_cache.entries import Vector
+from llm_savings.usage import Usage
 
 
 class Embeds(Protocol):
@@ -52,14 +61,21 @@ class Foreign:
         function: Gives one vector a text, of one length.
         name: Of the vector space.
         timeout: Seconds after which there is no vector.
+        meter: Where its calls are recorded, as an overhead of the cache; None where somebody else does.
     """
 
-    def __init__(self, function: Callable[[list[str]], Any], name: str, *, timeout: float = 1.0) -> None:
-        self._name, self.timeout = name, timeout
+    def __init__(
+        self,
+        function: Callable[[list[str]], Any],
+        name: str,
+        *,
+        timeout: float = 1.0,
+        meter: Callable[[list[str]], AbstractContextManager[None]] | None = None,
+    ) -> None:
+        self._name, self.timeout, self._meter = name, timeout, meter
         self._function = function
         self._known: OrderedDict[str, Vector] = OrderedDict()
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="llm-savings-embedder")
         self._running = 0
 
     @property
@@ -89,8 +105,9 @@ class Foreign:
             if self._running >= _PARALLEL:  # all of them hang: asking once more would only add to the queue
                 raise CacheError("it does not answer")
             self._running += 1
-        future = self._pool.submit(self._function, texts)
-        future.add_done_callback(self._ended)
+        future: Future[Any] = Future()
+        # A daemon, and none of a pool's, whose threads a program waits for when it ends.
+        threading.Thread(target=self._call, args=(texts, future), name="llm-savings-embedder", daemon=True).start()
         try:
             found = np.asarray(future.result(self.timeout), dtype=np.float32)
         except Exception as error:
@@ -105,13 +122,24 @@ class Foreign:
         length = np.linalg.norm(found, axis=1, keepdims=True)
         return np.divide(found, length, out=np.zeros_like(found), where=length > 0)
 
-    def _ended(self, _: Any) -> None:
-        with self._lock:
-            self._running -= 1
+    def _call(self, texts: list[str], future: Future[Any]) -> None:
+        try:
+            with self._meter(texts) if self._meter is not None else nullcontext():
+                future.set_result(self._function(texts))
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                self._running -= 1
 
 
-def embedder(given: Embeddings | None, *, timeout: float = 1.0) -> Embeds:
+def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger | str | Path | None = None) -> Embeds:
     """The embedder that the user means; the bundled one by default.
+
+    Args:
+        given: What the user gave.
+        timeout: Seconds that its calls may take.
+        ledger: Where they are recorded. Calls by way of LiteLLM are recorded by its `CostLogger` instead.
 
     Raises:
         ConfigError: It is nothing that embeds.
@@ -122,15 +150,44 @@ def embedder(given: Embeddings | None, *, timeout: float = 1.0) -> Embeds:
     if isinstance(given, str):
         return Foreign(_litellm(given), f"litellm:{given}", timeout=timeout)
     if isinstance(given, _LangChainEmbeddings):
-        return Foreign(given.embed_documents, _named(given), timeout=timeout)
+        return Foreign(given.embed_documents, _named(given), timeout=timeout, meter=_metered(given, ledger))
     if callable(getattr(given, "embed", None)) and hasattr(given, "name"):
         return cast("Embeds", given)
     if callable(given):
-        return Foreign(given, _named(given), timeout=timeout)
+        return Foreign(given, _named(given), timeout=timeout, meter=_metered(given, ledger))
     raise ConfigError(
         f"embeddings={given!r} is no embedder; pass LangChain Embeddings, a function from texts to vectors, "
         'or the name of a LiteLLM model such as "openai/text-embedding-3-small"'
     )
+
+
+def _model(given: Any) -> str:
+    names = (getattr(given, key, None) for key in ("model", "model_name", "model_id", "deployment"))
+    return next((name for name in names if isinstance(name, str) and name), "")
+
+
+def _metered(
+    given: Any, ledger: Ledger | str | Path | None
+) -> Callable[[list[str]], AbstractContextManager[None]] | None:
+    """Records calls of an embedder: tokens as counted here, since nobody else tells."""
+    if ledger is None:
+        return None
+    meter, model = Meter(ledger, tags={"overhead": "semantic_cache"}), _model(given) or "embedder"
+
+    @contextmanager
+    def metered(texts: list[str]) -> Generator[None]:
+        size = Size(sum(tokens.upper_bound(text) for text in texts), 0)
+        sent = Sent(call_id=uuid4().hex, host="sdk", requested_model=model, tags=meter.tags)
+        live = meter.begin(replace(sent, bound=meter.bound(model, size)))
+        try:
+            yield
+        except Exception as error:
+            meter.failed(live, error)
+            raise
+        used = Usage(input=sum(tokens.count(text, model) for text in texts))
+        meter.answered(live, Answer(model=model, usage=used, estimated=True))
+
+    return metered
 
 
 def _named(given: Any) -> str:
@@ -142,7 +199,7 @@ def _named(given: Any) -> str:
         if isinstance(value := getattr(given, key, None), str | int)
     }
     told = blake2b(repr(sorted(settings.items())).encode(), digest_size=4).hexdigest()
-    return f"{kind.__module__}.{kind.__qualname__}:{settings.get('model', '')}:{told}"
+    return f"{kind.__module__}.{kind.__qualname__}:{_model(given)}:{told}"
 
 
 def _litellm(model: str) -> Callable[[list[str]], Any]:

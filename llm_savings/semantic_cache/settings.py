@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypedDict
 
 from llm_savings.errors import ConfigError
+from llm_savings.ledger import Ledger
 from llm_savings.semantic_cache.embedders import Embeddings
 from llm_savings.semantic_cache.found import Lookup
 
@@ -36,6 +38,7 @@ class Options(TypedDict, total=False):
     wait: float
     embed_timeout: float
     on_lookup: Callable[[Lookup], None] | None
+    ledger: Ledger | str | Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,7 @@ class Settings:
         wait: Seconds that a call waits for another one with the same question; 0 to never wait.
         embed_timeout: Seconds after which a foreign embedder is not waited for.
         on_lookup: Called with each `Hit` or `Miss`.
+        ledger: Where the calls of the user's own embedder are recorded, as an overhead. LiteLLM's are by `CostLogger`.
     """
 
     embeddings: Embeddings | None = None
@@ -83,6 +87,7 @@ class Settings:
     wait: float = 30.0
     embed_timeout: float = 1.0
     on_lookup: Callable[[Lookup], None] | None = None
+    ledger: Ledger | str | Path | None = None
 
     def __post_init__(self) -> None:
         _within("max_error", self.max_error, 0, 0.5)

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from llm_savings.errors import CacheError, ConfigError
+from llm_savings.ledger import Ledger
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Which
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, last_lookup
 from llm_savings.semantic_cache.scope import Request
 from llm_savings.semantic_cache.settings import Options, Settings
+from llm_savings.usage import Usage
 
 FIRST, ALIKE = "How do I reset my password?", "How can I reset my password?"
 UNLIKE = "Where is the nearest branch?"
@@ -325,6 +327,29 @@ def test_vectors_that_are_none_are_a_miss(vectors: Any) -> None:
     keep(cache, FIRST)
     assert missed(cache, ALIKE).reason == "embedder"
     served(cache, FIRST)
+
+
+def test_calls_of_a_foreign_embedder_are_an_overhead_in_the_ledger(tmp_path: Path) -> None:
+    class Small:
+        model = "text-embedding-3-small"
+
+        def embed_query(self, text: str) -> list[float]:
+            return [1.0, 0.0]
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            if "fail" in texts[0]:
+                raise RuntimeError
+            return [[1.0, 0.0] for _ in texts]
+
+    ledger = Ledger(tmp_path / "costs.db")
+    cache = make(embeddings=Small(), ledger=ledger)
+    keep(cache, FIRST)
+    missed(cache, "Will it fail?")
+    ok, failed = ledger.calls()
+    assert ok.sent.tags == {"overhead": "semantic_cache"}
+    assert ok.settled is not None and ok.basis == "estimated"
+    assert ok.settled.usage == Usage(input=7) and ok.settled.actual == Decimal("0.00000014")
+    assert failed.status == "error"
 
 
 def test_what_does_not_embed_is_refused() -> None:
