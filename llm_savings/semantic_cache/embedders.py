@@ -125,7 +125,8 @@ class Foreign:
     def _call(self, texts: list[str], future: Future[Any]) -> None:
         try:
             with self._meter(texts) if self._meter is not None else nullcontext():
-                future.set_result(self._function(texts))
+                found = self._function(texts)
+            future.set_result(found)
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             future.set_exception(error)
         finally:
