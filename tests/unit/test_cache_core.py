@@ -342,7 +342,7 @@ def test_calls_of_a_foreign_embedder_are_an_overhead_in_the_ledger(tmp_path: Pat
             return [[1.0, 0.0] for _ in texts]
 
     ledger = Ledger(tmp_path / "costs.db")
-    cache = make(embeddings=Small(), ledger=ledger)
+    cache = make(embeddings=Small(), ledger=ledger, embed_timeout=30)
     keep(cache, FIRST)
     missed(cache, "Will it fail?")
     ok, failed = ledger.calls()
