@@ -114,7 +114,7 @@ class AnswerCache:
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         found = self._find(asked)
-        while self._leaves(found) and self._flights.wait(asked.id):
+        while self._leaves(found, began) and self._flights.wait(asked.id):
             found = self._again(asked)
         return self._noted(found, began)
 
@@ -125,7 +125,7 @@ class AnswerCache:
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         found = await self._finding(self._find, asked)
-        while self._leaves(found) and await self._flights.await_(asked.id):
+        while self._leaves(found, began) and await self._flights.await_(asked.id):
             found = await self._finding(self._again, asked)
         return self._noted(found, began)
 
@@ -182,7 +182,12 @@ class AnswerCache:
         if self.local:
             self.keep(question, answer, **kept)
         else:
+            self.hold(question)
             await asyncio.to_thread(self.keep, question, answer, **kept)
+
+    def hold(self, question: Question) -> None:
+        """The answer comes after the asking task has ended, as that of a stream: others go on waiting for it."""
+        self._flights.hold(question.id)
 
     def gave_up(self, question: Question) -> None:
         """No answer to this question will be kept: it failed, or is not to be cached. One of those who wait goes on."""
@@ -252,6 +257,8 @@ class AnswerCache:
                 found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
             else:
                 found = self._alike(asked, now)
+            if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
+                return Miss(reason="too old", question=asked)
             if isinstance(found, Hit) and self.settings.shadow:
                 return replace(_instead(found), reason="shadow")
             return found
@@ -338,9 +345,13 @@ class AnswerCache:
             if going:
                 self._store.remove(Which(ids=tuple(going)))
 
-    def _leaves(self, found: Lookup) -> bool:
-        """Whether the model will be asked, so that an answer is on its way to others with the same question."""
-        return isinstance(found, Miss) and found.reason != "shadow" and self.settings.wait > 0
+    def _leaves(self, found: Lookup, began: float) -> bool:
+        """Whether the model will be asked, so that an answer is on its way to others with the same question.
+
+        Not once a call has waited its time, however many others led and failed meanwhile.
+        """
+        waited = time.perf_counter() - began
+        return isinstance(found, Miss) and found.reason != "shadow" and waited < self.settings.wait
 
     async def _finding(self, find: Callable[[Question], Lookup], asked: Question) -> Lookup:
         return find(asked) if self.local else await asyncio.to_thread(find, asked)
