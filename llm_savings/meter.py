@@ -71,6 +71,7 @@ class Live:
         began: When, on the monotonic clock.
         counted: Its prompt in tokens, if they were counted.
         done: Whether it is settled.
+        strategies: What each saving did, however the call ends.
     """
 
     sent: Sent
@@ -78,6 +79,7 @@ class Live:
     began: float
     counted: int | None = None
     done: bool = False
+    strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
@@ -179,6 +181,8 @@ class Meter(Guarded):
             live.done = True
         try:
             latency = time.monotonic() - live.began
+            if live.strategies:
+                answer = replace(answer, strategies={**live.strategies, **answer.strategies})
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
             self._count(live.sent, settled)
