@@ -213,13 +213,19 @@ def _plain(value: Any) -> Any:
 def _where(call: Mapping[str, Any]) -> tuple[str, list[Any], str | None]:
     """The model's bare name, provider and base URL, and the API key that pays."""
     base, key = call.get("api_base") or call.get("base_url"), call.get("api_key")
-    model, provider = str(call.get("model")), call.get("custom_llm_provider")
-    with suppress(Exception):  # of a provider that LiteLLM does not know
-        model, provider, key, base = litellm.get_llm_provider(model, provider, base, key)
+    model, provider = _provider(str(call.get("model")), call.get("custom_llm_provider"), base)
     name = str(provider).rpartition("-")[2]
     base = base or litellm.api_base or _set(name, "API_BASE") or _set(name, "BASE_URL")
     key = key or litellm.api_key or getattr(litellm, f"{name}_key", None) or _set(name, "API_KEY")
     return model, [provider, None if base is None else str(base).rstrip("/")], key
+
+
+@lru_cache(maxsize=1024)  # LiteLLM takes more than a millisecond for some
+def _provider(model: str, provider: str | None, base: str | None) -> tuple[str, str | None]:
+    """A model's bare name and its provider; what it says of the base and the key is not always what was given."""
+    with suppress(Exception):  # of a provider that LiteLLM does not know
+        model, provider, _, _ = litellm.get_llm_provider(model, provider, base)
+    return model, provider
 
 
 def _set(provider: str, what: str) -> str | None:

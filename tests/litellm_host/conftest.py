@@ -8,6 +8,7 @@ import litellm
 import pytest
 from litellm_budgets import reports
 from litellm_checks import Metered, until
+from litellm_semantic import with_cache
 
 from llm_savings.litellm import CostLogger
 from llm_savings.sandbox import Sandbox
@@ -85,3 +86,11 @@ async def all_reported() -> AsyncIterator[None]:
         if reports.left <= reports.ended:
             break
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def semantic(metered: Metered) -> Iterator[Metered]:
+    """The logger and the sandbox, with a semantic cache in memory."""
+    with_cache()
+    yield metered
+    litellm.cache = None
