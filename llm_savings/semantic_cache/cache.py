@@ -36,6 +36,7 @@ from llm_savings.semantic_cache.trouble import Trouble
 
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
+_WAITS = 2
 _PENDING = 10_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
@@ -113,9 +114,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found = self._find(asked)
-        while self._leaves(found) and self._flights.wait(asked.id):
-            found = self._again(asked)
+        found, waits = self._find(asked), 0
+        while self._leaves(found, waits) and self._flights.wait(asked.id):
+            found, waits = self._again(asked), waits + 1
         return self._noted(found, began)
 
     async def alookup(self, request: Request) -> Lookup:
@@ -124,9 +125,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found = await self._finding(self._find, asked)
-        while self._leaves(found) and await self._flights.await_(asked.id):
-            found = await self._finding(self._again, asked)
+        found, waits = await self._finding(self._find, asked), 0
+        while self._leaves(found, waits) and await self._flights.await_(asked.id):
+            found, waits = await self._finding(self._again, asked), waits + 1
         return self._noted(found, began)
 
     def keep(
@@ -338,9 +339,11 @@ class AnswerCache:
             if going:
                 self._store.remove(Which(ids=tuple(going)))
 
-    def _leaves(self, found: Lookup) -> bool:
-        """Whether the model will be asked, so that an answer is on its way to others with the same question."""
-        return isinstance(found, Miss) and found.reason != "shadow" and self.settings.wait > 0
+    def _leaves(self, found: Lookup, waits: int) -> bool:
+        """Whether the model will be asked by somebody, so that an answer may be on its way to all who ask the same."""
+        # After two failures everybody asks at once: one after the other would take as long as all of them together.
+        waiting = waits < _WAITS and self.settings.wait > 0
+        return waiting and isinstance(found, Miss) and found.reason not in ("shadow", "unavailable", "error")
 
     async def _finding(self, find: Callable[[Question], Lookup], asked: Question) -> Lookup:
         return find(asked) if self.local else await asyncio.to_thread(find, asked)

@@ -401,6 +401,20 @@ async def test_a_failure_is_not_shared() -> None:
     assert asked == 2
 
 
+async def test_many_failures_do_not_queue_up() -> None:
+    cache = make()
+
+    async def ask() -> None:
+        found = await cache.alookup(asking(FIRST))
+        await asyncio.sleep(0.1)
+        assert found.question is not None
+        cache.gave_up(found.question)
+
+    began = time.monotonic()
+    await asyncio.gather(*[ask() for _ in range(100)])
+    assert time.monotonic() - began < 5  # one after the other would be ten
+
+
 def test_waiting_can_be_turned_off() -> None:
     cache = make(wait=0)
     found = cache.lookup(asking(FIRST))
