@@ -6,7 +6,6 @@ Two answers of a model to one question rarely share their wording, so text alone
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import unicodedata
@@ -25,7 +24,6 @@ NEAR, FAR = 0.92, 0.35
 SHORT = 12
 """Words up to which an answer is one statement: there a number or a "not" more makes it another answer."""
 
-_log = logging.getLogger(__name__)
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?")
 _OPENER = re.compile(
     r"^(?:sure|certainly|of course|great question|thanks?(?: you)?|네|물론(?:입니다)?)\b[^.!?\n]{0,40}?[.!,:\n]\s*",
@@ -89,24 +87,6 @@ def compare(stored: str, fresh: str, *, embed: Callable[[str], Sequence[float]] 
     if cosine >= NEAR:
         return True
     return False if cosine <= FAR and shared <= DIFFERENT else None
-
-
-def judged(judge: Judge, asked: str, question: str, stored: str, fresh: str) -> bool | None:
-    """Ask a user's judge; whatever it raises, and whatever is not True or False, is no label.
-
-    Args:
-        judge: The user's.
-        asked: The question asked now.
-        question: The question that the stored answer belongs to.
-        stored: The answer in the cache.
-        fresh: The answer that the model just gave.
-    """
-    try:
-        said = judge(asked, question, stored, fresh)
-    except Exception as error:  # noqa: BLE001 a judge is the user's code; a lookup must not fail with it
-        _log.warning("the cache's judge failed (%s); the comparison is not counted", type(error).__name__)
-        return None
-    return said if isinstance(said, bool) else None
 
 
 def _plain(text: str) -> str:
