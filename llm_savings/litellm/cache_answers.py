@@ -46,9 +46,9 @@ def kind_of_body(body: Mapping[str, Any]) -> Kind | None:
     if body.get("object") == "response":
         return "responses"
     choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
+    if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
         return None
-    return "chat" if "message" in choices[0] else "text"
+    return "chat" if all(isinstance(one.get("message"), dict) for one in choices) else "text"
 
 
 def is_whole(body: Mapping[str, Any], kind: Kind, *, tools: bool) -> bool:

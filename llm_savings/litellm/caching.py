@@ -218,11 +218,13 @@ class SemanticCache(Cache):
         """The answer of a hit in LiteLLM's words. A miss is remembered until its answer comes."""
         logging_obj, question = call.get("litellm_logging_obj"), found.question
         details = getattr(logging_obj, "model_call_details", None)
-        if isinstance(details, dict) and not environment.disabled():
-            details[EVIDENCE] = found.evidence()
         streams = call.get("stream") is True
-        if isinstance(found, Hit):
-            return reply_of(json.loads(found.entry.answer), stream=streams)
+        body = _readable(found.entry.answer, kind) if isinstance(found, Hit) else None
+        if isinstance(details, dict) and not environment.disabled():
+            unreadable = isinstance(found, Hit) and body is None
+            details[EVIDENCE] = {"cache": "miss", "reason": "unreadable"} if unreadable else found.evidence()
+        if body is not None:
+            return reply_of(body, stream=streams)
         if question is not None:
             asked = _Asked(question, kind)
             if control_of(call).get("no-store") is True:
@@ -336,6 +338,12 @@ class _Dropped:
 def _release(queue: SimpleQueue[Question | None], gave_up: Any) -> None:
     while (question := queue.get()) is not None:
         gave_up(question)
+
+
+def _readable(answer: str, kind: Kind) -> dict[str, Any] | None:
+    """A stored answer, if it still is one: LiteLLM would make an error of the user's call of anything else."""
+    body = body_of(answer)
+    return body if body is not None and kind_of_body(body) == kind and is_whole(body, kind, tools=True) else None
 
 
 def _key(call: Mapping[str, Any]) -> tuple[Any, int]:

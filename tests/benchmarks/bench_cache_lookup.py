@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -25,39 +26,40 @@ from llm_savings.semantic_cache import AnswerCache, Miss, Request, Settings
 
 LOOKUPS = 2_000
 ANSWER = '{"content": "' + "A short answer, as a shop would give it. " * 5 + '"}'
-THINGS = {
-    "en": ["order", "refund", "parcel", "invoice", "password", "account", "voucher", "subscription", "return", "card"],
-    "ko": ["주문", "환불", "택배", "영수증", "비밀번호", "계정", "쿠폰", "구독", "반품", "카드"],
-}
-PLACES = {
-    "en": ["Seoul", "Busan", "Paris", "Berlin", "London", "Tokyo", "Austin", "Lima", "Oslo", "Cairo"],
-    "ko": ["서울", "부산", "파리", "베를린", "런던", "도쿄", "대전", "광주", "인천", "제주"],
-}
-ASKED = {
-    "en": [
-        "How do I change my {thing} number {n} in {place}?",
-        "Why has the {thing} {n} for {place} not arrived yet?",
-        "Can someone else pick up {thing} {n} at the {place} branch?",
-        "What does {thing} {n} cost when it goes to {place}?",
-        "Please explain the rules for {thing} {n} in {place}.",
-    ],
-    "ko": [
-        "{place}에서 {n}번 {thing}을 어떻게 바꾸나요?",
-        "{place}로 가는 {thing} {n}번은 왜 아직 안 왔나요?",
-        "{place} 지점에서 {thing} {n}번을 다른 사람이 찾아도 되나요?",
-        "{place}까지 {thing} {n}번은 얼마예요?",
-        "{place}의 {thing} {n}번 규정을 설명해 주세요.",
-    ],
+WORDS = {
+    "en": (
+        "order refund parcel invoice password account voucher subscription return card address coupon warranty receipt",
+        "Seoul Busan Paris Berlin London Tokyo Austin Lima Oslo Cairo Madrid Vienna Dublin Prague Athens Lisbon",
+        "damaged late gift corporate express heavy fragile frozen shared annual student family weekend digital",
+        "How do I change my {} {} in {}?|Why has the {} {} for {} not arrived yet?|What does a {} {} cost in {}?"
+        "|Can someone else pick up the {} {} in {}?|Please explain the rules for a {} {} in {}."
+        "|Who do I call about a {} {} from {}?|When does the {} {} reach {}?|Where is the {} {} that I sent to {}?",
+    ),
+    "ko": (
+        "주문 환불 택배 영수증 비밀번호 계정 쿠폰 구독 반품 카드 주소 상품권 보증서 배송",
+        "서울 부산 파리 베를린 런던 도쿄 대전 광주 인천 제주 울산 수원 마드리드 더블린 프라하 아테네",
+        "파손된 늦은 선물용 법인 특급 무거운 깨지기쉬운 냉동 공동 연간 학생 가족 주말 디지털",
+        "{} {}을 {}에서 어떻게 바꾸나요?|{} {}은 {}에 왜 아직 안 왔나요?|{} {}은 {}에서 얼마예요?"
+        "|{} {}을 {}에서 다른 사람이 찾아도 되나요?|{} {}에 대한 {} 규정을 설명해 주세요."
+        "|{} {} 문의는 {} 어디에 하나요?|{} {}은 언제 {}에 도착하나요?|{} {}은 지금 {} 어디에 있나요?",
+    ),
 }
 
 
 def questions() -> Iterator[str]:
-    """Different questions without end, English and Korean in turn."""
-    for n in itertools.count(1):
-        for number in range(10):
-            for language in ("en", "ko"):
-                place, pattern = PLACES[language][(n + number) % 10], ASKED[language][(n + number) % 5]
-                yield pattern.format(thing=THINGS[language][number], place=place, n=n)
+    """Different questions, English and Korean in turn, in a fixed random order."""
+    chance = random.Random(0)
+    seen: set[str] = set()
+    for language in itertools.cycle(("en", "ko")):
+        things, places, kinds, patterns = WORDS[language]
+        text = chance.choice(patterns.split("|")).format(
+            chance.choice(kinds.split()), chance.choice(things.split()), chance.choice(places.split())
+        )
+        # Another word or two, so that there are enough of them.
+        text = f"{chance.choice(kinds.split())} {chance.choice(things.split())}: {text}"
+        if text not in seen:
+            seen.add(text)
+            yield text
 
 
 def asking(text: str) -> Request:
