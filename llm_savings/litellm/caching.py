@@ -389,7 +389,10 @@ def _watch() -> None:
         set_hidden_params(self, logging_obj, *given, **named)
         evidence = getattr(logging_obj, "model_call_details", {}).get(EVIDENCE)
         if isinstance(evidence, dict):
-            self._update_hidden_params({"llm_savings": dict(evidence)})
+            hidden = self._hidden_params
+            headers = hidden.get("additional_headers") if isinstance(hidden, dict) else hidden.additional_headers
+            named = {**(headers or {}), "x-llm-savings-cache": evidence["cache"]}
+            self._update_hidden_params({"llm_savings": dict(evidence), "additional_headers": named})
 
     Logging.failure_handler = failed
     ResponseMetadata.set_hidden_params = shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 import litellm
 import pytest
-from litellm_checks import CLAUDE, FAQ, GPT, Metered, failing
+from litellm_checks import CLAUDE, FAQ, GPT, Metered, failing, until
 from litellm_semantic import said, settle, user, with_cache
 
 MANY = 100
@@ -57,9 +56,10 @@ def test_threads(semantic: Metered, routed: bool, stream: bool) -> None:
         answer = to.completion(**given, stream=stream)
         return said(list(answer) if stream else answer)
 
-    answers = at_once(ask)
+    many = 20 if stream else MANY  # LiteLLM takes its time over a replay
+    answers = at_once(ask, many)
     assert semantic.box.requests() == 1
-    assert len(set(answers)) == 1 and len(answers) == MANY
+    assert len(set(answers)) == 1 and len(answers) == many
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -72,20 +72,19 @@ async def test_tasks(semantic: Metered, routed: bool, stream: bool) -> None:
         answer = await to.acompletion(**given, stream=stream)
         return said([chunk async for chunk in answer] if stream else answer)
 
-    answers = await asyncio.gather(*[ask() for _ in range(MANY)])
+    many = 20 if stream else MANY
+    answers = await asyncio.gather(*[ask() for _ in range(many)])
     assert semantic.box.requests() == 1
     assert len(set(answers)) == 1
-    assert litellm.cache.stats().waited == MANY - 1
-    rows = await semantic.rows(MANY)
-    assert sum(row.status == "hit" for row in rows) == MANY - 1
+    assert litellm.cache.stats().waited == many - 1
+    rows = await semantic.rows(many)
+    assert sum(row.status == "hit" for row in rows) == many - 1
     semantic.check_bill(rows)
 
 
 async def test_tasks_with_a_store_elsewhere(metered: Metered) -> None:
-    cache = with_cache(
-        embeddings=lambda texts: [[1.0, 0.0]] * len(texts)
-    )  # which is not local: threads keep the answers
-    assert not cache.answers.local
+    cache = with_cache(embeddings=lambda texts: [[1.0, 0.0]] * len(texts))
+    assert not cache.answers.local  # so that threads keep the answers
     await asyncio.gather(*[metered.acomplete() for _ in range(MANY)])
     assert metered.box.requests() == 1
 
@@ -151,11 +150,12 @@ def test_an_answer_that_is_not_kept_releases_the_others(metered: Metered) -> Non
 def test_a_stream_that_is_left_releases_the_others(metered: Metered) -> None:
     with_cache(wait=60)
     next(metered.complete(stream=True))
-    gc.collect()
-    began = time.monotonic()
-    (answer,) = at_once(metered.complete, 1)
-    assert said(answer)
-    assert time.monotonic() - began < 30
+    follower = threading.Thread(target=metered.complete)
+    follower.start()
+    for _ in until(30):
+        if not follower.is_alive():
+            break
+    assert not follower.is_alive()
 
 
 async def test_a_task_that_is_cancelled_releases_the_others(metered: Metered) -> None:

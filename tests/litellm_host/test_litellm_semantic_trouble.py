@@ -135,7 +135,7 @@ def test_by_mistake_in_langchain(semantic: Metered) -> None:
 
     globals_.set_llm_cache(litellm.cache)
     try:
-        with pytest.raises(ConfigError, match="llm_savings.SemanticCache"):
+        with pytest.raises(ConfigError, match=r"llm_savings\.SemanticCache"):
             FakeListChatModel(responses=["hi"]).invoke("hi")
     finally:
         globals_.set_llm_cache(None)
