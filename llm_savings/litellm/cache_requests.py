@@ -112,7 +112,8 @@ def kind_of(call: Mapping[str, Any]) -> Kind:
     name = getattr(getattr(handler, "original_function", None), "__name__", None)
     if name in KINDS:
         return KINDS[name]
-    return next((kind for kind, asked in _ASKED.items() if call.get(asked) is not None), "chat")
+    shapes: list[Kind] = [kind for kind, asked in _ASKED.items() if call.get(asked) is not None]
+    return shapes[0] if shapes else "chat"
 
 
 def asked_in(call: Mapping[str, Any]) -> Any:
@@ -174,7 +175,7 @@ def lasting(call: Mapping[str, Any]) -> float | None:
     return _number(control_of(call).get("ttl"))
 
 
-def _messages(call: Mapping[str, Any], kind: Kind) -> list[Mapping[str, Any]]:
+def _messages(call: Mapping[str, Any], kind: Kind) -> list[Any]:
     """The question as chat messages; none where it is no question that can be told."""
     asked = _plain(call.get(_ASKED[kind]))
     if kind == "text" and isinstance(asked, list) and len(asked) == 1:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import litellm
 import pytest
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm_budgets import reports
 from litellm_checks import Metered, until
 from litellm_semantic import with_cache
@@ -89,8 +90,9 @@ async def all_reported() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def semantic(metered: Metered) -> Iterator[Metered]:
+async def semantic(metered: Metered) -> AsyncIterator[Metered]:
     """The logger and the sandbox, with a semantic cache in memory."""
     with_cache()
     yield metered
     litellm.cache = None
+    await GLOBAL_LOGGING_WORKER.flush()  # no report of this test's calls comes in the middle of the next test

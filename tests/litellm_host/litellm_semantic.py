@@ -44,9 +44,9 @@ async def stored(metered: Metered, count: int = 1) -> None:
 
 
 async def settle() -> None:
-    """Let LiteLLM write what it has begun to write to its cache."""
-    for _ in range(20):
-        await asyncio.sleep(0.005)
+    """Let LiteLLM write what it has begun to write to its cache, in tasks of this loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def requests(metered: Metered, *calls: Callable[[], Any]) -> int:

@@ -6,8 +6,6 @@ import asyncio
 import builtins
 import importlib
 import logging
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -47,10 +45,14 @@ async def test_a_corrupt_file(metered: Metered, tmp_path: Path) -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_embedder_that_is_slow_or_dead(metered: Metered, way: str) -> None:
     def slow(texts: list[str]) -> Any:
-        time.sleep(5)
+        if texts[0].startswith("question"):
+            time.sleep(5)
+        return [[1.0, 0.0]] * len(texts)
 
     def dead(texts: list[str]) -> Any:
-        raise RuntimeError("no")
+        if texts[0].startswith("question"):
+            raise RuntimeError("no")
+        return [[1.0, 0.0]] * len(texts)
 
     for number, embedder in enumerate((slow, dead)):
         with_cache(embeddings=embedder, embed_timeout=0.1)
@@ -154,12 +156,6 @@ def test_what_is_missing_is_named(missing: tuple[str, ...], monkeypatch: pytest.
     monkeypatch.setattr(caching, "find_spec", lambda name: None if name in missing else object())
     with pytest.raises(ConfigError, match="pip install " + " ".join(missing)):
         caching.SemanticCache()
-
-
-def test_metering_needs_none_of_it() -> None:
-    code = "import sys; import llm_savings.litellm as rim; rim.CostLogger(':memory:'); print('numpy' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
-    assert found.stdout.strip() == "False", found.stderr
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
