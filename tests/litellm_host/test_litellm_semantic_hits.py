@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import litellm
@@ -45,7 +46,7 @@ async def test_a_hit_says_so(semantic: Metered) -> None:
         1,
     )
     assert evidence["entry"] == hit._hidden_params["cache_key"]
-    assert evidence["saved_usd"] == f"{semantic.box.bill().total:f}"
+    assert Decimal(evidence["saved_usd"]) == semantic.box.bill().total
     rows = await semantic.rows(2)
     assert [row.settled.strategies for row in rows if row.settled] == [
         {"semantic_cache": miss._hidden_params["llm_savings"]},

@@ -8,7 +8,7 @@ from typing import Any
 
 import litellm
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litellm_checks import CLAUDE, GPT, WEATHER, Metered, called, failing
 from litellm_semantic import requests, settle, user
@@ -58,6 +58,16 @@ async def test_litellms_semantic_caches_confuse_these(semantic: Metered, name: s
     one, two = DEFECTS[name]
     calls = [lambda m=m: semantic.acomplete(messages=m) for m in (one, two, one, two)]
     assert await requests(semantic, *calls) == 2
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+async def test_a_refreshed_answer_keeps_its_system_prompt(semantic: Metered, model: str) -> None:
+    # Some of LiteLLM's handlers take the system prompt out of the messages on their way.
+    asked = user("Hi", {"role": "system", "content": "Be kind."})
+    calls = [lambda: semantic.complete(model, messages=asked, cache={"no-cache": True})]
+    calls.append(lambda: semantic.complete(model, messages=asked))
+    assert await requests(semantic, *calls) == 1
+    assert await requests(semantic, lambda: semantic.complete(model, messages=user("Hi"))) == 1
 
 
 async def test_an_image_by_reference_is_not_cached(semantic: Metered) -> None:
@@ -303,6 +313,7 @@ def meant(call: dict[str, Any]) -> str:
     return json.dumps([call | {"parameters": sorted(call["parameters"].items())}], sort_keys=True)
 
 
+@settings(max_examples=300)
 @given(CALLS, CALLS)
 def test_no_call_shares_a_scope_with_another(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert (scope(one) == scope(two)) is (meant(one) == meant(two))

@@ -175,6 +175,24 @@ async def test_chat_lite_llm_is_counted_once(semantic: Metered, way: str) -> Non
     assert cost.saved + semantic.costs.saved == semantic.box.bill().total
 
 
+async def test_two_caches_in_a_row_are_counted_once(semantic: Metered) -> None:
+    langchain_litellm = pytest.importorskip("langchain_litellm")
+    from langchain_core.caches import InMemoryCache
+
+    from llm_savings.langchain import CostCallback
+
+    cost, outer = CostCallback(semantic.costs.ledger), InMemoryCache()
+    model = langchain_litellm.ChatLiteLLM(**semantic.to("openai/gpt-4o-mini"), cache=outer)
+    for step in range(3):
+        model.invoke("hello", config={"callbacks": [cost]})
+        if step == 0:
+            outer.clear()
+    rows = await semantic.rows(3)
+    assert [row.status for row in rows] == ["ok", "hit", "hit"]
+    bill = semantic.box.bill().total
+    assert (cost.spent + semantic.costs.spent, cost.saved + semantic.costs.saved) == (bill, 2 * bill)
+
+
 def test_the_logger_is_not_needed(semantic: Metered) -> None:
     litellm.callbacks = []
     semantic.complete()
