@@ -5,30 +5,23 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import wraps
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NoReturn, Unpack, get_args
 
 import litellm
 from litellm.caching.base_cache import BaseCache
 from litellm.caching.caching import Cache, CacheMode
-from litellm.litellm_core_utils.litellm_logging import Logging
-from litellm.litellm_core_utils.llm_response_utils.response_metadata import ResponseMetadata
 
 from llm_savings import settings as environment
 from llm_savings.errors import ConfigError
 from llm_savings.litellm.answers import answer_of, ended_unsaid
 from llm_savings.litellm.cache_answers import body_of, is_whole, kind_of_body, reply_of, text_of
+from llm_savings.litellm.cache_calls import Asked, Dropped, check_host, watch
 from llm_savings.litellm.cache_requests import KINDS, Kind, Per, asked_in, control_of, kind_of, lasting, request_of
 from llm_savings.litellm.calls import EVIDENCE, call_sent
 from llm_savings.meter import settle
@@ -42,27 +35,7 @@ from llm_savings.semantic_cache.stats import Stats
 
 _log = logging.getLogger("llm_savings.litellm")
 _REMEMBERED = 4_096  # calls under way, or just over
-_NEEDED = {"fastapi": "fastapi", "orjson": "orjson", "soundfile": "soundfile"}
 _LANGCHAINS = frozenset(("lookup", "alookup", "update", "aupdate"))
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A call whose answer is to be kept.
-
-    Attributes:
-        question: What it asks.
-        kind: What its answer looks like.
-        logging: LiteLLM's object of the call.
-        began: When it was let through to the model, on the monotonic clock.
-        dropped: Tells when LiteLLM has forgotten the call.
-    """
-
-    question: Question
-    kind: Kind
-    logging: weakref.ref[Any] | None = None
-    began: float = field(default_factory=time.monotonic)
-    dropped: weakref.finalize[..., Any] | None = None
 
 
 class SemanticCache(Cache):
@@ -105,7 +78,7 @@ class SemanticCache(Cache):
         per: Per = "key",
         **options: Unpack[Options],
     ) -> None:
-        _check_host()
+        check_host()
         for name, value, known in (("mode", mode, [m.value for m in CacheMode]), ("per", per, get_args(Per))):
             if value not in known:
                 raise ConfigError(f"{name}={value!r}: expected one of {', '.join(known)}")
@@ -118,10 +91,10 @@ class SemanticCache(Cache):
             max_messages=None,
             _backend=_Nothing(),
         )
-        self._calls: OrderedDict[tuple[Any, int], _Asked | None] = OrderedDict()  # None once its answer has come
+        self._calls: OrderedDict[tuple[Any, int], Asked | None] = OrderedDict()  # None once its answer has come
         self._prices = PriceBook()
-        self._dropped = _Dropped(self.answers)
-        _watch()
+        self._dropped = Dropped(self.answers)
+        watch(_failed)
 
     # LiteLLM calls these with the arguments of the user's call, by name.
 
@@ -226,7 +199,7 @@ class SemanticCache(Cache):
         if body is not None:
             return reply_of(body, stream=streams)
         if question is not None:
-            asked = _Asked(question, kind)
+            asked = Asked(question, kind)
             if control_of(call).get("no-store") is True:
                 self._gave_up(asked)
                 return None
@@ -240,7 +213,7 @@ class SemanticCache(Cache):
                 self._calls.popitem(last=False)
         return None
 
-    def _take(self, call: Mapping[str, Any]) -> _Asked | None:
+    def _take(self, call: Mapping[str, Any]) -> Asked | None:
         """The question of a call whose answer has come, for the first who asks: LiteLLM may hand it over twice."""
         key = _key(call)
         if key in self._calls:
@@ -255,9 +228,9 @@ class SemanticCache(Cache):
         question = self.answers.question(self._request(call, kind))
         logging_obj = call.get("litellm_logging_obj")
         seen = None if logging_obj is None else weakref.ref(logging_obj)
-        return _Asked(question, kind, seen) if isinstance(question, Question) else None
+        return Asked(question, kind, seen) if isinstance(question, Question) else None
 
-    def _kept(self, asked: _Asked, result: Any, call: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _kept(self, asked: Asked, result: Any, call: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is kept of an answer; None if it may not be given again."""
         body, ttl = None, lasting(call)
         details: dict[str, Any] = getattr(asked.logging and asked.logging(), "model_call_details", None) or {}
@@ -295,7 +268,7 @@ class SemanticCache(Cache):
             _log.debug("an answer has no price: %s", type(error).__name__)
             return None
 
-    def _gave_up(self, asked: _Asked) -> None:
+    def _gave_up(self, asked: Asked) -> None:
         if asked.dropped is not None:
             asked.dropped.detach()
         self.answers.gave_up(asked.question)
@@ -311,35 +284,6 @@ class _Nothing(BaseCache):
         """Nothing to close."""
 
 
-class _Dropped:
-    """Releases those who wait for a call that LiteLLM never speaks of again, such as a stream that the user left.
-
-    The garbage collector notices, and must not do more than say so; a thread does the rest.
-    """
-
-    def __init__(self, answers: AnswerCache) -> None:
-        self._queue: SimpleQueue[Question | None] = SimpleQueue()
-        self._answers, self._thread, self._lock = answers, None, threading.Lock()
-        weakref.finalize(self, self._queue.put, None).atexit = False
-
-    def watch(self, logging_obj: Any, question: Question) -> weakref.finalize[..., Any]:
-        """Have the question given up when this object is gone."""
-        dropped = weakref.finalize(logging_obj, self._queue.put, question)
-        dropped.atexit = False
-        if self._thread is None or not self._thread.is_alive():  # never started, or lost in a fork
-            with self._lock:
-                if self._thread is None or not self._thread.is_alive():
-                    given = (self._queue, self._answers.gave_up)
-                    self._thread = threading.Thread(target=_release, args=given, name="llm-savings", daemon=True)
-                    self._thread.start()
-        return dropped
-
-
-def _release(queue: SimpleQueue[Question | None], gave_up: Any) -> None:
-    while (question := queue.get()) is not None:
-        gave_up(question)
-
-
 def _readable(answer: str, kind: Kind) -> dict[str, Any] | None:
     """A stored answer, if it still is one: LiteLLM would make an error of the user's call of anything else."""
     body = body_of(answer)
@@ -351,48 +295,6 @@ def _key(call: Mapping[str, Any]) -> tuple[Any, int]:
     return call.get("litellm_call_id"), id(asked_in(call))
 
 
-def _check_host() -> None:
-    try:
-        # LiteLLM loads this at the first hit, in the user's call.
-        import_module("litellm.llms.anthropic.pass_through.messages.response_cache")
-    except ImportError as error:
-        if str(error.name).startswith("litellm"):
-            return  # another release, which has no such part
-        missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
-        needed = " ".join(missing or [str(error.name)])
-        raise ConfigError(
-            f"litellm.cache needs {needed}, which litellm does not install by itself: pip install {needed}"
-        ) from error
-
-
-_watching = threading.Lock()
-_watched = False
-
-
-def _watch() -> None:
-    """Have LiteLLM tell of calls that failed, and show with each answer what the cache had to do with it."""
-    global _watched
-    with _watching:
-        if _watched:
-            return
-        _watched = True
-        failure_handler, set_hidden_params = Logging.failure_handler, ResponseMetadata.set_hidden_params
-
-    @wraps(failure_handler)
-    def failed(self: Any, *given: Any, **named: Any) -> Any:
-        if isinstance(cache := litellm.cache, SemanticCache):
-            cache.failed(self)
-        return failure_handler(self, *given, **named)
-
-    @wraps(set_hidden_params)
-    def shown(self: Any, logging_obj: Any, *given: Any, **named: Any) -> None:
-        set_hidden_params(self, logging_obj, *given, **named)
-        evidence = getattr(logging_obj, "model_call_details", {}).get(EVIDENCE)
-        if isinstance(evidence, dict):
-            hidden = self._hidden_params
-            headers = hidden.get("additional_headers") if isinstance(hidden, dict) else hidden.additional_headers
-            named = {**(headers or {}), "x-llm-savings-cache": evidence["cache"]}
-            self._update_hidden_params({"llm_savings": dict(evidence), "additional_headers": named})
-
-    Logging.failure_handler = failed
-    ResponseMetadata.set_hidden_params = shown
+def _failed(logging_obj: Any) -> None:
+    if isinstance(cache := litellm.cache, SemanticCache):
+        cache.failed(logging_obj)

@@ -204,3 +204,19 @@ async def test_other_questions_do_not_wait(metered: Metered) -> None:
     assert said(await metered.acomplete(messages=user("another question")))
     assert not leader.done()
     await failing(lambda: asyncio.wait_for(leader, 0.001))
+
+
+async def test_no_loop_runs_what_may_wait(semantic: Metered, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocking: list[str] = []
+    for name in ("get_cache", "add_cache"):
+        monkeypatch.setattr(litellm.cache, name, lambda *given, name=name, **named: blocking.append(name))
+    to, routed = semantic.to(GPT), router(semantic)
+    for _ in range(2):
+        await semantic.acomplete()
+        await semantic.astream()
+        await litellm.aresponses(**to, input="hi")
+        await litellm.anthropic_messages(**semantic.to(CLAUDE), messages=FAQ, max_tokens=200)
+        await litellm.atext_completion(**to, prompt="hi")
+        await routed.acompletion(model="small", messages=FAQ)
+        await routed.aresponses(model="small", input="hi")
+    assert blocking == []

@@ -40,6 +40,7 @@ async def test_a_hit_says_so(semantic: Metered) -> None:
     assert "cache_hit" not in miss._hidden_params
     evidence = evidence_of(hit._hidden_params)
     assert hit._hidden_params["cache_hit"] is True
+    assert miss._hidden_params["response_cost"] > 0 and hit._hidden_params["response_cost"] == 0
     assert evidence is not None and (evidence["cache"], evidence["tier"], evidence["probability"]) == (
         "hit",
         "exact",
@@ -56,6 +57,35 @@ async def test_a_hit_says_so(semantic: Metered) -> None:
 
 def _took(answer: Any) -> dict[str, Any]:
     return {"lookup_ms": answer._hidden_params["llm_savings"]["lookup_ms"]}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+async def test_an_answer_is_stored_once(
+    semantic: Metered, way: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_over, kept, cache = [], [], litellm.cache
+    add, async_add = cache.add_cache, cache.async_add_cache
+
+    # However often LiteLLM hands it over, and it does so twice for some streams.
+    def twice(result: Any, **named: Any) -> None:
+        handed_over.append(result)
+        add(result, **named)
+        add(result, **named)
+
+    async def async_twice(result: Any, **named: Any) -> None:
+        handed_over.append(result)
+        await async_add(result, **named)
+        await async_add(result, **named)
+
+    monkeypatch.setattr(cache, "add_cache", twice)
+    monkeypatch.setattr(cache, "async_add_cache", async_twice)
+    keep = cache.answers.keep
+    monkeypatch.setattr(cache.answers, "keep", lambda *given, **named: (kept.append(1), keep(*given, **named)))
+    await called(lambda: getattr(semantic, way)(model))
+    await settle()
+    assert handed_over
+    assert len(kept) == 1
 
 
 async def test_other_words_for_the_same(metered: Metered) -> None:

@@ -145,17 +145,17 @@ def test_by_mistake_in_langchain(semantic: Metered) -> None:
 
 @pytest.mark.parametrize("missing", [("fastapi",), ("orjson", "soundfile"), ("fastapi", "orjson", "soundfile")])
 def test_what_is_missing_is_named(missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    from llm_savings.litellm import caching
+    from llm_savings.litellm import cache_calls
 
     absent = [name for name in missing if importlib.util.find_spec(name) is not None]
 
     def import_module(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {absent[0]!r}", name=absent[0])
 
-    monkeypatch.setattr(caching, "import_module", import_module)
-    monkeypatch.setattr(caching, "find_spec", lambda name: None if name in missing else object())
+    monkeypatch.setattr(cache_calls, "import_module", import_module)
+    monkeypatch.setattr(cache_calls, "find_spec", lambda name: None if name in missing else object())
     with pytest.raises(ConfigError, match="pip install " + " ".join(missing)):
-        caching.SemanticCache()
+        with_cache()
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
