@@ -51,6 +51,15 @@ def kind_of_body(body: Mapping[str, Any]) -> Kind | None:
     return "chat" if all(isinstance(one.get("message"), dict) for one in choices) else "text"
 
 
+def answers_all(body: Mapping[str, Any], call: Mapping[str, Any]) -> bool:
+    """Whether it has all that was asked for: LiteLLM may make one choice of several that were streamed."""
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        return True
+    scored = not call.get("logprobs") or all(choice.get("logprobs") for choice in choices)
+    return scored and len(choices) == (call.get("n") or 1)
+
+
 def is_whole(body: Mapping[str, Any], kind: Kind, *, tools: bool) -> bool:
     """Whether an answer may be given again: not cut short, refused or empty, nor, unless allowed, calling a tool."""
     if body.get("error") or body.get("detail"):

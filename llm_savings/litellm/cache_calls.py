@@ -104,7 +104,8 @@ def _show(metadata: Any, logging_obj: Any) -> None:
         return
     hidden = metadata._hidden_params
     headers = hidden.get("additional_headers") if isinstance(hidden, dict) else hidden.additional_headers
-    shown = {"llm_savings": dict(evidence), "additional_headers": {**(headers or {}), _HEADER: evidence["cache"]}}
+    named = {**(headers or {}), _HEADER: evidence["cache"]}
+    shown: dict[str, Any] = {"llm_savings": dict(evidence), "additional_headers": named}
     if evidence["cache"] == "hit":
         shown["response_cost"] = 0.0  # LiteLLM says what it once took
     metadata._update_hidden_params(shown)

@@ -20,11 +20,11 @@ from litellm.caching.caching import Cache, CacheMode
 from llm_savings import settings as environment
 from llm_savings.errors import ConfigError
 from llm_savings.litellm.answers import answer_of, ended_unsaid
-from llm_savings.litellm.cache_answers import body_of, is_whole, kind_of_body, reply_of, text_of
+from llm_savings.litellm.cache_answers import answers_all, body_of, is_whole, kind_of_body, reply_of, text_of
 from llm_savings.litellm.cache_calls import Asked, Dropped, check_host, watch
 from llm_savings.litellm.cache_requests import KINDS, Kind, Per, asked_in, control_of, kind_of, lasting, request_of
 from llm_savings.litellm.calls import EVIDENCE, call_sent
-from llm_savings.meter import settle
+from llm_savings.meter import Answer, settle
 from llm_savings.pricing import PriceBook
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Which
@@ -32,6 +32,7 @@ from llm_savings.semantic_cache.found import Hit, Lookup
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.settings import Options, Settings
 from llm_savings.semantic_cache.stats import Stats
+from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.litellm")
 _REMEMBERED = 4_096  # calls under way, or just over
@@ -240,6 +241,7 @@ class SemanticCache(Cache):
                 kind_of_body(body) != asked.kind
                 or (ttl is not None and ttl <= 0)
                 or not is_whole(body, asked.kind, tools=self.answers.settings.tools)
+                or not answers_all(body, call)
                 or (call.get("stream") is True and ended_unsaid(details.get("original_response")))
             ):
                 body = None
@@ -263,7 +265,10 @@ class SemanticCache(Cache):
         """USD that an answer took, or None where that cannot be told."""
         try:
             sent = call_sent(details, "", tags={}, tenant=str)
-            return settle(self._prices, sent, answer_of(details, body), "ok").actual
+            answer = answer_of(details, body)
+            if body.get("type") == "message":
+                answer = Answer(model=body.get("model"), usage=Usage.from_anthropic(body["usage"]))
+            return settle(self._prices, sent, answer, "ok").actual
         except Exception as error:  # noqa: BLE001 (an answer is worth keeping whatever it took)
             _log.debug("an answer has no price: %s", type(error).__name__)
             return None

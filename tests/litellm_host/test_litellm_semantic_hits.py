@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from llm_savings import Ledger
 from llm_savings.litellm import CostLogger
+from llm_savings.semantic_cache.entries import Which
 from llm_savings.semantic_cache.found import evidence_of
 
 
@@ -159,6 +160,41 @@ async def test_several_choices_and_log_probabilities(semantic: Metered) -> None:
     assert await requests(semantic, lambda: semantic.complete(n=2), semantic.complete) == 2
 
 
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+@pytest.mark.parametrize("dumped", [False, True])
+async def test_a_whole_conversation_is_a_hit(metered: Metered, model: str, dumped: bool) -> None:
+    with_cache(tools=True)
+
+    def talk() -> list[str]:
+        turns: list[Any] = user("What is the weather in Seoul?")
+        found = []
+        for _ in range(3):
+            answer = metered.complete(model, messages=turns, tools=[WEATHER])
+            message = answer.choices[0].message
+            turns = [*turns, message.model_dump() if dumped else message]
+            turns += [{"role": "tool", "tool_call_id": c.id, "content": "sunny"} for c in message.tool_calls or ()]
+            turns += [] if message.tool_calls else user("And tomorrow?")
+            found.append(answer._hidden_params["llm_savings"]["cache"])
+        return found
+
+    assert talk() == ["miss"] * 3
+    assert talk() == ["hit"] * 3
+
+
+@pytest.mark.parametrize("ask", [{"n": 2}, {"logprobs": True}, {"n": 2, "logprobs": True}])
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_stream_is_kept_only_with_all_that_was_asked(semantic: Metered, way: str, ask: dict[str, Any]) -> None:
+    # LiteLLM makes one choice of several that were streamed.
+    await called(lambda: getattr(semantic, way)(**ask))
+    await settle()
+    answer = semantic.complete(**ask)
+    texts = [choice.message.content for choice in answer.choices]
+    assert len(texts) == ask.get("n", 1)
+    assert all(choice.logprobs for choice in answer.choices) == ("logprobs" in ask)
+    fresh = semantic.complete(**ask, cache={"no-cache": True})
+    assert texts == [choice.message.content for choice in fresh.choices]
+
+
 class Answer(BaseModel):
     text: str
 
@@ -228,6 +264,8 @@ async def test_anthropics_messages(semantic: Metered) -> None:
     hit: Any = await litellm.anthropic_messages(**to)
     assert hit["content"] == fresh["content"]
     assert semantic.box.requests() == 1
+    (entry,) = litellm.cache.answers.entries(Which())
+    assert entry.cost == semantic.box.bill().total
     # The same words as a chat completion are another answer.
     assert (await semantic.acomplete(CLAUDE, messages=user("hello"), max_tokens=500)).choices
     assert semantic.box.requests() == 2
