@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_savings.semantic_cache.stores.rows import Small
+from llm_savings.semantic_cache.entries import Vector
+from llm_savings.semantic_cache.stores.rows import Small, small
 
 _MANY = 4_000  # vectors that an exact search takes 0.1 ms for; more go into the graph
 _AT_ONCE = 16  # vectors put into a graph in use while a lookup waits, 2 to 5 ms
@@ -74,13 +75,16 @@ class Nearby:
         elif self._graph is not None:
             self._dropped += int(self._graph.remove(key))
 
-    def search(self, vector: Small, count: int) -> tuple[list[int], list[float]]:
+    def search(self, vector: Vector, count: int) -> tuple[list[int], list[float]]:
         """The keys of the nearest and their cosines, best first."""
-        keys, cosines = self._exactly(vector, count)
+        asked = small(vector)
+        keys, rows = self._exactly(asked, count)
         if self._graph is not None:
-            found = self._graph.search(vector, count, threads=1)
-            keys = np.concatenate([keys, found.keys.astype(np.int64)])
-            cosines = np.concatenate([cosines, 1 - found.distances])
+            found = self._graph.search(asked, count, threads=1).keys
+            keys = np.concatenate([keys, found.astype(np.int64)])
+            rows = np.concatenate([rows, np.asarray(self._graph.get(found)).reshape(-1, self._dimensions)])
+        exact = rows.astype(np.float32)
+        cosines = exact @ vector / np.sqrt(np.einsum("ij,ij->i", exact, exact))
         order = np.argsort(-cosines)[:count]
         return keys[order].tolist(), cosines[order].tolist()
 
@@ -90,20 +94,20 @@ class Nearby:
             thread.join()
 
     def _exactly(self, vector: Small, count: int) -> tuple[Any, Any]:
+        """The matrix's nearest, about in order: their keys and rows."""
         from numkong import cdist
 
         n = self._count
         if not n:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
+            return self._keys[:0], self._rows[:0]
         dots = np.asarray(cdist(vector[None], self._rows[:n], "dot"), np.float32)[0]
-        own = vector.astype(np.float32)
-        cosines = dots * self._scale[:n] / np.sqrt(own @ own)
+        dots *= -self._scale[:n]
         if self._gone:
-            cosines[self._scale[:n] == 0] = -2
-        best = np.argpartition(-cosines, count)[:count] if count < n else np.arange(n)
+            dots[self._scale[:n] == 0] = np.inf
+        best = np.argpartition(dots, count)[:count] if count < n else np.arange(n)
         if self._gone:
-            best = best[cosines[best] > -2]
-        return self._keys[best], cosines[best]
+            best = best[dots[best] < np.inf]
+        return self._keys[best], self._rows[best]
 
     def _keep(self, kept: Any) -> None:
         """Keep these of the matrix's rows."""
@@ -133,7 +137,7 @@ class Nearby:
         from usearch.index import Index
 
         graph = Index(
-            ndim=self._dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=64, expansion_search=64
+            ndim=self._dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=128, expansion_search=64
         )
         with self._lock:
             n = self._count

@@ -174,7 +174,6 @@ def unit(vector: Vector, dimensions: int) -> Vector:
     return vector / np.float32(length)
 
 
-def small(vector: Vector, dimensions: int) -> Small:
+def small(vector: Vector) -> Small:
     """A vector as whole numbers of -127 to 127, its largest as far as they go: cosines stay within about 0.002."""
-    vector = unit(vector, dimensions)
     return np.rint(vector * (127 / float(np.abs(vector).max()))).astype(np.int8)

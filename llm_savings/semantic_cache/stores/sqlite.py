@@ -85,7 +85,7 @@ class SqliteStore:
 
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
-        asked, moment = rows.small(vector, self._dimensions), rows.instant(now)
+        asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
         found: dict[int, Near | None] = {}
         alive: list[Near] = []
         with self._reading() as db:
@@ -105,7 +105,7 @@ class SqliteStore:
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
         row, place = rows.row_of(entry, 0 if vector is None else self._dimensions), _place(entry.scope)
-        small = None if vector is None else rows.small(vector, self._dimensions).tobytes()
+        small = None if vector is None else rows.small(rows.unit(vector, self._dimensions)).tobytes()
         with self._writing() as db, transaction(db, self._busy):
             db.execute("DELETE FROM cache_entries WHERE id = ?", row[:1])
             seq = db.execute(_INSERT, (place, *row)).lastrowid
@@ -219,8 +219,9 @@ class SqliteStore:
         self._followed = self._newest = 0
 
     def _let_go(self) -> None:
-        for db in {self._writer, self._reader} - {None}:
-            db.close()  # pyright: ignore[reportOptionalMemberAccess]
+        for db in (self._writer, self._reader):
+            if db:
+                db.close()
         self._writer = self._reader = None
         self._unread()
 
@@ -304,7 +305,8 @@ class SqliteStore:
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
-                if (db := self._reader) is None:
+                db: sqlite3.Connection | None = self._reader  # another thread may have closed it since
+                if db is None:
                     raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
                 yield db
 
