@@ -22,8 +22,8 @@ from llm_savings.storage.urls import masked, passwords
 
 _VERSION = 1
 _PAGE = 1_000
-_EXACT = 2_000  # entries of a scope that are compared one by one, in about a millisecond
-_SHARE = 20  # a scope with less than one in so many of all entries is compared one by one up to ten times as many
+_EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
+_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
@@ -56,14 +56,14 @@ class PostgresStore:
         asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
         with self._using() as db:
             # What is not the bare distance is not looked up in the graph.
-            order = "far" if self._is_large(db, name) else "(vector <=> %(asked)s) + 0"
+            order = "far" if self._is_large(db, name) else "(vector <#> %(asked)s) + 0"
             found: list[Any] = db.execute(
-                f"SELECT vector <=> %(asked)s AS far, {rows.SELECTED} FROM {self._table} WHERE scope = %(scope)s "
+                f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} WHERE scope = %(scope)s "
                 "AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
                 f"ORDER BY {order} LIMIT %(count)s",
                 {"asked": asked, "scope": name, "now": rows.instant(now), "count": count},
             ).fetchall()
-        nearest = [Near(rows.entry_of(row), 1 - far) for far, *row in found]
+        nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
         return sorted(nearest, key=lambda near: -near.cosine)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
@@ -167,12 +167,12 @@ class PostgresStore:
         """Whether a scope is better looked up in the graph."""
         until, large = self._large.get(scope, (0.0, False))
         if monotonic() > until:
-            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {10 * _EXACT}) AS own"
+            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own"
             (own,) = db.execute(sql, (scope,)).fetchone()
             (every,) = db.execute(
                 "SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass", (self._table,)
             ).fetchone()
-            large = own > _EXACT and (own * _SHARE > every or own == 10 * _EXACT)
+            large = own > _EXACT and (own * _SHARE > every or own == 20 * _EXACT)
             if len(self._large) > 10_000:
                 self._large.clear()
             self._large[scope] = monotonic() + _REMEMBERED, large
@@ -221,7 +221,7 @@ class PostgresStore:
             self._migrate(db)
             register_vector(db)
             # With ties and tombstones a graph's first answers may be too few: go on until there are enough.
-            db.execute("SET hnsw.ef_search = 100")
+            db.execute("SET hnsw.ef_search = 64")
             db.execute("SET hnsw.iterative_scan = relaxed_order")
         except BaseException:
             db.close()
@@ -259,7 +259,7 @@ class PostgresStore:
             f"CREATE TABLE IF NOT EXISTS {table} (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {rows.TABLE}, "
             f"vector halfvec({self._dimensions}))",
             f"CREATE INDEX IF NOT EXISTS {table}_scope ON {table} (scope)",
-            f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_cosine_ops)",
+            f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)",
         ):
             db.execute(statement)
 

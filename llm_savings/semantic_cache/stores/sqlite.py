@@ -305,10 +305,7 @@ class SqliteStore:
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
-                db: sqlite3.Connection | None = self._reader  # another thread may have closed it since
-                if db is None:
-                    raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
-                yield db
+                yield self._opened(self._reader)
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
@@ -316,6 +313,11 @@ class SqliteStore:
             if self._writer is None:
                 self._writer = self._open()
             yield self._writer
+
+    def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
+        if db is None:  # another thread has closed it since
+            raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
+        return db
 
     @contextmanager
     def _translated(self) -> Generator[None]:
