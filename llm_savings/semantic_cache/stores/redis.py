@@ -21,6 +21,7 @@ from llm_savings.storage.urls import masked, passwords
 
 _PREFIX = "llm-savings:cache:1:"
 _PAGE = 1_000
+_REMOVED = 50  # at once: mending the graph takes the server a millisecond or more each
 _FOREVER = 2**53  # later than any expiry, and exact as the index's numbers are
 _KEPT = 30 * 86_400  # seconds an entry's counters outlive their last addition: Redis removes expired entries alone
 _READ = ("row", "hits", "used_us", "expires_us")
@@ -151,10 +152,11 @@ class RedisStore:
         count = 0
         for page in self._pages(which, ("row",)):
             ids = [json.loads(fields[b"row"])[0] for fields in page]
-            with self._using() as server, server.pipeline(transaction=False) as pipe:
-                pipe.unlink(*(f"{self._index}:{name}" for name in ids))
-                pipe.unlink(*(f"{_PREFIX}counters:entry:{name}" for name in ids))
-                count += pipe.execute()[0]
+            for start in range(0, len(ids), _REMOVED):
+                some = ids[start : start + _REMOVED]
+                with self._using() as server:
+                    count += server.unlink(*(f"{self._index}:{name}" for name in some))
+                    server.unlink(*(f"{_PREFIX}counters:entry:{name}" for name in some))
         return count
 
     def entries(self, which: Which) -> Iterator[Entry]:
