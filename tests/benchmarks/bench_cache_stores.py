@@ -63,6 +63,10 @@ def ours(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
     store: Any = open_store(target, dimensions=stored.shape[1])
     if "://" in target:
         store.remove(Which())
+    if target.startswith("postgres"):
+        import psycopg
+
+        psycopg.connect(target, autocommit=True).execute(f"VACUUM llm_savings_cache_{stored.shape[1]}")
 
     def put(i: int) -> None:
         entry = Entry(

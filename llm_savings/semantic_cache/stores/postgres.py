@@ -22,8 +22,8 @@ from llm_savings.storage.urls import masked, passwords
 
 _VERSION = 1
 _PAGE = 1_000
-_EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
-_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
+_EXACT = 1_000  # entries of a scope that are compared one by one in no more time than the graph takes
+_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to ten times as many
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
@@ -55,12 +55,14 @@ class PostgresStore:
         """See `Store.nearest`."""
         asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
         with self._using() as db:
-            # What is not the bare distance is not looked up in the graph.
-            order = "far" if self._is_large(db, name) else "(vector <#> %(asked)s) + 0"
+            # What is not the bare distance is not looked up in the graph. There, rows that are gone and not vacuumed
+            # yet take others' places: more are asked for. A parameter as the limit would count as a tenth of the table.
+            large = self._is_large(db, name)
+            order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
             found: list[Any] = db.execute(
-                f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} WHERE scope = %(scope)s "
-                "AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
-                f"ORDER BY {order} LIMIT {int(count)}",  # a parameter would count as a tenth of the table: no graph
+                f"SELECT * FROM (SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
+                "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
+                f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
                 {"asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
         nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
@@ -167,12 +169,12 @@ class PostgresStore:
         """Whether a scope is better looked up in the graph."""
         until, large = self._large.get(scope, (0.0, False))
         if monotonic() > until:
-            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own"
+            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {10 * _EXACT}) AS own"
             (own,) = db.execute(sql, (scope,)).fetchone()
             (every,) = db.execute(
                 "SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass", (self._table,)
             ).fetchone()
-            large = own > _EXACT and (own * _SHARE > every or own == 20 * _EXACT)
+            large = own > _EXACT and (own * _SHARE > every or own == 10 * _EXACT)
             if len(self._large) > 10_000:
                 self._large.clear()
             self._large[scope] = monotonic() + _REMEMBERED, large
@@ -220,9 +222,10 @@ class PostgresStore:
         try:
             self._migrate(db)
             register_vector(db)
-            # With ties and tombstones a graph's first answers may be too few: go on until there are enough.
-            db.execute("SET hnsw.ef_search = 64")
+            db.execute("SET hnsw.ef_search = 120")
             db.execute("SET hnsw.iterative_scan = relaxed_order")
+            db.execute("SET enable_sort = off")  # the graph where the query allows it, whatever the table's statistics
+            db.execute("SET synchronous_commit = off")  # a power cut may take the last second's answers
         except BaseException:
             db.close()
             raise
