@@ -32,9 +32,9 @@ PEERS = ("redisvl", "gptcache", "faiss", "numpy")
 
 
 def data(count: int, dimensions: int) -> tuple[Any, Any]:
-    """Stored vectors in loose groups, as questions are, and asked ones close to some of them."""
+    """Stored vectors in loose groups of about ten, as questions are, and asked ones close to some of them."""
     random = np.random.default_rng(0)
-    centres = random.standard_normal((2_000, dimensions), dtype=np.float32)
+    centres = random.standard_normal((max(count // 10, 1), dimensions), dtype=np.float32)
     stored = centres[random.integers(0, len(centres), count)]
     stored += 0.9 * random.standard_normal((count, dimensions), dtype=np.float32)
     stored /= np.linalg.norm(stored, axis=1, keepdims=True)

@@ -48,11 +48,11 @@ class Nearby:
         """Whether more was removed from the graph than it holds, so that it is better built anew."""
         return self._graph is not None and self._dropped > len(self._graph)
 
-    def add(self, keys: list[int], rows: Small) -> None:
-        """Take vectors in, shape (len(keys), dimensions)."""
+    def add(self, keys: list[int], rows: Small, *, more: int = 0) -> None:
+        """Take vectors in, shape (len(keys), dimensions), and make room for so many more."""
         count = self._count + len(keys)
         if count > len(self._keys):
-            room = max(count, len(self._keys) * 3 // 2, 64)
+            room = max(count + more, len(self._keys) * 5 // 4, 64)
             self._keys, self._rows, self._scale = (
                 np.concatenate([old[: self._count], np.empty((room - self._count, *old.shape[1:]), old.dtype)])
                 for old in (self._keys, self._rows, self._scale)
@@ -101,7 +101,7 @@ class Nearby:
         from numkong import cdist, dots_pack, dots_packed
 
         n = self._count
-        if n - self._packed_count > _LOOSE:
+        if self._packed_count + _LOOSE < n <= _MANY:  # more are on their way into the graph
             self._packed, self._packed_count = dots_pack(self._rows[:n]), n
         dots = np.empty(n, np.float32)
         if (packed := self._packed_count) > 0:

@@ -250,12 +250,16 @@ class SqliteStore:
         return nearby
 
     def _load(self, db: sqlite3.Connection, place: int, nearby: Nearby) -> None:
-        found = db.execute("SELECT seq, vector FROM cache_vectors WHERE place = ? AND seq > ?", (place, nearby.last))
-        while page := found.fetchmany(10_000):
+        where = "FROM cache_vectors WHERE place = ? AND seq > ?", (place, nearby.last)
+        found = db.execute(f"SELECT seq, vector {where[0]} ORDER BY seq", where[1])
+        room = 0
+        while page := found.fetchmany(_PAGE):
+            if len(page) == _PAGE and not room:  # a matrix that grows bit by bit leaves holes in the memory
+                (room,) = db.execute(f"SELECT COUNT(*) {where[0]}", where[1]).fetchone()
             page = [(seq, vector) for seq, vector in page if len(vector) == self._dimensions]
             if page:
                 data = np.frombuffer(b"".join([vector for _, vector in page]), np.int8)
-                nearby.add([seq for seq, _ in page], data.reshape(-1, self._dimensions))
+                nearby.add([seq for seq, _ in page], data.reshape(-1, self._dimensions), more=room)
 
     def _follow(self, db: sqlite3.Connection) -> None:
         """Forget what was removed or replaced since the last look, by whichever process."""
