@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import Any
@@ -35,6 +34,7 @@ class Nearby:
         self._graph: Any = None
         self._thread: threading.Thread | None = None
         self._dropped = 0
+        self._stopped = False
         self.last = 0
         """The greatest key so far."""
         self.state: object = None
@@ -96,6 +96,10 @@ class Nearby:
         while (thread := self._thread) is not None:
             thread.join()
 
+    def stop(self) -> None:
+        """Nobody will look here any more."""
+        self._stopped = True
+
     def _exactly(self, vector: Small, count: int) -> tuple[Any, Any]:
         """The matrix's nearest, about in order: their keys and rows."""
         from numkong import cdist, dots_pack, dots_packed
@@ -127,7 +131,7 @@ class Nearby:
         try:
             if self._graph is None:
                 self._build()
-            while _running() and (graph := self._graph) is not None:
+            while self._goes_on() and (graph := self._graph) is not None:
                 with self._lock:
                     if not self._count:
                         break
@@ -150,7 +154,7 @@ class Nearby:
             n = self._count
             keys, rows, scale = self._keys[:n], self._rows[:n], self._scale[:n].copy()
         for start in range(0, n, 256):
-            if not _running():
+            if not self._goes_on():
                 return
             alive = scale[start : start + 256] > 0
             if alive.any():
@@ -161,9 +165,6 @@ class Nearby:
             self._graph = graph
             self._keep(np.arange(self._count) >= n)
 
-
-def _running() -> bool:
-    """Whether the program is not about to end: it waits for its threads."""
-    with contextlib.suppress(Exception):
-        return threading.main_thread().is_alive()
-    return False
+    def _goes_on(self) -> bool:
+        """Whether it is worth going on: the program waits for its threads before it ends."""
+        return not self._stopped and threading.main_thread().is_alive()

@@ -73,6 +73,7 @@ class SqliteStore:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # its own, so that lookups wait for no writer
         self._file: tuple[int, int] | None = None
+        self._scopes: dict[int, Nearby] = {}
         self._unread()
         watch(self)
 
@@ -214,7 +215,9 @@ class SqliteStore:
 
     def _unread(self) -> None:
         """Know no vectors."""
-        self._scopes: dict[int, Nearby] = {}
+        for nearby in self._scopes.values():
+            nearby.stop()
+        self._scopes.clear()
         self._state: tuple[int, int] | None = None
         self._followed = self._newest = 0
 
