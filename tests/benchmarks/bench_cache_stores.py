@@ -193,7 +193,8 @@ def line(kind: str, target: str | None, count: int, scopes: int, dimensions: int
     start = f"{kind:9}{count:9,}{scopes:8,}"
     if target is None:
         return f"{start}  no server"
-    if kind in PEERS and importlib.util.find_spec(kind) is None:
+    needed = (kind, "sqlalchemy", "faiss") if kind == "gptcache" else (kind,)  # it would install them by itself
+    if kind in PEERS and not all(map(importlib.util.find_spec, needed)):
         return f"{start}  not installed"
     command = [
         sys.executable,
