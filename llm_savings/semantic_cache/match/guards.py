@@ -8,7 +8,10 @@ from functools import lru_cache
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
 
-_PREFIXES = {"en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"), "ko": ("불", "비", "미", "무", "부", "반", "탈")}
+_PREFIXES = {
+    "en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"),
+    "ko": ("불", "비", "미", "무", "부", "반", "탈"),
+}
 # Parts that tell even where the word exchanged with has none (서울에서 부산).
 _TELLING = frozenset({"from", "to", "than", "instead"})
 _OPPOSED = frozenset({("from", "to"), ("to", "from"), ("before", "after"), ("after", "before")})
@@ -31,9 +34,9 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
         found.add("negation")
     both = (asked.left | asked.right) & (stored.left | stored.right)
     # A pair counts where the two questions share no side of it: "on" beside "off" in one of them says nothing.
-    if both and both & ~((asked.left & stored.left) | (asked.right & stored.right)):
-        found.add("antonym")
-    elif asked.words != stored.words and _opposed(asked, stored):
+    if (both and both & ~((asked.left & stored.left) | (asked.right & stored.right))) or (
+        asked.words != stored.words and _opposed(asked, stored)
+    ):
         found.add("antonym")
     if _turned(asked, stored):
         found.add("direction")

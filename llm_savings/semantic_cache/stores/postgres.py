@@ -15,7 +15,7 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
 from llm_savings.errors import CacheError
-from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
@@ -37,12 +37,19 @@ class PostgresStore:
 
     local = False
 
-    def __init__(self, url: str, *, dimensions: int, timeout: float = 1.0) -> None:
-        self._url, self._timeout, self._dimensions = url, timeout, dimensions
-        self._table = f"llm_savings_cache_{dimensions}"
+    def __init__(self, url: str, *, dimensions: Dimensions, timeout: float = 1.0) -> None:
+        self._url, self._timeout, self._length = url, timeout, dimensions
         self._idle: list[Any] = []
         self._pid = os.getpid()
         self._large: dict[str, tuple[float, bool]] = {}
+
+    @property
+    def _dimensions(self) -> int:
+        return self._length if isinstance(self._length, int) else self._length()
+
+    @property
+    def _table(self) -> str:
+        return f"llm_savings_cache_{self._dimensions}"
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.urls import masked, passwords
 
@@ -61,9 +61,8 @@ class RedisStore:
 
     local = False
 
-    def __init__(self, url: str, *, dimensions: int, timeout: float = 1.0) -> None:
-        self._url, self._dimensions = url, dimensions
-        self._index = f"{_PREFIX}{dimensions}"
+    def __init__(self, url: str, *, dimensions: Dimensions, timeout: float = 1.0) -> None:
+        self._url, self._length = url, dimensions
         self._ready = False
         try:
             self._redis: Any = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
@@ -78,6 +77,14 @@ class RedisStore:
         except ValueError as error:
             raise ConfigError(f"cache {masked(url)!r}: {self._hidden(error)}") from None
         self._put, self._used = self._redis.register_script(_PUT), self._redis.register_script(_USED)
+
+    @property
+    def _dimensions(self) -> int:
+        return self._length if isinstance(self._length, int) else self._length()
+
+    @property
+    def _index(self) -> str:
+        return f"{_PREFIX}{self._dimensions}"
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import watch
@@ -62,13 +62,13 @@ class SqliteStore:
 
     local = True
 
-    def __init__(self, path: str, *, dimensions: int, busy_timeout: float = 0.25) -> None:
+    def __init__(self, path: str, *, dimensions: Dimensions, busy_timeout: float = 0.25) -> None:
         self._memory = path == ":memory:"
         # The program may change its folder before the file is opened.
         self.path = path if self._memory else str(Path(path).absolute())
         if not self._memory and not Path(path).parent.is_dir():
             raise ConfigError(f"cache path {path!r}: the folder {str(Path(path).parent)!r} does not exist; create it")
-        self._dimensions, self._busy = dimensions, busy_timeout
+        self._length, self._busy = dimensions, busy_timeout
         self._locks()  # whoever takes both takes the first one first
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # its own, so that lookups wait for no writer
@@ -76,6 +76,10 @@ class SqliteStore:
         self._scopes: dict[int, Nearby] = {}
         self._unread()
         watch(self)
+
+    @property
+    def _dimensions(self) -> int:
+        return self._length if isinstance(self._length, int) else self._length()
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
