@@ -11,6 +11,7 @@ from functools import lru_cache
 from llm_savings.errors import SavingsError
 from llm_savings.ledger import Mode
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import EXACT
 from llm_savings.usage import Usage
 
 _NOTHING = Usage()
@@ -57,7 +58,9 @@ def upper_bound(
     if size.prompt is None or (rates := dearest(prices, model, size.prompt, mode=mode, provider=provider)) is None:
         return None
     limit = rates.most if size.max_tokens is None else size.max_tokens
-    return None if limit is None else rates.fee + size.prompt * rates.prompt + limit * size.choices * rates.output
+    if limit is None:
+        return None
+    return EXACT.fma(limit * size.choices, rates.output, EXACT.fma(size.prompt, rates.prompt, rates.fee))
 
 
 def dearest(

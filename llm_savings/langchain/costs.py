@@ -87,7 +87,7 @@ class _Open:
     batch: _Batch | None
     refused: bool = False
     attempts: int = 0
-    chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
+    chunks: list[ChatGenerationChunk] = field(default_factory=list)
 
     @property
     def hit(self) -> bool:
@@ -188,11 +188,9 @@ class CostCallback(Metered, BaseCallbackHandler):
             current.expect_refusals()
 
     @property
-    def ignore_llm(self) -> bool:
-        """LangChain asks before every event: nothing is metered while LLM_SAVINGS_DISABLED is set."""
+    def ignore_chat_model(self) -> bool:
+        """LangChain asks before a call: nothing is metered that begins while LLM_SAVINGS_DISABLED is set."""
         return settings.disabled()
-
-    ignore_chat_model = ignore_llm
 
     @_quietly
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **event: Any) -> None:
@@ -202,7 +200,8 @@ class CostCallback(Metered, BaseCallbackHandler):
     @_quietly
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **event: Any) -> None:
         """Write a plain LLM's call ahead."""
-        self._begin(Start.of(serialized, prompts[0], event))
+        if not settings.disabled():
+            self._begin(Start.of(serialized, prompts[0], event))
 
     @_quietly
     def on_llm_new_token(
@@ -220,6 +219,8 @@ class CostCallback(Metered, BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **event: Any) -> None:
         """Settle a call that was answered."""
         found = self._pop(run_id)
+        if found is None and settings.disabled():
+            return
         if found is None:
             # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).
             start = Start.of(None, None, {"run_id": run_id, **event})

@@ -153,7 +153,8 @@ class Start:
         params, prompt = self.params, self.prompt
         if prompt is None:
             return None
-        total, blocks = 0, list[Any]()
+        total = 0
+        blocks: list[Any] = []
         if isinstance(prompt, str):
             total += tokens.MESSAGE_OVERHEAD + tokens.upper_bound(prompt)
         else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
-from operator import attrgetter
+from decimal import Decimal
 from typing import Any, Literal
 
 from llm_savings.errors import RecordError
@@ -134,12 +133,12 @@ def to_picodollars(usd: Decimal | None) -> int | None:
     """
     if usd is None:
         return None
-    if not usd.is_finite():
-        raise RecordError(f"amount is {usd}; expected a finite number of dollars")
-    exact = usd.scaleb(12)
-    pico = int(exact)
-    if pico != exact:
-        pico = int(exact.to_integral_value(ROUND_HALF_EVEN))
+    try:
+        whole, parts = usd.as_integer_ratio()
+    except (OverflowError, ValueError) as error:
+        raise RecordError(f"amount is {usd}; expected a finite number of dollars") from error
+    pico, rest = divmod(whole * 10**12, parts)
+    pico += 2 * rest + pico % 2 > parts  # half to even
     if abs(pico) > _INT64:
         raise RecordError(f"amount ${usd} is too large for one call")
     return pico
@@ -258,7 +257,7 @@ def _ended(settled: Settled) -> Entry:
         settled.response_id,
         settled.error,
         None if settled.latency is None else round(settled.latency * 1_000_000),
-        *[count or None for count in _counts(settled.usage)],
+        *vars(settled.usage).values(),
     )
 
 
@@ -306,4 +305,3 @@ def from_microseconds(micros: int) -> datetime:
 
 # Sorted and compact, so that equal labels are equal text and group together in a report.
 _compact = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-_counts: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)
