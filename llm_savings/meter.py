@@ -183,18 +183,15 @@ class Meter(Guarded):
             latency = time.monotonic() - live.began
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
-            self._count(live.sent, settled)
+            # Adding up takes longer than writing it down, and few look at the sums after every call.
+            self._ended.append((live.sent, settled))
+            if len(self._ended) >= _MANY:
+                with self._lock:
+                    self._add_up()
             if live.sent.budgets:
                 self.gate.learn(live.sent, settled, live.counted)
         except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
-
-    def _count(self, sent: Sent, settled: Settled) -> None:
-        # Adding up takes longer than writing it down, and few look at the sums after every call.
-        self._ended.append((sent, settled))
-        if len(self._ended) >= _MANY:
-            with self._lock:
-                self._add_up()
 
     def _add_up(self) -> None:
         while self._ended:
@@ -286,9 +283,7 @@ def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple
     cached = usage.cache_read or usage.cache_write_5m or usage.cache_write_1h or usage.audio_cache_read
     if list_mode == mode and not cached:
         return actual, actual
-    return actual, prices.price(
-        usage.uncached(), model, mode=list_mode, at=sent.started_at, provider=sent.provider
-    )
+    return actual, prices.price(usage.uncached(), model, mode=list_mode, at=sent.started_at, provider=sent.provider)
 
 
 _DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})")

@@ -82,9 +82,7 @@ class Usage:
             if type(value) is not int or not 0 <= value <= _MOST:
                 raise _impossible(name, value)
         if reasoning > output:
-            raise UsageError(
-                f"usage.reasoning is {reasoning}, more than usage.output ({output}) of which it is a part"
-            )
+            raise UsageError(f"usage.reasoning is {reasoning}, more than usage.output ({output}) of which it is a part")
         # All at once: one is made for every call, and setting what is frozen field by field takes three times as long.
         object.__setattr__(self, "__dict__", counts)
 
@@ -156,8 +154,8 @@ class Usage:
         u = _mapping(raw, "openai")
         if "prompt_cache_hit_tokens" in u or "prompt_cache_miss_tokens" in u:
             return cls.from_deepseek(u)
-        prompt = _first(u, "prompt_tokens", "input_tokens")
-        completion = _first(u, "completion_tokens", "output_tokens")
+        prompt = _count(u, "prompt_tokens", "input_tokens")
+        completion = _count(u, "completion_tokens", "output_tokens")
         detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
         detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
         if not any(detail_in.values()) and not any(detail_out.values()):  # zeros and None say nothing
@@ -252,7 +250,7 @@ class Usage:
             UsageError: The counts contradict each other.
         """
         u = _mapping(raw, "bedrock")
-        written = _first(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+        written = _count(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
         split = {"5m": 0, "1h": 0}
         for item in u.get("cacheDetails") or ():
             detail = _mapping(item, "bedrock cacheDetails")
@@ -260,7 +258,7 @@ class Usage:
         w5, w1 = _writes(written, split["5m"], split["1h"], cache_ttl)
         return cls(
             input=_count(u, "inputTokens"),
-            cache_read=_first(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
+            cache_read=_count(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
             cache_write_5m=w5,
             cache_write_1h=w1,
             output=_count(u, "outputTokens"),
@@ -311,7 +309,7 @@ class Usage:
         split = _part(detail_in, "cache_creation_token_details")
         written = max(
             _count(u, "cache_creation_input_tokens"),
-            _first(detail_in, "cache_creation_tokens", "cache_write_tokens"),
+            _count(detail_in, "cache_creation_tokens", "cache_write_tokens"),
         )
         w5, w1 = _writes(
             written, _count(split, "ephemeral_5m_input_tokens"), _count(split, "ephemeral_1h_input_tokens"), cache_ttl
@@ -407,7 +405,7 @@ def _outside(u: Mapping[str, Any], prompt: int, completion: int, reasoning: int)
 
 def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
     if type(raw) is dict or isinstance(raw, Mapping):  # told at once, as it nearly always is one
-        return cast("Mapping[str, Any]", raw)
+        return raw  # pyright: ignore[reportUnknownVariableType] (a cast takes time, and this is a part of every call)
     for method in ("model_dump", "to_dict"):
         if callable(dump := getattr(raw, method, None)):
             return cast("Mapping[str, Any]", dump())
@@ -419,13 +417,16 @@ def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
 def _part(u: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         if (value := u.get(name)) is not None:
-            return _mapping(value, name)
+            return value if type(value) is dict else _mapping(value, name)
     return {}
 
 
-def _count(u: Mapping[str, Any], name: str) -> int:
-    value = u.get(name)
-    if value is None:
+def _count(u: Mapping[str, Any], *names: str) -> int:
+    """The first of these that is given."""
+    for name in names:
+        if (value := u.get(name)) is not None:
+            break
+    else:
         return 0
     if type(value) is float and value.is_integer():  # some JSON writers make every number a float
         value = int(value)
@@ -436,13 +437,6 @@ def _count(u: Mapping[str, Any], name: str) -> int:
     if value > _MOST_IN_A_CALL:
         raise UsageError(f"{name} is {value}; no call has so many tokens")
     return value
-
-
-def _first(u: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        if u.get(name) is not None:
-            return _count(u, name)
-    return 0
 
 
 def _modality(details: Any, kind: str) -> int:

@@ -164,7 +164,8 @@ class CostCallback(Metered, BaseCallbackHandler):
     """
 
     # Chains, tools and retrievers cost nothing themselves; under asyncio each event would be a trip to a thread.
-    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = property(lambda _: True)
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = True  # type: ignore[assignment]
+    ignore_llm = False  # type: ignore[assignment]
     # Nothing but a budget's error ever leaves a hook.
     raise_error = True
 
@@ -225,9 +226,11 @@ class CostCallback(Metered, BaseCallbackHandler):
             # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).
             start = Start.of(None, None, {"run_id": run_id, **event})
             found = _Open(start, self.meter.late(self._sent(start)), None, None)
-        ready = found.batch.ended(found, response) if found.batch else [(found, response, False)]
-        for run, result, shared in ready:
-            self._answered(run, result, shared=shared)
+        if found.batch is None:
+            self._answered(found, response)
+        else:
+            for run, result, shared in found.batch.ended(found, response):
+                self._answered(run, result, shared=shared)
 
     @_quietly
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any) -> None:

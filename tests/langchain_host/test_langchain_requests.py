@@ -114,14 +114,14 @@ def test_schemas_and_images_count() -> None:
     ],
 )
 def test_the_limit_on_output(params: dict[str, Any], metadata: dict[str, Any], limit: int | None) -> None:
-    assert start(params=params, metadata=metadata).max_tokens == limit
+    assert start(params=params, metadata=metadata).size().max_tokens == limit
 
 
 def test_the_number_of_choices() -> None:
-    assert start().choices == 1
-    assert start(params={"n": None}).choices == 1
-    assert start(params={"n": 3, "best_of": 5}).choices == 5
-    assert start(params={"candidate_count": 2}).choices == 2
+    assert start().size().choices == 1
+    assert start(params={"n": None}).size().choices == 1
+    assert start(params={"n": 3, "best_of": 5}).size().choices == 5
+    assert start(params={"candidate_count": 2}).size().choices == 2
 
 
 def test_names() -> None:
