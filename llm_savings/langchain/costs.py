@@ -196,13 +196,13 @@ class CostCallback(Metered, BaseCallbackHandler):
     @_quietly
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **event: Any) -> None:
         """Write a chat model's call ahead."""
-        self._begin(Start.of(serialized, messages[0], event))
+        self._begin(Start(serialized, messages[0], event))
 
     @_quietly
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **event: Any) -> None:
         """Write a plain LLM's call ahead."""
         if not settings.disabled():
-            self._begin(Start.of(serialized, prompts[0], event))
+            self._begin(Start(serialized, prompts[0], event))
 
     @_quietly
     def on_llm_new_token(
@@ -224,7 +224,7 @@ class CostCallback(Metered, BaseCallbackHandler):
             return
         if found is None:
             # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).
-            start = Start.of(None, None, {"run_id": run_id, **event})
+            start = Start(None, None, {"run_id": run_id, **event})
             found = _Open(start, self.meter.late(self._sent(start)), None, None)
         if found.batch is None:
             self._answered(found, response)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
@@ -27,7 +26,6 @@ _PROMPT_KEYS = frozenset(
 )
 
 
-@dataclass(slots=True)
 class Start:
     """The start event of one run, as LangChain reported it; nothing is copied.
 
@@ -39,41 +37,26 @@ class Start:
         tags: The run's tags.
         serialized: What LangChain says of the model itself, for models without a name.
         batch: How many runs share the request.
-        parent: The run that this one belongs to.
         model: The model asked for.
         provider: LangChain's name of the provider.
     """
 
-    run_id: UUID
-    prompt: Sequence[BaseMessage] | str | None
-    params: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    tags: Sequence[str]
-    serialized: Mapping[str, Any] | None = None
-    batch: int = 1
-    parent: UUID | None = None
-    model: str = field(init=False)
-    provider: str | None = field(init=False)
+    __slots__ = ("batch", "metadata", "model", "params", "prompt", "provider", "run_id", "serialized", "tags")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        serialized: Mapping[str, Any] | None,
+        prompt: Sequence[BaseMessage] | str | None,
+        event: Mapping[str, Any],
+    ) -> None:
+        self.run_id: UUID = event["run_id"]
+        self.serialized, self.prompt = serialized, prompt
+        self.params: Mapping[str, Any] = event.get("invocation_params") or {}
+        self.metadata: Mapping[str, Any] = event.get("metadata") or {}
+        self.tags: Sequence[str] = event.get("tags") or ()
+        self.batch: int = event.get("batch_size") or 1
         self.model = str(self.metadata.get("ls_model_name") or text(self.params, _MODEL_KEYS) or self._kind())
-        self.provider = self.metadata.get("ls_provider")
-
-    @classmethod
-    def of(
-        cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str | None, event: Mapping[str, Any]
-    ) -> Start:
-        """From the arguments of `on_chat_model_start` and `on_llm_start`."""
-        return cls(
-            event["run_id"],
-            prompt,
-            event.get("invocation_params") or {},
-            event.get("metadata") or {},
-            event.get("tags") or (),
-            serialized,
-            event.get("batch_size") or 1,
-            event.get("parent_run_id"),
-        )
+        self.provider: str | None = self.metadata.get("ls_provider")
 
     def _kind(self) -> str:
         named = self.serialized or {}

@@ -34,7 +34,7 @@ tokens are known, the price is not. suspect: the provider's counts contradict th
 
 
 Entry = tuple[str | int | None, ...]
-"""The values of `COLUMNS` for one call, as it leaves or once it has ended; in the journal, where it leaves only `head`."""
+"""The values of `COLUMNS` for one call, or only those of `SENT_COLUMNS` for one that leaves."""
 
 
 # These two are not frozen, since they are made for every call and freezing would triple what that takes. They are not

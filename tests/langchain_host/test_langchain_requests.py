@@ -18,7 +18,7 @@ from llm_savings.langchain.requests import Start
 
 
 def start(prompt: Any = "hello", **given: Any) -> Start:
-    return Start(uuid4(), prompt, given.get("params", {}), given.get("metadata", {}), given.get("tags", ()))
+    return Start(None, prompt, {"run_id": uuid4(), "invocation_params": given.pop("params", {}), **given})
 
 
 TEXTS = st.text(max_size=80) | st.sampled_from(
@@ -126,10 +126,10 @@ def test_the_number_of_choices() -> None:
 
 def test_names() -> None:
     event = {"run_id": uuid4(), "invocation_params": {"model": "m"}, "metadata": {"ls_model_name": "named"}}
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", event).model == "named"
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", {**event, "metadata": {}}).model == "m"
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", {"run_id": uuid4()}).model == "ChatThing"
-    assert Start.of(None, "x", {"run_id": uuid4()}).model == "unknown"
+    assert Start({"id": ["a", "ChatThing"]}, "x", event).model == "named"
+    assert Start({"id": ["a", "ChatThing"]}, "x", {**event, "metadata": {}}).model == "m"
+    assert Start({"id": ["a", "ChatThing"]}, "x", {"run_id": uuid4()}).model == "ChatThing"
+    assert Start(None, "x", {"run_id": uuid4()}).model == "unknown"
     assert start(metadata={"ls_provider": "google_genai"}).provider == "google_genai"
 
 
