@@ -130,7 +130,7 @@ def _usage(
         return _settled_ttl(lambda ttl: Usage.from_anthropic(raw, cache_ttl=ttl), meta, start, prices)
     if counted is not None and from_litellm:
         return _settled_ttl(lambda ttl: Usage.from_litellm(counted, cache_ttl=ttl), meta, start, prices)
-    if isinstance(counted, Mapping) and "prompt_tokens" in counted:
+    if (type(counted) is dict or isinstance(counted, Mapping)) and "prompt_tokens" in counted:
         return Usage.from_openai(counted), False
     reported = [m.usage_metadata for m in messages if m.usage_metadata]
     if not reported:
@@ -210,7 +210,8 @@ def _mode(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> Mode | None
     tier = meta.get("service_tier")
     for holder in ("usage", "token_usage"):
         if tier is None and (found := meta.get(holder)) is not None:
-            tier = found.get("service_tier") if isinstance(found, Mapping) else getattr(found, "service_tier", None)
+            plain = type(found) is dict or isinstance(found, Mapping)  # the first is told faster
+            tier = found.get("service_tier") if plain else getattr(found, "service_tier", None)
     if tier is not None:
         return _MODES.get(str(tier))
     # ChatOpenAI renames the details of other tiers: "flex_cache_read".
