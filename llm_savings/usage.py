@@ -417,7 +417,7 @@ def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
 def _part(u: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         if (value := u.get(name)) is not None:
-            return value if type(value) is dict else _mapping(value, name)
+            return value if type(value) is dict else _mapping(value, name)  # pyright: ignore[reportUnknownVariableType]
     return {}
 
 
