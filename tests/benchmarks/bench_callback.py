@@ -1,6 +1,6 @@
 """What `CostCallback` adds to a call of LangChain, beside what litellm's completion_cost takes to price one.
 
-Run it as a script. A fake chat model answers at once; the same call is timed with and without the callback, by turns,
+Run it as a script. A fake chat model answers at once; the same call is timed with and without the callback, in turn,
 and the difference of the two is what the callback adds: reading the events, bounding and pricing the call, and two
 durable writes to a file. A callback that does nothing is measured in the same way, in a run of its own.
 """
@@ -70,12 +70,21 @@ def timed(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e6
 
 
-def show(name: str, plain: Callable[[], Any], other: Callable[[], Any], times: int = CALLS) -> None:
-    """Print what `other` takes longer than `plain`, made by turns so that a busy moment hits both."""
-    for _ in range(100):
-        plain(), other()
-    added = sorted(-timed(plain) + timed(other) for _ in range(times))
-    print(f"{name:<44} p50 {statistics.median(added):8.1f} us   p99 {added[int(times * 0.99)]:8.1f} us")
+def compare(calls: dict[str, Callable[[], Any]], times: int = CALLS) -> dict[str, list[float]]:
+    """Microseconds of each call, taken in turn so that a busy moment hits all of them."""
+    for call in calls.values():
+        for _ in range(100):
+            call()
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(times):
+        for name, call in calls.items():
+            taken[name].append(timed(call))
+    return taken
+
+
+def show(name: str, taken: list[float], base: list[float]) -> None:
+    added = sorted(one - other for one, other in zip(taken, base, strict=True))
+    print(f"{name:<44} p50 {statistics.median(added):8.1f} us   p99 {added[int(len(added) * 0.99)]:8.1f} us")
 
 
 def main() -> None:
@@ -88,8 +97,10 @@ def main() -> None:
         def plain() -> Any:
             return model.invoke(PROMPT)
 
-        show("invoke: CostCallback adds", plain, lambda: model.invoke(PROMPT, config=config))
-        show("invoke: a callback that does nothing adds", plain, lambda: model.invoke(PROMPT, config=idling))
+        taken = compare({"plain": plain, "metered": lambda: model.invoke(PROMPT, config=config)})
+        show("invoke: CostCallback adds", taken["metered"], taken["plain"])
+        taken = compare({"plain": plain, "idle": lambda: model.invoke(PROMPT, config=idling)})
+        show("invoke: a callback that does nothing adds", taken["idle"], taken["plain"])
         answer = litellm.mock_completion("gpt-4o", [{"role": "user", "content": "x"}], mock_response="In five days.")
         priced = [timed(lambda: litellm.completion_cost(answer, model="gpt-4o")) for _ in range(CALLS)][100:]
         print(
@@ -97,12 +108,16 @@ def main() -> None:
             f"p99 {sorted(priced)[int(len(priced) * 0.99)]:8.1f} us"
         )
         with asyncio.Runner() as runner:
-
-            def wait(config: Any = None) -> Any:
-                return runner.run(model.ainvoke(PROMPT, config=config))
-
-            show("ainvoke: CostCallback adds", wait, lambda: wait(config), CALLS // 4)
-            show("ainvoke: a callback that does nothing adds", wait, lambda: wait(idling), CALLS // 4)
+            turns = compare(
+                {
+                    "plain": lambda: runner.run(model.ainvoke(PROMPT)),
+                    "idle": lambda: runner.run(model.ainvoke(PROMPT, config=idling)),
+                    "metered": lambda: runner.run(model.ainvoke(PROMPT, config=config)),
+                },
+                CALLS // 4,
+            )
+        show("ainvoke: CostCallback adds", turns["metered"], turns["plain"])
+        show("ainvoke: a callback that does nothing adds", turns["idle"], turns["plain"])
         rows = cost.ledger.summary("total")[0]
         expected = CALLS + 100 + CALLS // 4 + 100
         print(
