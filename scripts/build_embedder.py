@@ -6,7 +6,8 @@ named in `embedder/corpora.py`.
 
     PYTHONPATH=.:scripts python scripts/build_embedder.py --data ../shared/data --repositories DIR --cache DIR
 
-With --report it only prints what the packed weights and the teachers reach on held-out streams.
+The Hangul table that is shipped was built with --known-only, when 59,966 of the 75,208 sentences had been embedded by
+the teacher. With --report it only prints what the packed weights and the teachers reach on held-out streams.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from llm_savings.embedding import BundledEmbedder, bundled
 from llm_savings.embedding.text import hangul_weight, idf_slot
 
 SEED = 0
-LATIN_DIMENSIONS, LATIN_STEPS = 256, 900
+LATIN_DIMENSIONS, LATIN_STEPS = 256, 1000
 HANGUL_DIMENSIONS, HANGUL_STEPS = 128, 1000
 WEIGHTS = Path(bundled.__file__).parent / "weights"
 

@@ -66,13 +66,13 @@ class _Weights:
 
 @lru_cache(maxsize=1)
 def _weights() -> _Weights:
-    """The weight files, mapped into memory: read once, shared with forked processes.
+    """The weight files, read once (16 MB, 20 ms); forked processes share them.
 
-    Two threads that come first together may both map them; that costs nothing and needs no lock to survive a fork.
+    Two threads that come first together may both read them: no lock, so none that a fork could leave held.
     """
 
     def array(name: str) -> NDArray[np.generic]:
-        return np.load(_WEIGHTS / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(_WEIGHTS / f"{name}.npy", allow_pickle=False)
 
     pieces = (_WEIGHTS / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     name, highest = (_WEIGHTS / "name.txt").read_text(encoding="utf-8").split()
@@ -185,12 +185,13 @@ class BundledEmbedder:
         if script == Script.HANGUL:
             rows, table, scale, weight = hangul_rows(form), weights.hangul, weights.hangul_scale, hangul_weight(idf)
         else:
-            rows = np.asarray(latin_rows(form, weights.vocabulary) if script == Script.LATIN else [], np.int64)
+            rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
             table, scale, weight = weights.latin, weights.latin_scale, 1.0
         raw = np.zeros(0, np.float32)
         unit = np.zeros(table.shape[1], np.float32)
-        if len(rows):
-            raw = (scale[rows] @ table[rows].astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
+        if rows:
+            at = np.array(rows)
+            raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
             unit = _unit(raw)
         entry = _Entry(raw, unit, weights.highest_idf * idf / 255)
         if len(self._known) >= _MOST_WORDS_KEPT:

@@ -7,9 +7,6 @@ import unicodedata
 from enum import IntEnum
 from zlib import crc32
 
-import numpy as np
-from numpy.typing import NDArray
-
 HEAD, TAIL = 3_000, 1_000
 HANGUL_ROWS = 1 << 16
 IDF_SLOTS = 1 << 18
@@ -63,21 +60,21 @@ def split(text: str) -> list[re.Match[str]]:
     return list(_WORD.finditer(text))
 
 
-def hangul_rows(word: str) -> NDArray[np.int64]:
+def hangul_rows(word: str) -> list[int]:
     """Table rows of a Hangul word: its jamo 2- to 6-grams between word boundaries, and the whole word.
 
     Jamo (NFD) rather than syllables, because a Korean ending often changes only the last consonant of a syllable.
+    Plain integers: for the dozen letters of a word that is twice as fast as arrays.
     """
     word = word[:_LONGEST_WORD]
-    letters = f"\x02{unicodedata.normalize('NFD', word)}\x03".encode("utf-32-le")
-    codes = np.frombuffer(letters, dtype="<u4").astype(np.uint32)
-    rows = [np.array([crc32(word.encode()) & (HANGUL_ROWS - 1)], np.int64)]
-    rolling = codes
-    for n in range(2, min(6, len(codes)) + 1):
-        rolling = rolling[:-1] * np.uint32(0x01000193) + codes[n - 1 :]
-        mixed = (rolling ^ (rolling >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
-        rows.append((mixed >> np.uint32(16)).astype(np.int64))
-    return np.concatenate(rows)
+    codes = [2, *map(ord, unicodedata.normalize("NFD", word)), 3]
+    rows = [crc32(word.encode()) & (HANGUL_ROWS - 1)]
+    for start in range(len(codes) - 1):
+        rolling = codes[start]
+        for code in codes[start + 1 : start + 6]:
+            rolling = (rolling * 0x01000193 + code) & 0xFFFFFFFF
+            rows.append(((rolling ^ (rolling >> 15)) * 0x2C1B3C6D & 0xFFFFFFFF) >> 16)
+    return rows
 
 
 def hangul_weight(idf: int) -> float:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from llm_savings.embedding.text import IDF_SLOTS, idf_slot, normalised, split
 
+SPACE = "llm-savings-koen-1"  # count up when llm_savings.embedding.text or bundled changes what vectors come out
+
 
 def eight_bits(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Rows as int8 with one scale each."""
@@ -42,7 +44,7 @@ def idf_table(corpora: Iterable[Sequence[str]]) -> tuple[NDArray[np.uint8], floa
 
 def pack(folder: Path, *, latin: NDArray[np.float32], vocabulary: Sequence[str], hangul: NDArray[np.float32],
          idf: NDArray[np.uint8], highest_idf: float) -> str:  # fmt: skip
-    """Write all files into `folder`; the space is named after a digest of them.
+    """Write all files into `folder`; the space is named after `SPACE` and a digest of them.
 
     Returns:
         The name.
@@ -54,7 +56,7 @@ def pack(folder: Path, *, latin: NDArray[np.float32], vocabulary: Sequence[str],
     for name, array in {**arrays, "idf": idf}.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
         digest.update(array.tobytes())
-    name = f"llm-savings-koen-1-{digest.hexdigest()[:8]}"
+    name = f"{SPACE}-{digest.hexdigest()[:8]}"
     (folder / "vocabulary.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (folder / "name.txt").write_text(f"{name} {highest_idf:.6f}\n", encoding="utf-8")
     return name

@@ -18,7 +18,7 @@ from embedder.rewrites import near_miss, paraphrase
 from embedder.students import Student, Words, centred, contrast, distillation, row_idf
 from llm_savings.embedding.text import HANGUL_ROWS, Script, hangul_rows, latin_rows
 
-_BATCH = 512
+_LATIN_BATCH, _HANGUL_BATCH = 1024, 512
 
 
 def _train(student: Student, steps: int, loss: Callable[[], Tensor]) -> None:
@@ -47,7 +47,7 @@ def latin_student(texts: Sequence[str], teacher: NDArray[np.float32], tokens: ND
         tokens: (v, 384) MiniLM vectors of each token alone, the start (their first principal directions x IDF).
         vocabulary: The v tokens.
         dimensions: Numbers per vector.
-        steps: Batches of 512.
+        steps: Batches of 1,024.
         seed: Of the batches.
     """
     index = {piece: row for row, piece in enumerate(vocabulary)}
@@ -63,7 +63,7 @@ def latin_student(texts: Sequence[str], teacher: NDArray[np.float32], tokens: ND
     target = torch.from_numpy(goal)
 
     def loss() -> Tensor:
-        batch = rng.choice(len(texts), _BATCH, replace=False)
+        batch = rng.choice(len(texts), _LATIN_BATCH, replace=False)
         return distillation(student([texts[i] for i in batch]), target[batch])
 
     _train(student, steps, loss)
@@ -162,7 +162,7 @@ def hangul_student(texts: Sequence[str], teacher: NDArray[np.float32], sentences
     student = Student(words, start.astype(np.float32))
 
     def loss() -> Tensor:
-        batch = rng.choice(len(texts), _BATCH, replace=False)
+        batch = rng.choice(len(texts), _HANGUL_BATCH, replace=False)
         left, right, group, misses = pairs.draw()
         vectors = student([*left, *right, *misses])
         n = len(left)

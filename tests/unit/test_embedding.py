@@ -119,8 +119,8 @@ def test_words_carry_span_form_vector_and_weight():
         assert np.linalg.norm(word.vector) == pytest.approx(1, abs=1e-5)
     by_form = {word.form: word.idf for word in words}
     assert by_form["the"] < by_form["rag"]
-    (unheard,) = EMBEDDER.words("쀍쒧뷁뾼")
-    assert unheard.idf == pytest.approx(EMBEDDER.highest_idf)
+    unheard = EMBEDDER.words("쀍쒧 뷁뾼 쩗쩗 zzqx qwxz zxzq")  # one may share its slot with a known word
+    assert sum(word.idf == pytest.approx(EMBEDDER.highest_idf) for word in unheard) >= 5
     assert EMBEDDER.words("🤖") == []
 
 
