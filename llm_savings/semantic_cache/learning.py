@@ -32,14 +32,17 @@ CONFIDENCE = 0.95
 FEWEST_LABELS = 100
 """Below this nothing loosens."""
 
-EPOCH, EPOCHS = 500, 12
-"""Lookups in the first epoch, and how many epochs there are; the last one does not end."""
+EPOCH, GROWTH, EPOCHS = 500, 1.5, 24
+"""Lookups in the first epoch, how much longer each later one is, and how many there are; the last one does not end."""
 
 PRIOR = 16
 """What the shipped calibration counts for in each bin, in labels."""
 
 SHIPPED = 4
 """What it counts for when it is corrected for the domain, in wrong labels."""
+
+EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number in range(BINS))
+"""How often the shipped calibration expects a candidate to be wrong, by bin."""
 
 FIRST = 6
 """Labels from this bin on (even odds) correct it."""
@@ -83,8 +86,8 @@ class Evidence:
 
     Attributes:
         all: Counted since the beginning.
-        recent: Counted in the last two epochs: the last half to three quarters of all lookups.
-        epoch: The epoch that new counts belong to. The first lasts 500 lookups; each later one doubles their number.
+        recent: Counted in the last two epochs: the last third to half of all lookups.
+        epoch: The epoch that new counts belong to.
     """
 
     all: Counts = Counts()
@@ -100,18 +103,33 @@ class Evidence:
             1
         """
 
-        def counted(epochs: range) -> Counts:
-            def total(name: str) -> int:
-                return sum(max(0, counts.get(f"{epoch}.{name}", 0)) for epoch in epochs)
+        lookups = sum(n for name, n in counts.items() if name.endswith(".lookups"))
+        epoch = epoch_of(lookups)
+        whole, recent = _Tally(), _Tally()
+        for name, n in counts.items():
+            when, _, what = name.partition(".")
+            whole.add(what, n)
+            if int(when) >= epoch - 1:
+                recent.add(what, n)
+        return cls(whole.counts(), recent.counts(), epoch)
 
-            def bins(kind: str) -> tuple[int, ...]:
-                return tuple(total(f"{kind}{number}") for number in range(BINS))
 
-            return Counts(bins("s"), bins("h"), bins("r"), bins("w"), bins("u"), total("lookups"))
+class _Tally:
+    """Counts while they are read."""
 
-        whole = counted(range(EPOCHS))
-        epoch = min(EPOCHS - 1, max(0, (whole.lookups // EPOCH).bit_length()))
-        return cls(whole, counted(range(max(0, epoch - 1), epoch + 1)), epoch)
+    def __init__(self) -> None:
+        self._bins = {kind: [0] * BINS for kind in "shrwu"}
+        self._lookups = 0
+
+    def add(self, what: str, n: int) -> None:
+        if what == "lookups":
+            self._lookups += n
+        else:
+            self._bins[what[0]][int(what[1:])] += n
+
+    def counts(self) -> Counts:
+        seen, served, right, wrong, unsure = (tuple(max(0, n) for n in bins) for bins in self._bins.values())
+        return Counts(seen, served, right, wrong, unsure, max(0, self._lookups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +171,11 @@ class Threshold:
     def per_hit_bound(self) -> float:
         """Upper confidence bound of the share of semantic hits that are wrong."""
         return min(1.0, self.error_bound / self.hit_share) if self.hit_share else 1.0
+
+
+def epoch_of(lookups: int) -> int:
+    """The epoch after so many lookups."""
+    return 0 if lookups < EPOCH else min(EPOCHS, 1 + math.floor(math.log(lookups / EPOCH, GROWTH)))
 
 
 def bin_of(p: float) -> int:
@@ -283,47 +306,45 @@ class _Judge:
 
     def __init__(self, counts: Counts, *, mild: bool = False) -> None:
         self.lookups = max(1, counts.lookups)
-        self.counts = counts
         told = zip(counts.right, counts.wrong, counts.unsure, strict=True)
-        self.labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
-        expected = math.fsum(n * _doubt(i) for i, n in enumerate(self.labels) if i >= FIRST)
+        labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
+        expected = math.fsum(n * rate for n, rate in zip(labels[FIRST:], EXPECTED[FIRST:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
         factor = (sum(counts.wrong[FIRST:]) + SHIPPED) / (expected + SHIPPED)
-        self.rates = [
-            (wrong + PRIOR * min(1.0, factor * _doubt(i))) / (labels + PRIOR)
-            for i, (wrong, labels) in enumerate(zip(counts.wrong, self.labels, strict=True))
-        ]
+        above: list[_Strata] = [(0, 0.0, 0.0, 0.0)]
+        served: _Strata = (0, 0.0, 0.0, 0.0)
+        for i in reversed(range(BINS)):
+            n, wrong, answered = counts.seen[i], counts.wrong[i], counts.served[i]
+            each = 1 / (labels[i] + PRIOR)
+            rate = (wrong + PRIOR * min(1.0, factor * EXPECTED[i])) * each
+            unlabelled = max(0, n - labels[i])
+            above.append(_more(above[-1], n, wrong + unlabelled * rate, 1 + unlabelled * each))
+            served = _more(served, answered, answered * rate, answered * each)
+        self.above, self.answered = above[::-1], served
 
     def error(self, first: int, z: float = 0.0) -> float:
         """What serving from this bin on gives. With a normal quantile its upper bound, or its lower one."""
-        strata: list[tuple[int, float, float]] = []
-        for i in range(first, BINS):
-            unlabelled = max(0, self.counts.seen[i] - self.labels[i])
-            weight = 1 + unlabelled / (self.labels[i] + PRIOR)
-            strata.append((self.counts.seen[i], self.counts.wrong[i] + unlabelled * self.rates[i], weight))
-        return _score(strata, self.lookups, z)
+        return _score(self.above[first], self.lookups, z)
 
     def served(self, z: float = 0.0) -> float:
         """What has been served until now, likewise."""
-        strata = [
-            (served, served * self.rates[i], served / (self.labels[i] + PRIOR))
-            for i, served in enumerate(self.counts.served)
-        ]
-        return _score(strata, self.lookups, z)
+        return _score(self.answered, self.lookups, z)
 
 
-def _score(strata: list[tuple[int, float, float]], lookups: int, z: float) -> float:
-    """The score bound of a weighted sum of Poisson counts: of each the lookups, the wrong, and a label's weight."""
-    wrong = math.fsum(wrong for _, wrong, _ in strata)
-    variance = math.fsum(wrong * weight for _, wrong, weight in strata)
-    # A wrong answer not seen yet weighs as much as a lookup's label does on average; without any lookups, 1.
-    unseen = (math.fsum(n * weight for n, _, weight in strata) / (sum(n for n, _, _ in strata) or 1)) or 1.0
+_Strata = tuple[int, float, float, float]
+"""Sums over bins: lookups, wrong ones, wrong ones times what a label stands for, lookups times the same."""
+
+
+def _more(strata: _Strata, n: int, wrong: float, weight: float) -> _Strata:
+    return strata[0] + n, strata[1] + wrong, strata[2] + wrong * weight, strata[3] + n * weight
+
+
+def _score(strata: _Strata, lookups: int, z: float) -> float:
+    """The score bound of a weighted sum of Poisson counts, as a share of the lookups."""
+    n, wrong, variance, weights = strata
+    # A wrong answer not seen yet weighs as much as a lookup's label does on average.
+    unseen = weights / n if weights else 1.0
     return (wrong + unseen * z * z / 2 + z * math.sqrt(variance + (unseen * z / 2) ** 2)) / lookups
-
-
-def _doubt(number: int) -> float:
-    """How often the shipped calibration expects a candidate of this bin to be wrong."""
-    return 1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP))
 
 
 def _look(labels: int) -> int:
