@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-LOWEST, STEP, BINS = -2.5, 0.5, 24
-"""Bins of p on the logit scale: below -2.5, then every 0.5, from 9.0 up the last."""
+LOWEST, STEP, BINS = -1.5, 0.25, 32
+"""Bins of p on the logit scale: below -1.5 (0.18), then every 0.25, from 6.0 (0.9975) up the last."""
 
 CONFIDENCE = 0.95
 """How sure the upper bounds are: `served_bound` at all looks together, `error_bound` at each."""
@@ -35,7 +35,7 @@ FEWEST_LABELS = 100
 EPOCH, GROWTH, EPOCHS = 500, 1.5, 24
 """Lookups in the first epoch, how much longer each later one is, and how many there are; the last one does not end."""
 
-PRIOR = 16
+PRIOR = 8
 """What the shipped calibration counts for in each bin, in labels."""
 
 SHIPPED = 4
@@ -44,14 +44,13 @@ SHIPPED = 4
 EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number in range(BINS))
 """How often the shipped calibration expects a candidate to be wrong, by bin."""
 
-FIRST = 6
-"""Labels from this bin on (even odds) correct it."""
+NEAR = 6
+"""Labels from so many bins below the shipped threshold on correct it."""
 
-LOOSE = NormalDist().inv_cdf(CONFIDENCE)
-DOUBT = 1.0
-"""Normal quantile of the lower bound from which on a threshold is given up: as soon as it is likely too loose."""
+SURE, LIKELY = NormalDist().inv_cdf(CONFIDENCE), 0.5
+"""Normal quantiles of the lower bounds that give a threshold up: by all that is known, and by what is recent."""
 
-AUDITS = 1000
+AUDITS = 500
 """Audits are more frequent until so many labels are known at or above a probability."""
 
 
@@ -60,7 +59,7 @@ class Counts:
     """What was counted in a domain during some time.
 
     Attributes:
-        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (24,), as the other four.
+        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (32,), as the other four.
         served: Those answered from the cache, by bin.
         right: Candidates whose stored answer was right, by bin.
         wrong: Candidates whose stored answer was wrong, by bin.
@@ -102,34 +101,24 @@ class Evidence:
             >>> Evidence.from_counts(seen(0.9, False) | label(0.9, True)).all.labels()
             1
         """
-
-        lookups = sum(n for name, n in counts.items() if name.endswith(".lookups"))
-        epoch = epoch_of(lookups)
-        whole, recent = _Tally(), _Tally()
+        epoch = epoch_of(sum(n for name, n in counts.items() if name.endswith(".lookups")))
+        whole, recent = dict.fromkeys(_NAMES, 0), dict.fromkeys(_NAMES, 0)
         for name, n in counts.items():
             when, _, what = name.partition(".")
-            whole.add(what, n)
-            if int(when) >= epoch - 1:
-                recent.add(what, n)
-        return cls(whole.counts(), recent.counts(), epoch)
+            if what in whole and when.isdecimal():
+                whole[what] += n
+                if int(when) >= epoch - 1:
+                    recent[what] += n
+        return cls(_counts(whole), _counts(recent), epoch)
 
 
-class _Tally:
-    """Counts while they are read."""
+_NAMES = (*(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)), "lookups")
 
-    def __init__(self) -> None:
-        self._bins = {kind: [0] * BINS for kind in "shrwu"}
-        self._lookups = 0
 
-    def add(self, what: str, n: int) -> None:
-        if what == "lookups":
-            self._lookups += n
-        else:
-            self._bins[what[0]][int(what[1:])] += n
-
-    def counts(self) -> Counts:
-        seen, served, right, wrong, unsure = (tuple(max(0, n) for n in bins) for bins in self._bins.values())
-        return Counts(seen, served, right, wrong, unsure, max(0, self._lookups))
+def _counts(named: Mapping[str, int]) -> Counts:
+    numbers = [max(0, n) for n in named.values()]
+    seen, served, right, wrong, unsure = (tuple(numbers[i * BINS : (i + 1) * BINS]) for i in range(5))
+    return Counts(seen, served, right, wrong, unsure, numbers[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +168,7 @@ def epoch_of(lookups: int) -> int:
 
 
 def bin_of(p: float) -> int:
-    """The bin of a probability, 0 to 23. What is not a number is in the lowest."""
+    """The bin of a probability, 0 to 31. What is not a number is in the lowest."""
     if not p > 0.0:
         return 0
     if p >= 1.0:
@@ -256,8 +245,9 @@ def threshold(
 ) -> Threshold:
     """The threshold to use now.
 
-    It is the shipped one until evidence speaks. It loosens only to where the upper bound of the share of wrong answers
-    is at most `max_error`, and tightens as soon as the estimate is above it.
+    It is the shipped one until evidence speaks. It loosens at a look, to where the upper bound of the share of wrong
+    answers is at most `max_error`, the recent estimate is too, and so is the bound of what was served until now. It
+    tightens at once when it is likely too loose.
 
     Args:
         evidence: What is known about the domain.
@@ -266,19 +256,20 @@ def threshold(
         previous: What this returned last. It holds the threshold between two looks, so that it does not flap and the
             bound is not tried too often.
     """
-    whole, recent = _Judge(evidence.all), _Judge(evidence.recent)
+    near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
+    whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
     look = _look(evidence.all.labels())
     z = _quantile(look)
     value, looks = (shipped, 0) if previous is None else (previous.value, previous.look)
     at = bin_of(value) if value <= 1 else BINS
-    mild, mild_recent = _Judge(evidence.all, mild=True), _Judge(evidence.recent, mild=True)
-    if max(mild.error(at, -DOUBT), mild_recent.error(at, -DOUBT)) > max_error:
-        while at < BINS and max(mild.error(at, DOUBT), mild_recent.error(at)) > max_error:
+    mild, mild_recent = _Judge(evidence.all, near, mild=True), _Judge(evidence.recent, near, mild=True)
+    if max(mild.error(at, -SURE), mild_recent.error(at, -LIKELY)) > max_error:
+        while at < BINS and max(mild.error(at), mild_recent.error(at)) > max_error:
             at += 1
         value = edge(at) if at < BINS else 2.0
     if look > looks and whole.served(z) <= max_error:
         first = at
-        while first > 1 and whole.error(first - 1, LOOSE) <= max_error >= recent.error(first - 1):
+        while first > 1 and whole.error(first - 1, SURE) <= max_error >= recent.error(first - 1):
             first -= 1
         if first < at:
             at, value = first, edge(first)
@@ -287,7 +278,7 @@ def threshold(
         value=value,
         shipped=shipped,
         error_estimate=whole.error(at) if known.lookups else 0.0,
-        error_bound=min(1.0, whole.error(at, LOOSE)) if known.lookups else 1.0,
+        error_bound=min(1.0, whole.error(at, SURE)) if known.lookups else 1.0,
         served_estimate=whole.served(0.0),
         served_bound=min(1.0, whole.served(z)),
         hit_share=sum(known.seen[at:]) / max(1, known.lookups),
@@ -304,13 +295,13 @@ class _Judge:
     What the comparison could not tell is left out, or, to be mild, taken for right.
     """
 
-    def __init__(self, counts: Counts, *, mild: bool = False) -> None:
+    def __init__(self, counts: Counts, near: int, *, mild: bool = False) -> None:
         self.lookups = max(1, counts.lookups)
         told = zip(counts.right, counts.wrong, counts.unsure, strict=True)
         labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
-        expected = math.fsum(n * rate for n, rate in zip(labels[FIRST:], EXPECTED[FIRST:], strict=True))
+        expected = math.fsum(n * rate for n, rate in zip(labels[near:], EXPECTED[near:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
-        factor = (sum(counts.wrong[FIRST:]) + SHIPPED) / (expected + SHIPPED)
+        factor = (sum(counts.wrong[near:]) + SHIPPED) / (expected + SHIPPED)
         above: list[_Strata] = [(0, 0.0, 0.0, 0.0)]
         served: _Strata = (0, 0.0, 0.0, 0.0)
         for i in reversed(range(BINS)):
