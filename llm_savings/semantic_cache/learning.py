@@ -246,8 +246,8 @@ def threshold(
     """The threshold to use now.
 
     It is the shipped one until evidence speaks. It loosens at a look, to where the upper bound of the share of wrong
-    answers is at most `max_error`, the recent estimate is too, and so is the bound of what was served until now. It
-    tightens at once when it is likely too loose.
+    answers is at most `max_error`, the recent estimate is too, and so is the bound of what was served until now. As
+    soon as it is likely too loose it tightens, to where the bound holds.
 
     Args:
         evidence: What is known about the domain.
@@ -264,7 +264,7 @@ def threshold(
     at = bin_of(value) if value <= 1 else BINS
     mild, mild_recent = _Judge(evidence.all, near, mild=True), _Judge(evidence.recent, near, mild=True)
     if max(mild.error(at, -SURE), mild_recent.error(at, -LIKELY)) > max_error:
-        while at < BINS and max(mild.error(at), mild_recent.error(at)) > max_error:
+        while at < BINS and max(mild.error(at, SURE), mild_recent.error(at)) > max_error:
             at += 1
         value = edge(at) if at < BINS else 2.0
     if look > looks and whole.served(z) <= max_error:
