@@ -192,7 +192,7 @@ def stream(
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
-@pytest.mark.parametrize(("odds", "gains"), [(0.2, True), (1.0, False), (2.0, False)])
+@pytest.mark.parametrize(("odds", "gains"), [(0.2, True), (1.0, False), (2.0, False), (10.0, False)])
 def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, gains: bool) -> None:
     for seed in range(4):
         wrong, hits = stream(random.Random(seed), 2500, odds=odds)
