@@ -18,8 +18,11 @@ from llm_savings.semantic_cache.learning import (
     audit_chance,
     bin_of,
     edge,
+    entry_label,
+    epoch_of,
     label,
     seen,
+    suspended,
     threshold,
 )
 
@@ -90,6 +93,48 @@ def test_the_lowest_bin_is_never_served(events: list[tuple[float, str]], times: 
     assert threshold(Evidence.from_counts(counted(events, times)), SHIPPED, 1.0).value >= edge(1) > 0
 
 
+def test_counters_of_another_make_are_passed_over() -> None:
+    foreign = {"x.s1": 3, "0.s99": 3, "0.q1": 3, "s1": 3, "0.": 3, "": 3, "0.r1": -2}
+    assert Evidence.from_counts(foreign) == Evidence()
+
+
+def test_the_recent_is_the_last_part_of_it() -> None:
+    counts: Counter[str] = Counter()
+    for number in range(10_000):
+        counts.update(seen(None, False, epoch_of(number)))
+    evidence = Evidence.from_counts(counts)
+    assert evidence.all.lookups == 10_000 and evidence.epoch == epoch_of(10_000)
+    assert 0.25 < evidence.recent.lookups / 10_000 < 0.6
+
+
+def test_a_domain_that_turns_bad_is_noticed_by_its_recent_labels() -> None:
+    easy = counted([(0.7, "right"), (0.95, "right")], 1000)
+    loose = threshold(Evidence.from_counts(easy), SHIPPED)
+    later = epoch_of(10_000)
+    # Served from 0.7 on: hardly a label there. Just below, where labels are free, most are wrong now.
+    turned = Counter({f"{later}.lookups": 2000, f"{later}.s{bin_of(0.7)}": 1000, f"{later}.h{bin_of(0.7)}": 980})
+    turned += Counter({f"{later}.s{bin_of(0.65)}": 900, f"{later}.w{bin_of(0.65)}": 900, f"{later - 1}.lookups": 6000})
+    assert threshold(Evidence.from_counts(easy + turned), SHIPPED, previous=loose).value > 0.7
+
+
+@pytest.mark.parametrize("shipped", [0.0, 0.5, 1.0, math.inf])
+def test_any_shipped_threshold_will_do(shipped: float) -> None:
+    assert threshold(Evidence(), shipped).value == shipped
+    bad = Evidence.from_counts(counted([(0.3, "wrong"), (0.9, "wrong"), (1.0, "wrong")], 200))
+    assert threshold(bad, shipped).value > 1
+
+
+def test_an_entry_that_was_wrong_is_left_out_until_it_is_right_often() -> None:
+    counts: Counter[str] = Counter()
+    assert not suspended(counts)
+    counts.update(entry_label(True) | entry_label(None))
+    counts.update(entry_label(False))
+    assert suspended(counts)
+    for _ in range(4):
+        counts.update(entry_label(True))
+    assert not suspended(counts)
+
+
 def test_few_labels_loosen_nothing() -> None:
     counts = counted([(0.8, "right")], FEWEST_LABELS - 1)
     assert threshold(Evidence.from_counts(counts), SHIPPED).value == SHIPPED
@@ -147,7 +192,7 @@ def stream(
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
-@pytest.mark.parametrize(("odds", "gains"), [(0.2, True), (1.0, False), (2.0, False)])
+@pytest.mark.parametrize(("odds", "gains"), [(0.2, True), (1.0, False), (2.0, False), (10.0, False)])
 def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, gains: bool) -> None:
     for seed in range(4):
         wrong, hits = stream(random.Random(seed), 2500, odds=odds)
