@@ -50,9 +50,6 @@ NEAR = 6
 SURE, LIKELY = NormalDist().inv_cdf(CONFIDENCE), 0.5
 """Normal quantiles of the lower bounds that give a threshold up: by all that is known, and by what is recent."""
 
-AUDITS = 500
-"""Audits are more frequent until so many labels are known at or above a probability."""
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -137,6 +134,7 @@ class Threshold:
         labels_above: Those among them at or above the threshold.
         lookups: Lookups this rests on.
         look: How often the bound has been looked at in order to loosen.
+        suspicion: How many times as wrong as the shipped calibration says candidates near the threshold and above are.
     """
 
     value: float
@@ -150,6 +148,7 @@ class Threshold:
     labels_above: int = 0
     lookups: int = 0
     look: int = 0
+    suspicion: float = 1.0
 
     @property
     def per_hit_estimate(self) -> float:
@@ -227,17 +226,17 @@ def suspended(counts: Mapping[str, int]) -> bool:
     return counts.get("right", 0) < 5 * counts.get("wrong", 0)
 
 
-def audit_chance(evidence: Evidence, p: float, rate: float) -> float:
+def audit_chance(now: Threshold, rate: float) -> float:
     """How likely a would-be hit should be answered as a miss, to learn whether it would have been right.
 
+    Free labels come from below the threshold. Where they are wrong more often than the shipped calibration says, those
+    above it are looked at more closely, up to every second hit.
+
     Args:
-        evidence: What is known about the domain.
-        p: The probability of the candidate.
-        rate: The share of hits audited in the long run; 0 for none. While few labels are known at or above `p`, more
-            are, up to every second hit.
+        now: The threshold in use.
+        rate: The share of hits audited where nothing is suspicious; 0 for none.
     """
-    known = max(1, evidence.all.labels(bin_of(p)))
-    return rate if rate <= 0 else min(1.0, max(rate, min(0.5, rate * AUDITS / known)))
+    return min(max(rate, 0.5), rate * max(1.0, now.suspicion) ** 2)
 
 
 def threshold(
@@ -286,6 +285,7 @@ def threshold(
         labels_above=known.labels(at),
         lookups=known.lookups,
         look=max(looks, look),
+        suspicion=whole.factor,
     )
 
 
@@ -311,7 +311,7 @@ class _Judge:
             unlabelled = max(0, n - labels[i])
             above.append(_more(above[-1], n, wrong + unlabelled * rate, 1 + unlabelled * each))
             served = _more(served, answered, answered * rate, answered * each)
-        self.above, self.answered = above[::-1], served
+        self.above, self.answered, self.factor = above[::-1], served, factor
 
     def error(self, first: int, z: float = 0.0) -> float:
         """What serving from this bin on gives. With a normal quantile its upper bound, or its lower one."""

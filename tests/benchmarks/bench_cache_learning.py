@@ -165,7 +165,7 @@ def run(lookups: Lookups, shipped: float, seed: int, *, learn: bool = True, nois
     evidence, now, fresh = Evidence(), Threshold(value=shipped, shipped=shipped), 0
     wrong, hits = [0], [0]
     for p, right in lookups:
-        served = p >= now.value and not (learn and draw.random() < audit_chance(evidence, p, RATE))
+        served = p >= now.value and not (learn and draw.random() < audit_chance(now, RATE))
         if learn:
             counts.update(seen(p, served, evidence.epoch))
             if not served:
