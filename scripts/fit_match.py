@@ -85,9 +85,10 @@ class Fitting:
         """Pairs labelled by people, each a lookup of its own against one stored question."""
         first = self.embedder.embed([a for a, _, _ in pairs])
         second = self.embedder.embed([b for _, b, _ in pairs])
+        rivals = _rivals(first, second)
         found: list[tuple[tuple[float, ...], bool, int]] = []
         for lookup, ((a, b, right), cosine) in enumerate(zip(pairs, (first * second).sum(1), strict=True)):
-            row = self.pair(prepare(a), prepare(b), float(cosine), -1.0)
+            row = self.pair(prepare(a), prepare(b), float(cosine), float(rivals[lookup]))
             if row:
                 found.append((row, right, lookup))
         return _pairs(name, found, len(pairs))
@@ -111,6 +112,17 @@ class Fitting:
             new = max(drawn, key=lambda word: self.words.likeness[old, word]) if random.random() < 0.5 else drawn[0]
             pairs.append((text, text.lower().replace(old, new, 1), False))
         return self.judged(f"{stream.name} swapped", pairs)
+
+
+def _rivals(asked: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Return the cosine of the stored question nearest to each asked one, its own pair and near copies left out."""
+    best = np.empty(len(asked), dtype=np.float32)
+    own = (asked * stored).sum(1)
+    for start in range(0, len(asked), 500):
+        scores = asked[start : start + 500] @ stored.T
+        scores[np.abs(scores - own[start : start + 500, None]) < 1e-5] = -1.0
+        best[start : start + 500] = scores.max(1)
+    return best
 
 
 def _pairs(name: str, found: list[tuple[tuple[float, ...], bool, int]], lookups: int) -> Pairs:
@@ -205,7 +217,7 @@ def _written(coefficients: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embedder", default="llm_savings.embedding:BundledEmbedder", help="module:callable")
-    parser.add_argument("--words", default="llm_savings.semantic_cache.match.model:bundled_words", help="module:callable")
+    parser.add_argument("--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable")
     parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     fitting = Fitting(made(options.embedder), made(options.words))

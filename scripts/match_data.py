@@ -56,11 +56,14 @@ def intents(name: str, half: str, size: int, seed: int = 0) -> Stream:
 
 
 def parakqc(half: str, size: int, seed: int = 0) -> Stream:
-    """PARAKQC's half: whole sets go to `calibration` or `test`; ten paraphrases share an answer, siblings do not."""
+    """PARAKQC's half: ten paraphrases share an answer, sibling sets do not.
+
+    Runs of 25 sets go to `calibration` or `test` together, so that siblings stay as near as in the whole.
+    """
     kept = [
         (str(row["text"]), row["set"])
         for row in rows("ko_parakqc_half")
-        if half == "all" or (part(row["set"]) < 0.5) == (half == "calibration")
+        if half == "all" or (part(int(str(row["set"])) // 25) < 0.5) == (half == "calibration")
     ]
     return _shuffled("parakqc", "ko", kept, size, seed)
 

@@ -27,7 +27,7 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
     found: set[str] = set()
     if asked.facts != stored.facts:
         found.update(kind for kind, _ in asked.facts ^ stored.facts)
-    if asked.negated != stored.negated:
+    if asked.negations != stored.negations:
         found.add("negation")
     both = (asked.left | asked.right) & (stored.left | stored.right)
     # A pair counts where the two questions share no side of it: "on" beside "off" in one of them says nothing.
@@ -91,7 +91,11 @@ def _exchanged(asked: Question, stored: Question) -> bool:
             return False
         places = [mine for mine, theirs in zip(asked.tokens, stored.tokens, strict=True) if mine != theirs]
         return len(places) == 2 and Counter(asked.tokens) == Counter(stored.tokens)
-    if asked.words == stored.words or abs(len(asked.tokens) - len(stored.tokens)) > 1:
+    if abs(len(asked.tokens) - len(stored.tokens)) > 1:
         return False
     mine, theirs = Counter(asked.tokens), Counter(stored.tokens)
-    return (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1 and Counter(asked.words) == Counter(stored.words)
+    if mine == theirs:
+        return True
+    if asked.words == stored.words or Counter(asked.words) != Counter(stored.words):
+        return False
+    return (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1

@@ -19,7 +19,7 @@ class Lexicon:
 
     Attributes:
         stop: Words that carry no content.
-        negation: Words that turn a question round.
+        negation: Words that turn a question round (English; Korean says it by endings, see words.NEGATION).
         question: Words that say what kind of answer is asked for.
         left: Bit mask of the antonym pairs whose first side a word stands on.
         right: The same for the second side.
@@ -28,7 +28,8 @@ class Lexicon:
         numbers: Number word to its digits.
         days: Day word to its name.
         months: Month word to its number.
-        suffixes: Particles and endings, decomposed (NFD), longest first (Korean alone).
+        particles: What may stand behind a noun (Korean).
+        endings: What may stand behind a verb (Korean).
     """
 
     stop: frozenset[str]
@@ -43,7 +44,6 @@ class Lexicon:
     months: dict[str, str]
     particles: frozenset[str]
     endings: frozenset[str]
-    negative_forms: tuple[str, ...]
 
 
 @cache
@@ -60,7 +60,7 @@ def lexicon(language: Language) -> Lexicon:
                 side[key] = side.get(key, 0) | 1 << place
     return Lexicon(
         stop=frozenset(words["stop"].split()),
-        negation=frozenset(words["negation"].split()),
+        negation=frozenset(words.get("negation", "").split()),
         question=frozenset(words["question"].split()),
         left=left,
         right=right,
@@ -71,7 +71,6 @@ def lexicon(language: Language) -> Lexicon:
         months={word: str(number) for number, group in enumerate(words["months"].split("|"), 1) for word in group.split()},
         particles=frozenset(words.get("particles", "").split()),
         endings=frozenset(words.get("endings", "").split()),
-        negative_forms=tuple(words.get("negative_forms", "").split()),
     )
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.wordspace import bundled_words
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
 _MARGIN = 0.2  # a candidate without a rival leads by this
 
@@ -42,20 +41,6 @@ class Judgement:
     probability: float
     blocks: tuple[str, ...]
     features: tuple[float, ...]
-
-
-class Filling(dict[Key, Value]):
-    """A dict that works a missing value out, keeps it, and empties itself when it holds too many."""
-
-    def __init__(self, make: Callable[[Key], Value], most: int) -> None:
-        super().__init__()
-        self._make, self._most = make, most
-
-    def __missing__(self, key: Key) -> Value:
-        if len(self) >= self._most:
-            self.clear()
-        value = self[key] = self._make(key)
-        return value
 
 
 class MatchModel:

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from llm_savings.semantic_cache.match.lexicon import Language, lexicon
 from llm_savings.semantic_cache.match.stems import stem_english
-from llm_savings.semantic_cache.match.words import HANGUL, PREPOSITIONS, ROLES, TOKEN, stem_korean
+from llm_savings.semantic_cache.match.words import HANGUL, NEGATION, PREPOSITIONS, ROLES, TOKEN, stem_korean
 
 GRAM_BITS = 1024
 _LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
@@ -33,12 +33,12 @@ class Question:
         language: "ko" when a fifth of its letters or more are Hangul, else "en" (every other script too).
         tokens: Stems of all words in order, small words included.
         words: Stems of the content words in order.
-        surfaces: The content words as written (lower case, particles off), for their vectors.
+        surfaces: The content words as written (lower case), for their vectors and weights.
         roles: The part each content word plays, beside `words`; empty for none.
         facts: (kind, value) of numbers, units, dates, weekdays, months, versions, codes and currency.
         left: Bit mask of the antonym pairs with a word on their first side.
         right: The same for the second side.
-        negated: Whether it says not, never, without.
+        negations: How often it says not, never, without.
         asks: Question words in it, sorted and joined (what, how much).
         grams: Bit set of the hashed character (Hangul: jamo) n-grams of its words.
     """
@@ -51,7 +51,7 @@ class Question:
     facts: frozenset[tuple[str, str]]
     left: int
     right: int
-    negated: bool
+    negations: int
     asks: str
     grams: int
 
@@ -96,7 +96,8 @@ def prepare(text: str) -> Question:
     roles: list[str] = []
     asks: set[str] = set()
     left = right = grams = end = 0
-    negated = counted = False
+    negations = len(NEGATION.findall(text)) if hangul else 0
+    counted = False
     role = ""
     for match in TOKEN.finditer(text):
         token = match[0]
@@ -110,7 +111,7 @@ def prepare(text: str) -> Question:
         left |= word.left
         right |= word.right
         grams |= word.grams
-        negated |= word.negated
+        negations += word.negated
         if word.ask:
             asks.add(word.ask)
         measured = counted and bool(word.unit)
@@ -136,7 +137,7 @@ def prepare(text: str) -> Question:
         facts=frozenset(facts) if facts else _NOTHING,
         left=left,
         right=right,
-        negated=negated,
+        negations=negations,
         asks=" ".join(sorted(asks)),
         grams=grams,
     )
@@ -173,7 +174,7 @@ def _korean_word(token: str) -> _Word:
         content=not (fact or ask or forms & lists.stop),
         left=_either(lists.left, forms),
         right=_either(lists.right, forms),
-        negated=bool(forms & lists.negation) or any(form in token for form in lists.negative_forms),
+        negated=False,
         ask=ask,
         role=role,
         fact=fact,

@@ -13,6 +13,10 @@ TOKEN = re.compile(
     r"[$€£¥₩₹%°]|(?<!\S)--?[a-z][\w-]+|(?<!\w)[-+]?\d[\w.,:/+-]*\w|(?<!\w)[-+]?\d|\d+|[a-z]+[-_./]?\d(?:[\w.-]*\w)?"
     r"|[a-z][+#]+|\w+_\w+|[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[^\W\d_가-힣]+|<=|>=|!=|==|[<>=^]|(?<!\S)[-+*/&|](?=\s*\d)|(?<!\S)[+*/&|](?!\S)"
 )
+NEGATION = re.compile(
+    r"[가-힣]지(?:는|도|를)?\s?(?:마(?![가-힣]*른)|말|않|못)|(?<![가-힣])(?:안|못)(?=\s|돼|되|됩|될|된|해|하|할|합)|[가-힣]면\s?안(?=\s|돼|되|됩)"
+    r"|금지|금합|(?<![가-힣])(?:아닌|아니라|아니고)|[가-힣]수\s?없|[가-힣]\s수\s?없"
+)
 # Which part a word plays, by the particle behind it (Korean) or the preposition before it (English).
 ROLES = {
     "에서": "from", "부터": "from", "에게서": "from", "한테서": "from", "에서부터": "from", "으로부터": "from", "로부터": "from",
@@ -26,10 +30,9 @@ PREPOSITIONS = {
 }  # fmt: skip
 
 
-# After a vowel or after a consonant alone: so 사과 is not 사 + 과, 차이 is not 차 + 이, 가을 is not 가 + 을.
+# Behind a single syllable only what hardly ever ends a noun is cut (사고 is not 사 + 고), and only after the kind of
+# letter that it follows: 사과 is not 사 + 과, 차이 is not 차 + 이, 가을 is not 가 + 을.
 _AFTER_VOWEL, _AFTER_CONSONANT = frozenset("는가를와"), frozenset("은이을과")
-# Behind a single syllable only what hardly ever ends a noun is cut (사고 is not 사 + 고).
-_SAFE = _AFTER_VOWEL | _AFTER_CONSONANT | {"에"}
 _FUSED = {"ᅧ": "ᅵ", "ᅪ": "ᅩ", "ᅯ": "ᅮ", "ᅫ": "ᅬ"}
 
 
@@ -65,10 +68,10 @@ def _suffix(stem: str) -> tuple[int, bool]:
             continue
         if length > 1:
             return length, verb
+        if len(stem) > 2:
+            return length, verb
         closed = (ord(stem[-2]) - 0xAC00) % 28 != 0
-        if closed if tail in _AFTER_VOWEL else not closed and tail in _AFTER_CONSONANT:
-            continue
-        if len(stem) > 2 or tail in _SAFE:
+        if tail == "에" or tail in (_AFTER_CONSONANT if closed else _AFTER_VOWEL):
             return length, verb
     return 0, False
 

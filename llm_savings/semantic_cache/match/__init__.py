@@ -1,0 +1,7 @@
+"""From the nearest stored questions to the probability that a stored answer is right."""
+
+from llm_savings.semantic_cache.match.canonical import canonical
+from llm_savings.semantic_cache.match.model import Candidate, Judgement, MatchModel
+from llm_savings.semantic_cache.match.question import Question, prepare
+
+__all__ = ["Candidate", "Judgement", "MatchModel", "Question", "canonical", "prepare"]
