@@ -9,8 +9,10 @@ from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
 
 _PREFIXES = {"en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"), "ko": ("불", "비", "미", "무", "부", "반", "탈")}
+_SPECIFIC = frozenset({"why", "when", "where", "who", "whom", "whose"})
 # Parts that tell even where the word exchanged with has none (서울에서 부산).
 _TELLING = frozenset({"from", "to", "than", "instead"})
+_TOLD_BY_ORDER = 4  # from so many shared words on, another order is another sentence more often than a turn of phrase
 _OPPOSED = frozenset({("from", "to"), ("to", "from"), ("before", "after"), ("after", "before")})
 
 
@@ -18,7 +20,8 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
     """Return the names of what tells `asked` and `stored` apart for certain; empty when nothing does.
 
     Names: the kinds of facts (number, unit, date, weekday, day, month, version, code, currency), "negation",
-    "antonym", "direction" (A to B is not B to A) and "order" (the same words, two of them exchanged). Symmetric.
+    "antonym", "direction" (A to B is not B to A), "order" (the same words, two of them exchanged) and "question" (why,
+    when or who of the very same). Symmetric.
 
     Example:
         >>> blocks(prepare("Is it open on Monday?"), prepare("Is it open on Friday?"))
@@ -39,6 +42,10 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
         found.add("direction")
     elif _exchanged(asked, stored):
         found.add("order")
+    if asked.asks != stored.asks and asked.language == "en" and set(asked.words) == set(stored.words):
+        mine, theirs = set(asked.asks.split()), set(stored.asks.split())
+        if mine & _SPECIFIC != theirs & _SPECIFIC:
+            found.add("question")
     return tuple(sorted(found))
 
 
@@ -91,11 +98,12 @@ def _exchanged(asked: Question, stored: Question) -> bool:
             return False
         places = [mine for mine, theirs in zip(asked.tokens, stored.tokens, strict=True) if mine != theirs]
         return len(places) == 2 and Counter(asked.tokens) == Counter(stored.tokens)
-    if abs(len(asked.tokens) - len(stored.tokens)) > 1:
-        return False
     mine, theirs = Counter(asked.tokens), Counter(stored.tokens)
     if mine == theirs:
         return True
-    if asked.words == stored.words or Counter(asked.words) != Counter(stored.words):
-        return False
-    return (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
+    own, other = set(asked.words), set(stored.words)
+    both = own & other
+    if len(own ^ other) > max(2, len(both) // 3) or len(both) < _TOLD_BY_ORDER:
+        short = (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
+        return short and asked.words != stored.words and Counter(asked.words) == Counter(stored.words)
+    return [word for word in asked.words if word in both] != [word for word in stored.words if word in both]

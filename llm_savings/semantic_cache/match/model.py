@@ -16,7 +16,8 @@ from llm_savings.semantic_cache.match.question import Question
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
-_MARGIN = 0.2  # a candidate without a rival leads by this
+NEIGHBOURS = 5
+LONELY = 0.95  # with fewer neighbours nothing shows how alike the questions of the scope are: assume very
 
 
 class Candidate(NamedTuple):
@@ -41,6 +42,11 @@ class Judgement:
     probability: float
     blocks: tuple[str, ...]
     features: tuple[float, ...]
+
+
+def crowding(cosines: Sequence[float]) -> float:
+    """Return the cosine of the fifth nearest, or what is assumed where there are fewer."""
+    return cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS and math.isfinite(cosines[NEIGHBOURS - 1]) else LONELY
 
 
 class MatchModel:
@@ -75,6 +81,7 @@ class MatchModel:
         left = SCORED
         if not asked.tokens:
             candidates = ()
+        crowd = crowding([cosine for _, cosine in candidates])
         *linear, intercept = self._linear[asked.language]
         for place, (question, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01 or question.language != asked.language:
@@ -84,9 +91,7 @@ class MatchModel:
                 nearest = blocked
             if blocked:
                 continue
-            rival = max([other.cosine for at, other in enumerate(candidates) if at != place and other.cosine <= 1.01], default=-1.0)
-            margin = min(max(cosine - rival, -_MARGIN), _MARGIN)
-            found = features(asked, question, cosine=cosine, margin=margin, space=self._words)
+            found = features(asked, question, cosine=cosine, crowd=crowd, space=self._words)
             value = intercept
             for weight, number in zip(linear, found, strict=True):
                 value += weight * number
