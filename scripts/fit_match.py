@@ -25,6 +25,7 @@ import numpy as np
 from match_data import Stream, intents, nearest_earlier, parakqc, question_pairs, rows
 
 from llm_savings.semantic_cache.match.bounds import safe_threshold
+from llm_savings.semantic_cache.match.canonical import canonical
 from llm_savings.semantic_cache.match.features import NAMES, features
 from llm_savings.semantic_cache.match.fitting import fit
 from llm_savings.semantic_cache.match.guards import blocks
@@ -70,12 +71,16 @@ class Fitting:
         """Every question beside its nearest earlier ones, as the cache would see it."""
         places, cosines = nearest_earlier(self.embedder.embed(stream.texts))
         asked = [prepare(text) for text in stream.texts]
+        forms = [canonical(text) for text in stream.texts]  # equal forms are the exact tier's, whatever the threshold
         found: list[tuple[tuple[float, ...], bool, int]] = []
         for lookup, question in enumerate(asked):
             kept = 0
-            crowd = crowding([float(c) for place, c in zip(places[lookup], cosines[lookup], strict=True) if place >= 0])
+            near = [float(cosine) for place, cosine in zip(places[lookup], cosines[lookup], strict=True) if place >= 0]
+            crowd = crowding(near, question.language)
             for place, cosine in zip(places[lookup], cosines[lookup], strict=True):
-                row = self.pair(question, asked[place], cosine, crowd) if place >= 0 and kept < SCORED else None
+                if place < 0 or kept == SCORED or forms[place] == forms[lookup]:
+                    continue
+                row = self.pair(question, asked[place], cosine, crowd)
                 if row:
                     kept += 1
                     found.append((row, stream.labels[lookup] == stream.labels[place], lookup))
@@ -87,7 +92,8 @@ class Fitting:
         second = self.embedder.embed([b for _, b, _ in pairs])
         found: list[tuple[tuple[float, ...], bool, int]] = []
         for lookup, ((a, b, right), cosine) in enumerate(zip(pairs, (first * second).sum(1), strict=True)):
-            row = self.pair(prepare(a), prepare(b), float(cosine), LONELY)
+            asked = prepare(a)
+            row = self.pair(asked, prepare(b), float(cosine), LONELY[asked.language])
             if row:
                 found.append((row, right, lookup))
         return _pairs(name, found, len(pairs))
@@ -149,9 +155,11 @@ def curve(pairs: Pairs, coefficients: np.ndarray) -> str:
         place = at[-1] if len(at) else None
         if place is None:
             return "0"
-        return f"{hits[place] / pairs.lookups:.1%} (wrong {wrong[place] / pairs.lookups:.2%}, p {chance(ordered[place][0]):.3f})"
+        shares = f"{hits[place] / pairs.lookups:.1%} (wrong {wrong[place] / pairs.lookups:.2%}"
+        return f"{shares}, p {chance(ordered[place][0]):.3f})"
 
-    return f"{pairs.name:24} 1% of lookups: {last(wrong / pairs.lookups <= 0.01):34} 5% of hits: {last(wrong <= 0.05 * hits)}"
+    at_lookups, at_hits = last(wrong / pairs.lookups <= 0.01), last(wrong <= 0.05 * hits)
+    return f"{pairs.name:24} 1% of lookups: {at_lookups:34} 5% of hits: {at_hits}"
 
 
 def chance(logit: float) -> float:
@@ -174,14 +182,22 @@ def english(pairs: dict[str, Pairs]) -> tuple[dict[str, Any], dict[str, Any]]:
 
     def without(left_out: str) -> np.ndarray:
         kept = [name for name in domains if name != left_out]
-        return fitted([(pairs[name], 1.0) for name in kept] + [(pairs[f"{name} swapped"], 0.05) for name in kept], from_cosine=0.65)
+        return fitted(
+            [(pairs[name], 1.0) for name in kept] + [(pairs[f"{name} swapped"], 0.05) for name in kept],
+            from_cosine=0.65,
+        )
 
     final = without("")
     limit = thresholds([(pairs[name], final) for name in domains])
     served_from = min((threshold for error, threshold in limit if error <= 0.01), default=1.0)
     for name in domains:
         print("fitted:  ", curve(pairs[name], final))
-        print("left out:", curve(pairs[name], without(name)), "| at the shipped threshold:", spent(pairs[name], without(name), served_from))
+        print(
+            "left out:",
+            curve(pairs[name], without(name)),
+            "| at the shipped threshold:",
+            spent(pairs[name], without(name), served_from),
+        )
     strict = [*((pairs[name], final) for name in domains), *((pairs[name], without(name)) for name in domains)]
     return _written(final), {"bundled": limit, "foreign": thresholds(strict)}
 
@@ -191,13 +207,23 @@ def korean(pairs: dict[str, Pairs]) -> tuple[dict[str, Any], dict[str, Any]]:
 
     PARAKQC's calibration half, in two orders, gives the thresholds.
     """
-    parts = {"clinc": 1.0, "banking": 1.0, "clinc swapped": 0.1, "banking swapped": 0.1, "labelled": 0.3, "question_pair swapped": 0.1}
+    parts = {
+        "clinc": 1.0,
+        "banking": 1.0,
+        "clinc swapped": 0.1,
+        "banking swapped": 0.1,
+        "labelled": 0.3,
+        "question_pair swapped": 0.1,
+    }
     final = fitted([(pairs[name], weight) for name, weight in parts.items()], from_cosine=0.0)
     unseen = [pairs["parakqc"], pairs["parakqc again"]]
     for part in (pairs["labelled"], pairs["question_pair swapped"], *unseen):
         print("         ", curve(part, final))
     limit = thresholds([(part, final) for part in unseen])
-    return _written(final), {"bundled": limit, "foreign": thresholds([*((p, final) for p in unseen), (pairs["question_pair swapped"], final)])}
+    return _written(final), {
+        "bundled": limit,
+        "foreign": thresholds([*((p, final) for p in unseen), (pairs["question_pair swapped"], final)]),
+    }
 
 
 def all_pairs(fitting: Fitting) -> dict[str, Pairs]:
@@ -205,7 +231,11 @@ def all_pairs(fitting: Fitting) -> dict[str, Pairs]:
     found = {stream.name: fitting.stream(stream) for stream in streams}
     for stream in (*streams, question_pairs(5000)):
         found[f"{stream.name} swapped"] = fitting.swapped(stream)
-    labelled = [(str(row["a"]), str(row["b"]), bool(row["duplicate"])) for row in rows("ko_question_pair") if row["a"] != row["b"]]
+    labelled = [
+        (str(row["a"]), str(row["b"]), bool(row["duplicate"]))
+        for row in rows("ko_question_pair")
+        if row["a"] != row["b"]
+    ]
     found["labelled"] = fitting.judged("labelled", labelled)
     found["parakqc"] = fitting.stream(parakqc("calibration", 5000, 0))
     found["parakqc again"] = fitting.stream(parakqc("calibration", 5000, 1))
@@ -225,7 +255,9 @@ def _written(coefficients: np.ndarray) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embedder", default="llm_savings.embedding:BundledEmbedder", help="module:callable")
-    parser.add_argument("--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable")
+    parser.add_argument(
+        "--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     fitting = Fitting(made(options.embedder), made(options.words))
@@ -237,7 +269,9 @@ def main() -> None:
         print(language, json.dumps(models[language]), json.dumps(limits[language]), sep="\n  ")
     if not options.dry_run:
         about = "Made by scripts/fit_match.py from CLINC150, Banking77 (CC BY) and Question_pair (MIT)."
-        WEIGHTS.write_text(json.dumps({"about": about, "models": models, "thresholds": limits}, indent=1) + "\n", "utf-8")
+        WEIGHTS.write_text(
+            json.dumps({"about": about, "models": models, "thresholds": limits}, indent=1) + "\n", "utf-8"
+        )
 
 
 def made(name: str) -> Any:

@@ -61,7 +61,11 @@ class Bench:
                 for scores in found.values():
                     scores.append((1.0, right))
             elif places[lookup][0] >= 0:
-                near = [(place, float(cosine)) for place, cosine in zip(places[lookup], cosines[lookup], strict=True) if place >= 0]
+                near = [
+                    (place, float(cosine))
+                    for place, cosine in zip(places[lookup], cosines[lookup], strict=True)
+                    if place >= 0
+                ]
                 judged = self.model.judge(asked[lookup], [Candidate(asked[place], cosine) for place, cosine in near])
                 if judged.best is not None:
                     best = near[judged.best][0]
@@ -100,18 +104,20 @@ def line(name: str, hits: int, wrong: int, lookups: int) -> str:
     )
 
 
-def within_hits(scored: Scored, share: float, confidence: float = 0.9) -> float:
-    """The loosest of a fixed descent of thresholds whose wrong hits stay within `share` of hits, bound included."""
+def within_hits(scored: Scored, lookups: int, share: float, confidence: float = 0.9) -> float:
+    """The loosest threshold whose wrong hits are bounded by `share` of hits, from a tenth of the lookups down.
+
+    Tried in steps of 50 hits from the strictest, stopped at the first that fails (as `safe_threshold` does).
+    """
     ordered = sorted(scored, reverse=True)
     best, wrong = math.inf, 0
     for hits, (score, right) in enumerate(ordered, 1):
         wrong += not right
-        if hits % 50 and hits != len(ordered):
+        if hits % 50 or hits < lookups / 10:
             continue
-        if at_most(wrong, hits, confidence=confidence) <= share:
-            best = score
-        elif hits >= 400:
+        if at_most(wrong, hits, confidence=confidence) > share:
             break
+        best = score
     return best
 
 
@@ -125,7 +131,7 @@ def streams(bench: Bench) -> None:
         tuned = source(calibration, 5000)
         scores = bench.run(tuned)
         at_lookups = safe_threshold(scores["cosine"], lookups=len(tuned.texts), max_error=MAX_ERROR, confidence=0.9)
-        at_hits = {method: within_hits(scores[method], 0.05) for method in ("ours", "cosine")}
+        at_hits = {method: within_hits(scores[method], len(tuned.texts), 0.05) for method in ("ours", "cosine")}
         cases = [("test", 5000), ("test", 2000)] + ([("all", 5000)] if name == "paraKQC" else [])
         for half, size in cases:
             stream = source(half, size)
@@ -151,12 +157,23 @@ def swaps(bench: Bench) -> None:
     for (kind, language, _, changed), (probability, cosine) in zip(cases, scores, strict=True):
         table[language, kind].append((probability >= bench.limit(changed), cosine >= 0.95))
     print("\nOne thing exchanged, asked against the original alone: share served (plain cosine at 0.95 beside it)")
-    limits = {"negation": 0.02, "antonym": 0.02, "number": 0.01, "version": 0.01, "date": 0.01, "unit": 0.01, "order": 0.01}
+    limits = {
+        "negation": 0.02,
+        "antonym": 0.02,
+        "number": 0.01,
+        "version": 0.01,
+        "date": 0.01,
+        "unit": 0.01,
+        "order": 0.01,
+    }
     for (language, kind), outcomes in sorted(table.items()):
         ours, plain = (sum(each) / len(outcomes) for each in zip(*outcomes, strict=True))
         limit = limits.get(kind, 0.1 if language == "en" else 0.2)
         verdict = "ok" if ours <= limit else "MISSED"
-        print(f"  {language} {kind:9} {ours:6.1%} of {len(outcomes):5}   limit {limit:4.0%} {verdict:6}   cosine 0.95: {plain:6.1%}")
+        print(
+            f"  {language} {kind:9} {ours:6.1%} of {len(outcomes):5}   limit {limit:4.0%} {verdict:6}"
+            f"   cosine 0.95: {plain:6.1%}"
+        )
 
 
 ARTICLE = [
@@ -177,7 +194,10 @@ def article(bench: Bench) -> None:
 
 def adversarial(bench: Bench) -> None:
     """Unseen pairs that mostly differ in one word: every lookup has a near neighbour, and most are wrong."""
-    cases = [(first, second, False) for _, _, first, second in (*swap_rules.facts(), *swap_rules.opposites(), *swap_rules.words())]
+    cases = [
+        (first, second, False)
+        for _, _, first, second in (*swap_rules.facts(), *swap_rules.opposites(), *swap_rules.words())
+    ]
     judged: dict[str, list[tuple[str, str, bool]]] = {"one word exchanged, frames": cases}
     for path in filter(None, os.environ.get("LLM_SAVINGS_PAIRS", "").split(os.pathsep)):
         judged[Path(path).name] = list(read_pairs(Path(path)))
@@ -216,18 +236,24 @@ def speed(bench: Bench) -> None:
                 before = time.perf_counter()
                 question = prepare(stream.texts[lookup])
                 after = time.perf_counter()
-                near = [Candidate(asked[place], float(c)) for place, c in zip(places[lookup], cosines[lookup], strict=True)]
+                near = [
+                    Candidate(asked[place], float(c)) for place, c in zip(places[lookup], cosines[lookup], strict=True)
+                ]
                 middle = time.perf_counter()
                 bench.model.judge(question, near)
                 judge.append(time.perf_counter() - middle)
                 read.append(after - before)
-        print(f"  {stream.name:8} prepare {np.median(read) * 1e6:6.1f}   judge 5 candidates {np.median(judge) * 1e6:6.1f}")
+        print(
+            f"  {stream.name:8} prepare {np.median(read) * 1e6:6.1f}   judge 5 candidates {np.median(judge) * 1e6:6.1f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--embedder", default="llm_savings.embedding:BundledEmbedder", help="module:callable")
-    parser.add_argument("--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable")
+    parser.add_argument(
+        "--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable"
+    )
     options = parser.parse_args()
     if not (DATA / "semcache").is_dir():
         print(f"skipped: no data at {DATA} (set LLM_SAVINGS_TEST_DATA)")

@@ -3,6 +3,8 @@
 Each rule yields (kind, question, changed question); none of the pairs may share an answer.
 """
 
+# fmt: off
+# ruff: noqa: E501, SIM905  (tables that are read a row at a time)
 from __future__ import annotations
 
 import itertools
@@ -37,7 +39,7 @@ EN_FRAMES = {
         "how much does a {} earn", "how do I become a {}", "what does a {} do all day", "find me a {} near my house",
         "what should I ask a {} at an interview",
     ],
-}  # fmt: skip
+}
 KO_WORDS = {
     "place": "서울 부산 대구 인천 광주 대전 울산 제주 강릉 전주 수원 춘천 포항 여수 일본 중국 미국 영국 프랑스 베트남".split(),
     "person": "민수 지영 철수 영희 준호 수진 현우 미경 동현 은지 성민 혜진".split(),
@@ -49,7 +51,7 @@ KO_FRAMES = {
     "person": ["{}에게 전화해줘", "{} 생일이 언제야?", "{}한테 온 메일 보여줘", "{} 전화번호 알려줘", "오늘 {} 회의에 참석하나요?"],
     "product": ["{} 보증 기간이 어떻게 되나요?", "{} 환불하고 싶어요", "{} 전원이 안 켜져요", "{} 가격 알려줘", "{} 설치는 어떻게 신청하나요?"],
     "role": ["{} 연봉이 얼마나 되나요?", "{} 되려면 어떻게 해야 해?", "{} 하는 일이 뭐야?", "유명한 {} 추천해줘"],
-}  # fmt: skip
+}
 EN_OPPOSITES = """
 increase/decrease enable/disable buy/sell open/close start/stop accept/reject upload/download lock/unlock cheapest/priciest
 maximum/minimum before/after import/export encrypt/decrypt import/export ascending/descending incoming/outgoing arrive/depart
@@ -84,7 +86,7 @@ EN_NUMBERS = [
     ("date", "book a table for {}", ["may 5th", "june 5th", "may 6th"]), ("date", "is the office open on {}", ["monday", "friday", "sunday"]),
     ("date", "remind me {} at noon", ["tomorrow", "today", "tuesday"]), ("unit", "how much is 5 {} in stones", ["kg", "lb", "ounces"]),
     ("unit", "is 30 {} enough for a break", ["minutes", "seconds", "hours"]),
-]  # fmt: skip
+]
 KO_NUMBERS = [
     ("number", "{}명 예약 가능한가요?", ["3", "5", "30"]), ("number", "{}만원 송금해줘", ["10", "100", "15"]), ("number", "{}번 문제 답이 뭐야?", ["7", "17", "70"]),
     ("number", "커피 {} 잔 주문해줘", ["두", "세", "다섯"]), ("version", "파이썬 {} 설치 방법 알려줘", ["3.8", "3.11", "3.12"]),
@@ -92,20 +94,20 @@ KO_NUMBERS = [
     ("date", "{} 영업하나요?", ["월요일", "일요일", "토요일"]), ("date", "{} 회의 일정 알려줘", ["3월 5일", "4월 5일", "3월 6일"]),
     ("date", "{} 날씨 알려줘", ["내일", "어제", "모레"]), ("date", "{} 매출이 얼마야?", ["2023년", "2024년", "2025년"]),
     ("unit", "5{}은 얼마나 무거워?", ["킬로그램", "그램", "톤"]), ("unit", "30{} 뒤에 알려줘", ["분", "초", "시간"]),
-]  # fmt: skip
+]
 EN_TURNS = [
     ("flights from {} to {}", [("boston", "denver"), ("paris", "tokyo"), ("miami", "dallas")]), ("convert {} to {}", [("euros", "pesos"), ("celsius", "kelvin"), ("json", "xml")]),
     ("translate this from {} into {}", [("french", "german"), ("thai", "dutch")]), ("is {} bigger than {}", [("mars", "venus"), ("texas", "france")]),
     ("does {} come before {}", [("lunch", "training"), ("chapter", "appendix")]), ("why did {} sue {}", [("apple", "samsung"), ("oracle", "google")]),
     ("should I take {} after {}", [("aspirin", "coffee"), ("calculus", "algebra")]), ("move the file in {} over to {}", [("archive", "inbox"), ("staging", "production")]),
     ("did {} beat {} in the final", [("brazil", "italy"), ("chelsea", "arsenal")]),
-]  # fmt: skip
+]
 KO_TURNS = [
     ("{}에서 {}까지 얼마나 걸려?", [("서울", "부산"), ("집", "회사"), ("공항", "호텔")]), ("{}을 {}으로 바꿔줘", [("달러", "원"), ("음성", "글"), ("사진", "그림")]),
     ("{}가 {}를 이겼어?", [("한국", "독일"), ("토끼", "거북이")]), ("{}보다 {}이 더 커?", [("금성", "화성"), ("세종", "대전")]),
     ("{}한테서 {}에게 온 메일 찾아줘", [("민수", "지영"), ("팀장", "부장")]), ("{}에서 {}로 송금하는 방법", [("국민은행", "신한은행"), ("토스", "카카오뱅크")]),
     ("{} 말고 {} 추천해줘", [("커피", "홍차"), ("등산", "수영")]),
-]  # fmt: skip
+]
 
 
 def facts() -> Iterator[tuple[str, str, str, str]]:
@@ -129,7 +131,7 @@ def opposites() -> Iterator[tuple[str, str, str, str]]:
 
 
 _DENY_EN = [(r"\bcan i\b", "can't i"), (r"\bi can\b", "i can't"), (r"\bis\b", "isn't"), (r"\bare\b", "aren't"), (r"\bdo i\b", "don't i"),
-            (r"\bwas\b", "was never"), (r"\bplease\b", "please don't"), (r"\bi want\b", "i do not want"), (r"\bdoes\b", "doesn't")]  # fmt: skip
+            (r"\bwas\b", "was never"), (r"\bplease\b", "please don't"), (r"\bi want\b", "i do not want"), (r"\bdoes\b", "doesn't")]
 _DENY_KO = [(r"해줘", "하지 마"), (r"되나요", "안 되나요"), (r"돼\?", "안 돼?"), (r"할까", "하지 말까"), (r"하자", "하지 말자"), (r"가능한", "가능하지 않은"), (r"하면", "하지 않으면")]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Protocol
 
 from llm_savings.semantic_cache.match.question import Question
 
-NAMES = (
-    "cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped", "words",
-    "length", "asks", "inversions", "tokens", "latin",
+NAMES = ("cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single") + (
+    "swapped", "words", "length", "asks", "inversions", "tokens", "latin",
 )  # fmt: skip
 SPARSE = 0.5  # a fifth neighbour farther off than this tells nothing more
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
@@ -24,8 +25,11 @@ class WordSpace(Protocol):
         likeness: Two words to the cosine of their vectors, 0 where one has none.
     """
 
-    weight: dict[str, float]
-    likeness: dict[tuple[str, str], float]
+    @property
+    def weight(self) -> Mapping[str, float]: ...
+
+    @property
+    def likeness(self) -> Mapping[tuple[str, str], float]: ...
 
 
 def features(asked: Question, stored: Question, *, cosine: float, crowd: float, space: WordSpace) -> tuple[float, ...]:
@@ -103,9 +107,14 @@ def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: set[str
     """Return the share of neighbouring shared words that stand the other way round in the other question."""
     if len(shared) < 2:
         return 0.0
+    mine = [word for word in dict.fromkeys(words) if word in shared]
+    theirs = [word for word in dict.fromkeys(others) if word in shared]
+    return 0.0 if mine == theirs else max(_turns(mine, theirs), _turns(theirs, mine)) / (len(shared) - 1)
+
+
+def _turns(words: list[str], others: list[str]) -> int:
     place = {word: index for index, word in enumerate(others)}
-    order = [place[word] for word in words if word in shared]
-    return sum(after < before for before, after in zip(order, order[1:], strict=False)) / (len(order) - 1)
+    return sum(place[after] < place[before] for before, after in pairwise(words))
 
 
 def _latin(question: Question, left: list[str]) -> bool:

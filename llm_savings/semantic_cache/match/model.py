@@ -17,7 +17,9 @@ from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
 NEIGHBOURS = 5
-LONELY = 0.95  # with fewer neighbours nothing shows how alike the questions of the scope are: assume very
+# With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
+# word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
+LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.55}
 
 
 class Candidate(NamedTuple):
@@ -44,9 +46,10 @@ class Judgement:
     features: tuple[float, ...]
 
 
-def crowding(cosines: Sequence[float]) -> float:
+def crowding(cosines: Sequence[float], language: Language) -> float:
     """Return the cosine of the fifth nearest, or what is assumed where there are fewer."""
-    return cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS and math.isfinite(cosines[NEIGHBOURS - 1]) else LONELY
+    fifth = cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS else math.nan
+    return fifth if math.isfinite(fifth) else LONELY[language]
 
 
 class MatchModel:
@@ -56,7 +59,8 @@ class MatchModel:
 
     Example:
         >>> model = MatchModel.load()
-        >>> judgement = model.judge(prepare("배송이 얼마나 걸려요?"), [Candidate(prepare("배송 기간은 얼마나 걸리나요?"), 0.8)])
+        >>> stored = Candidate(prepare("배송 기간은 얼마나 걸리나요?"), 0.9)
+        >>> judgement = model.judge(prepare("배송이 얼마나 걸려요?"), [stored])
         >>> judgement.probability >= model.threshold_for(0.01, "ko")
         True
     """
@@ -66,7 +70,8 @@ class MatchModel:
         self._weights = weights
         self._words = words
         self._linear: dict[str, tuple[float, ...]] = {
-            language: tuple(found[name] for name in (*NAMES, "intercept")) for language, found in weights["models"].items()
+            language: tuple(found[name] for name in (*NAMES, "intercept"))
+            for language, found in weights["models"].items()
         }
 
     def judge(self, asked: Question, candidates: Sequence[Candidate]) -> Judgement:
@@ -81,7 +86,7 @@ class MatchModel:
         left = SCORED
         if not asked.tokens:
             candidates = ()
-        crowd = crowding([cosine for _, cosine in candidates])
+        crowd = crowding([cosine for _, cosine in candidates], asked.language)
         *linear, intercept = self._linear[asked.language]
         for place, (question, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01 or question.language != asked.language:

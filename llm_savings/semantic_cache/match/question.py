@@ -17,8 +17,12 @@ from llm_savings.semantic_cache.match.words import HANGUL, NEGATION, PREPOSITION
 GRAM_BITS = 1024
 _LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
 _KO_UNIT = re.compile(r"([-+]?\d[\d.,:/-]*)([가-힣]+)")
-_KO_COUNT = re.compile(r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)")
-_LATIN_UNIT = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b")
+_KO_COUNT = re.compile(
+    r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)"
+)
+_LATIN_UNIT = re.compile(
+    r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b"
+)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _VERSION = frozenset({"v", "version", "버전"})
@@ -151,7 +155,8 @@ def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
     lists = lexicon("ko")
     for number, unit in _KO_COUNT.findall(text):
         if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
-            facts |= {("number", lists.numbers[number]), ("unit", lists.units.get(unit, unit))}
+            facts.add(("number", lists.numbers[number]))
+            facts.add(("unit", lists.units.get(unit, unit)))
     return _KO_UNIT.sub(r"\1 \2", text)
 
 
@@ -225,7 +230,7 @@ def _fact(token: str) -> tuple[tuple[str, str] | None, bool]:
             return ("currency", lists.currency[word]), word.isalpha()
         if word in lists.days:
             return ("day" if word in {"tomorrow", "yesterday"} else "weekday", lists.days[word]), False
-    if token in lists.months and token != "may":  # "may" asks more often than it dates
+    if token in lists.months and token not in {"may"}:  # which asks more often than it dates
         return ("month", lists.months[token]), False
     if not token[0].isalnum() and token[0] != "'":
         return ("unit" if token in {"%", "°"} else "code", token), False
@@ -234,7 +239,8 @@ def _fact(token: str) -> tuple[tuple[str, str] | None, bool]:
 
 def _number(token: str) -> tuple[str, str]:
     """Return the fact of a token that begins with a digit: a number, date or version, or a code (3d, 2nd-hand)."""
-    value = _NUMBER.match(token)[0]  # type: ignore[index]
+    match = _NUMBER.match(token)
+    value = match[0] if match else token
     rest = token[len(value) :]
     if rest and rest not in {"st", "nd", "rd", "th"}:
         return ("code", token)
