@@ -106,6 +106,7 @@ def test_the_order_of_asking_does_not_matter(asked: str, stored: str, cosine: fl
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_a_larger_error_allowed_never_asks_for_more(language: str) -> None:
+    errors = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 1.0)
     for embedder in ("bundled", "openai/text-embedding-3-small"):
         limits = [MODEL.threshold_for(error, language, embedder) for error in errors]  # type: ignore[arg-type]
         assert limits == sorted(limits, reverse=True)

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from llm_savings.semantic_cache.match.question import Question
 
-NAMES = ("cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single") + (
-    "swapped", "words", "length", "asks", "inversions", "tokens", "latin",
+NAMES = (
+    "cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped",
+    "words", "length", "asks", "inversions", "tokens", "latin",
 )  # fmt: skip
 SPARSE = 0.5  # a fifth neighbour farther off than this tells nothing more
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
@@ -26,10 +27,14 @@ class WordSpace(Protocol):
     """
 
     @property
-    def weight(self) -> Mapping[str, float]: ...
+    def weight(self) -> Mapping[str, float]:
+        """Return the weights."""
+        ...
 
     @property
-    def likeness(self) -> Mapping[tuple[str, str], float]: ...
+    def likeness(self) -> Mapping[tuple[str, str], float]:
+        """Return the cosines."""
+        ...
 
 
 def features(asked: Question, stored: Question, *, cosine: float, crowd: float, space: WordSpace) -> tuple[float, ...]:

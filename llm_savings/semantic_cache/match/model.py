@@ -111,9 +111,10 @@ class MatchModel:
     def threshold_for(self, max_error: float, language: Language, embedder: str = "bundled") -> float:
         """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.
 
-        Shipped thresholds hold on domains that their calibration left out (see scripts/fit_match.py), for the bundled
-        embedder. Any other embedder gets the strictest of them until labels of its own are there: its cosines mean
-        something else.
+        The thresholds come from whole streams of questions under Clopper-Pearson bounds, the strictest domain deciding
+        (see scripts/fit_match.py). They hold for cosines of the bundled embedder. Under any other name the stricter
+        ones are returned that models keep in a domain they were not fitted on; until such an embedder has labels of
+        its own, give `judge` the bundled embedder's cosines of what it found, since its own mean something else.
 
         Args:
             max_error: Allowed share of lookups answered wrongly, above 0 to 1; 0 serves nothing.
@@ -128,5 +129,5 @@ class MatchModel:
     @classmethod
     def load(cls, words: WordSpace | None = None) -> MatchModel:
         """Return the shipped model; `words` replaces the bundled embedder's word vectors."""
-        weights = json.loads((files(__package__) / "weights.json").read_text("utf-8"))
+        weights = json.loads((files("llm_savings.semantic_cache.match") / "weights.json").read_text("utf-8"))
         return cls(weights, words or bundled_words())

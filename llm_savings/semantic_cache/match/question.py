@@ -153,7 +153,8 @@ _NOTHING: frozenset[tuple[str, str]] = frozenset()
 def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
     """Put a blank between digits and what they count, and read counts in words (두 시간)."""
     lists = lexicon("ko")
-    for number, unit in _KO_COUNT.findall(text):
+    for match in _KO_COUNT.finditer(text):
+        number, unit = match[1], match[2]
         if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
             facts.add(("number", lists.numbers[number]))
             facts.add(("unit", lists.units.get(unit, unit)))
