@@ -28,6 +28,7 @@ from llm_savings.embedding import BundledEmbedder
 from llm_savings.semantic_cache.learning import Evidence, Threshold, audit_chance, label, seen, threshold
 from llm_savings.semantic_cache.match import Candidate, MatchModel, prepare
 from llm_savings.semantic_cache.match.bounds import at_least, at_most, safe_threshold
+from llm_savings.semantic_cache.match.features import NAMES
 from llm_savings.semantic_cache.match.fitting import fit
 
 DATA = Path(os.environ.get("LLM_SAVINGS_TEST_DATA", Path(__file__).parents[3] / "shared/data")) / "semcache"
@@ -103,7 +104,9 @@ def streams(source: Texts, model: MatchModel, embedder: BundledEmbedder, seeds: 
     for seed in range(seeds):
         order = random.Random(seed).sample(range(len(texts)), min(LENGTH, len(texts)))
         ordered = vectors[order]
-        rows: list[tuple[tuple[float, ...], float, bool, float, bool]] = [((0.0,) * 16, 0.0, False, -1.0, False)]
+        rows: list[tuple[tuple[float, ...], float, bool, float, bool]] = [
+            ((0.0,) * len(NAMES), 0.0, False, -1.0, False)
+        ]
         for i in range(1, len(order)):
             cosines = ordered[:i] @ ordered[i]
             some = np.argpartition(-cosines, 4)[:5] if i > 5 else np.arange(i)
@@ -111,7 +114,7 @@ def streams(source: Texts, model: MatchModel, embedder: BundledEmbedder, seeds: 
             said = model.judge(questions[order[i]], [Candidate(questions[order[j]], float(cosines[j])) for j in near])
             same = [labels[order[j]] == labels[order[i]] for j in near]
             best = said.best is not None and same[said.best]
-            features = said.features if said.best is not None else (0.0,) * 16
+            features = said.features if said.best is not None else (0.0,) * len(NAMES)
             rows.append((features, said.probability, best, float(cosines[near[0]]), same[0]))
         features, chance, right, cosine, nearest = zip(*rows, strict=True)
         found.append(Stream(np.array(features), np.array(chance), np.array(right), np.array(cosine), np.array(nearest)))

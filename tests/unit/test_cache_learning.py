@@ -162,16 +162,25 @@ def test_unsure_comparisons_loosen_nothing_and_tighten_nothing() -> None:
     assert threshold(Evidence.from_counts(counts), SHIPPED).value == SHIPPED
 
 
-def test_audits_are_frequent_at_first_and_rare_later() -> None:
-    assert audit_chance(Evidence(), 0.95, 0.02) == 0.5
-    known = Evidence.from_counts(counted([(0.95, "right")], 5000))
-    assert audit_chance(known, 0.95, 0.02) == pytest.approx(0.02)
-    assert audit_chance(Evidence(), 0.95, 0.0) == 0.0
-    assert audit_chance(known, 0.95, 1.0) == 1.0
+def test_hits_are_audited_more_often_where_free_labels_are_suspicious() -> None:
+    def chance(rate: float, *events: tuple[float, str]) -> float:
+        return audit_chance(threshold(Evidence.from_counts(counted(list(events), 200)), SHIPPED), rate)
+
+    assert chance(0.02) == chance(0.02, (0.85, "right")) == pytest.approx(0.02)
+    assert chance(0.02, (0.85, "wrong")) > 0.1
+    assert chance(0.02, *[(p / 100, "wrong") for p in range(50, 99)]) == 0.5
+    assert chance(0.0, (0.85, "wrong")) == 0.0
+    assert chance(1.0) == 1.0
 
 
 def stream(
-    draw: random.Random, length: int, *, odds: float, shipped: float = SHIPPED, noise: float = 0.0
+    draw: random.Random,
+    length: int,
+    *,
+    odds: float,
+    shipped: float = SHIPPED,
+    noise: float = 0.0,
+    rate: float = 0.02,
 ) -> tuple[list[float], list[int]]:
     """Wrong answers per lookup, and hits, up to each lookup of a domain that is `odds` times as wrong as p says."""
     counts: Counter[str] = Counter()
@@ -180,7 +189,7 @@ def stream(
     for number in range(length):
         p = 1 / (1 + math.exp(-draw.gauss(0.5, 2.0)))
         right = draw.random() < p / (p + odds * (1 - p))
-        served = p >= now.value and draw.random() >= audit_chance(evidence, p, 0.02)
+        served = p >= now.value and draw.random() >= audit_chance(now, rate)
         counts.update(seen(p, served, evidence.epoch))
         if not served:
             counts.update(label(p, right != (draw.random() < noise), evidence.epoch))
@@ -192,10 +201,13 @@ def stream(
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
-@pytest.mark.parametrize(("odds", "gains"), [(0.2, True), (1.0, False), (2.0, False), (10.0, False)])
-def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, gains: bool) -> None:
+@pytest.mark.parametrize(
+    ("odds", "rate", "gains"),
+    [(0.2, 0.2, True), (0.2, 0.02, False), (1.0, 0.02, False), (2.0, 0.02, False), (10.0, 0.02, False)],
+)
+def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, rate: float, gains: bool) -> None:
     for seed in range(4):
-        wrong, hits = stream(random.Random(seed), 2500, odds=odds)
+        wrong, hits = stream(random.Random(seed), 2500, odds=odds, rate=rate)
         assert max(wrong[1000:]) <= 0.013  # noisy: a handful of wrong answers
         if gains:
             assert hits[-1] - hits[-501] > 1.5 * (hits[500] - hits[0])
