@@ -1,10 +1,8 @@
 """From the nearest stored questions to the probability that a stored answer is right."""
 
-from __future__ import annotations
-
 from llm_savings.semantic_cache.match.canonical import canonical
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.model import Candidate, Judgement, MatchModel
 from llm_savings.semantic_cache.match.question import Question, language_of, prepare
 
-__all__ = ["Candidate", "Judgement", "MatchModel", "Question", "Language", "canonical", "language_of", "prepare"]
+__all__ = ["Candidate", "Judgement", "Language", "MatchModel", "Question", "canonical", "language_of", "prepare"]
