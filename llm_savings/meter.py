@@ -81,7 +81,7 @@ class Live:
     began: float
     counted: int | None = None
     done: bool = False
-    strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    strategies: Mapping[str, Any] | None = None
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)

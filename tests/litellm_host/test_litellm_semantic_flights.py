@@ -158,7 +158,8 @@ def test_a_stream_that_is_left_releases_the_others(metered: Metered) -> None:
     assert not follower.is_alive()
 
 
-async def test_a_task_that_is_cancelled_releases_the_others(metered: Metered) -> None:
+async def test_a_task_that_is_cancelled_releases_the_others(metered_alone: Metered) -> None:
+    metered = metered_alone
     with_cache(wait=60)
     metered.box.fail("stall", seconds=1)
     leader = asyncio.create_task(metered.acomplete())
@@ -169,7 +170,9 @@ async def test_a_task_that_is_cancelled_releases_the_others(metered: Metered) ->
     assert said(await asyncio.wait_for(follower, 30))
 
 
-async def test_waiting_does_not_hold_up_the_loop(semantic: Metered) -> None:
+async def test_waiting_does_not_hold_up_the_loop(metered_alone: Metered) -> None:
+    semantic = metered_alone
+    with_cache()
     semantic.box.fail("stall", seconds=0.5)
     ticks = 0
 
@@ -186,7 +189,8 @@ async def test_waiting_does_not_hold_up_the_loop(semantic: Metered) -> None:
     assert semantic.box.requests() == 1
 
 
-async def test_waits_end(metered: Metered) -> None:
+async def test_waits_end(metered_alone: Metered) -> None:
+    metered = metered_alone
     with_cache(wait=0.2)
     metered.box.fail("stall", seconds=3)
     leader = asyncio.create_task(metered.acomplete())
@@ -196,7 +200,8 @@ async def test_waits_end(metered: Metered) -> None:
     leader.cancel()
 
 
-async def test_other_questions_do_not_wait(metered: Metered) -> None:
+async def test_other_questions_do_not_wait(metered_alone: Metered) -> None:
+    metered = metered_alone
     with_cache(wait=60)
     metered.box.fail("stall", seconds=1)
     leader = asyncio.create_task(metered.acomplete())
