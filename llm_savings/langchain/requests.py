@@ -19,7 +19,7 @@ from llm_savings.ledger import Mode, Sent
 from llm_savings.meter import Meter
 from llm_savings.unseen import may_read_more
 
-_MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
+MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
 _LIMIT_KEYS = frozenset(
     (
         "max_tokens",
@@ -83,7 +83,7 @@ class Start:
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.metadata.get("ls_model_name") or text(self.params, _MODEL_KEYS) or self._kind())
+        return str(self.metadata.get("ls_model_name") or text(self.params, MODEL_KEYS) or self._kind())
 
     @property
     def provider(self) -> str | None:
