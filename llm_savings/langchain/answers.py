@@ -207,7 +207,11 @@ def _is_hit(messages: Sequence[AIMessage]) -> bool:
     if not messages:
         return False
     usage = cast("Mapping[str, Any]", messages[0].usage_metadata or {})
-    return _evidence(messages[0].response_metadata).get("cache") == "hit" or usage.get("total_cost") == 0 or messages[0].id is None
+    return (
+        _evidence(messages[0].response_metadata).get("cache") == "hit"
+        or usage.get("total_cost") == 0
+        or messages[0].id is None
+    )
 
 
 def _evidence(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

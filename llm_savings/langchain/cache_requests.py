@@ -8,6 +8,7 @@ model, its messages and its parameters.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,18 +41,27 @@ _PLAIN = ("get_prompts", "aget_prompts", "update_cache", "aupdate_cache")
 _DEEPEST = 16  # calls between LangChain and the cache: of caches that wrap it
 # What changes how a request is sent, seen or paid, and not what is answered.
 _NOISE = frozenset(
-    "name cache verbose callbacks tags metadata custom_get_token_ids rate_limiter disable_streaming profile"
-    " timeout request_timeout default_request_timeout max_retries n_retries retry streaming stream stream_usage"
-    " stream_options stream_chunk_timeout http_socket_options tiktoken_model_name allowed_special disallowed_special"
-    " batch_size prompt_cache_key prompt_cache_options prompt_cache_retention service_tier store"
-    " ls_structured_output_format structured_output_format".split()
+    re.findall(
+        r"\w+",
+        """
+        name cache verbose callbacks tags metadata custom_get_token_ids rate_limiter disable_streaming profile
+        timeout request_timeout default_request_timeout max_retries n_retries retry streaming stream stream_usage
+        stream_options stream_chunk_timeout http_socket_options tiktoken_model_name allowed_special
+        disallowed_special batch_size prompt_cache_key prompt_cache_options prompt_cache_retention service_tier
+        store ls_structured_output_format structured_output_format
+        """,
+    )
 )
 _ROLES = {"human": "user", "ai": "assistant"}
 # Of `additional_kwargs`: what repeats the message's calls of tools, or its content.
-_REPEATED = frozenset(("tool_calls", "parsed", "__openai_function_call_ids__", "__gemini_function_call_thought_signatures__"))
+_REPEATED = frozenset(
+    ("tool_calls", "parsed", "__openai_function_call_ids__", "__gemini_function_call_thought_signatures__")
+)
 _SCALARS = (bool, int, float, str, bytes)
 _NAMED = (Enum, Decimal, date, time, UUID, PurePath)
 
+# The messages for which a cache has been asked already: an `invoke` may stream, and a stream may use another.
+asking: ContextVar[Sequence[BaseMessage] | None] = ContextVar("llm_savings_asking", default=None)
 _namespace: ContextVar[str | None] = ContextVar("llm_savings_cache_namespace", default=None)
 
 
@@ -70,7 +80,7 @@ def cache_namespace(name: str) -> Iterator[None]:
         _namespace.reset(token)
 
 
-def chosen_namespace(own: str, metadata: Mapping[str, Any] = {}) -> str:  # noqa: B006 - it is only read
+def chosen_namespace(own: str, metadata: Mapping[str, Any]) -> str:
     """The namespace that holds here: the block's, the run's, or the cache's own."""
     here = _namespace.get()
     return here if here is not None else text(metadata, ("cache_namespace",)) or own
@@ -107,11 +117,11 @@ class Calling:
         parameters = {**own, **{f"call.{name}": _told(value) for name, value in given.items()}, "call.stop": self.stop}
         kwargs = own.get("model_kwargs") or {}
         parameters["temperature"] = given.get("temperature", kwargs.get("temperature", own.get("temperature")))
-        asked = self.prompt if isinstance(self.prompt, str) else None
+        prompt = self.prompt
         user = text(self.metadata, USER_KEYS)
         return Request(
             model=text(given, MODEL_KEYS) or text(own, MODEL_KEYS) or type(self.model).__name__,
-            messages=[{"role": "user", "content": asked}] if asked is not None else [_message(m) for m in self.prompt],  # type: ignore[arg-type]
+            messages=[{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(map(_message, prompt)),
             parameters=parameters,
             namespace=chosen_namespace(namespace, self.metadata),
             user=_hashed(user) if user else None,
@@ -149,6 +159,7 @@ def calling(prompt: str) -> Calling | None:
             if own.get("prompt") is not prompt:
                 return None
             given, run = own["kwargs"], own["run_manager"]
+            asking.set(own["messages"])
             return Calling(own["self"], own["messages"], own["stop"], given, run, _is_structured(given))
         if here is vars(llms) and name in _PLAIN and frame.f_back is not None:
             inner, own = frame.f_locals, frame.f_back.f_locals
@@ -159,6 +170,19 @@ def calling(prompt: str) -> Calling | None:
             return Calling(own["self"], prompt, own["stop"], own["kwargs"], run)
         frame = frame.f_back
     return None
+
+
+def streaming(
+    model: BaseLanguageModel[Any], prompt: Sequence[BaseMessage], stop: Any, run: Any, given: Mapping[str, Any]
+) -> Calling | None:
+    """The stream that LangChain is about to begin, or None if a cache has been asked for it or its run is not seen."""
+    if asking.get() is prompt:
+        return None
+    frame = sys._getframe(2)
+    if run is None and frame.f_globals is vars(chat_models) and frame.f_code.co_name in ("stream", "astream"):
+        run = frame.f_locals.get("run_manager")
+    asking.set(prompt)
+    return None if run is None else Calling(model, prompt, stop, given, run, _is_structured(given))
 
 
 class _Structuring:
@@ -254,7 +278,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseTool):
         return _plain(convert_to_openai_tool(value))
     if isinstance(value, BaseModel):
-        return {"class": type(value).__qualname__, **{name: _plain(vars(value).get(name)) for name in type(value).model_fields}}
+        return {
+            "class": type(value).__qualname__,
+            **{name: _plain(vars(value).get(name)) for name in type(value).model_fields},
+        }
     if isinstance(value, _NAMED):
         return [type(value).__name__, str(value)]
     raise _Opaque

@@ -21,8 +21,13 @@ KEY = "llm_savings"
 
 # How answers end that are whole, in the words of one provider or another; every other end is a reason not to keep one.
 _WHOLE = frozenset(
-    "stop end_turn stop_sequence tool_calls tool_use function_call complete completed eos eos_token end_of_turn"
-    " finish finished success finish_reason_stop".split()
+    re.findall(
+        r"\w+",
+        """
+        stop end_turn stop_sequence tool_calls tool_use function_call complete completed eos eos_token end_of_turn
+        finish finished success finish_reason_stop
+        """,
+    )
 )
 _ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 _NOTHING = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "total_cost": 0}
@@ -42,9 +47,7 @@ def why_not_kept(generations: Sequence[Generation], *, tools: bool) -> str | Non
     """
     for generation in generations:
         message = getattr(generation, "message", None)
-        said: dict[str, Any] = dict(generation.generation_info or {})
         if isinstance(message, AIMessage):
-            said |= message.response_metadata
             if message.additional_kwargs.get("refusal") or _has_refusal(message.content):
                 return "refused"
             if message.invalid_tool_calls:
@@ -56,10 +59,19 @@ def why_not_kept(generations: Sequence[Generation], *, tools: bool) -> str | Non
                 return "empty"
         elif not generation.text.strip():
             return "empty"
-        for end in _ENDS:
-            if isinstance(how := said.get(end), str) and how and how.lower() not in _WHOLE:
-                return "not whole"
+        if any(how.lower() not in _WHOLE for how in ends([generation])):
+            return "not whole"
     return None if generations else "empty"
+
+
+def ends(generations: Sequence[Generation]) -> list[str]:
+    """How the answer says that it ended, in its provider's words."""
+    found: list[str] = []
+    for generation in generations:
+        message = getattr(generation, "message", None)
+        said = {**(generation.generation_info or {}), **getattr(message, "response_metadata", {})}
+        found += [how for end in _ENDS if isinstance(how := said.get(end), str) and how]
+    return found
 
 
 def write(generations: Sequence[Generation]) -> str:
@@ -95,7 +107,9 @@ def given(generations: list[Generation], evidence: Mapping[str, Any]) -> list[Ge
             meta = {**message.response_metadata, KEY: {**evidence, "usage": message.usage_metadata}}
             if "response_cost" in meta:  # ChatLiteLLM's
                 meta["response_cost"] = 0
-            generation.message = message.model_copy(update={"response_metadata": meta, "usage_metadata": dict(_NOTHING)})
+            generation.message = message.model_copy(
+                update={"response_metadata": meta, "usage_metadata": dict(_NOTHING)}
+            )
     return generations
 
 
@@ -111,32 +125,34 @@ def show(generations: Sequence[Generation], evidence: Mapping[str, Any]) -> None
 def pieces(generation: Generation) -> Iterator[ChatGenerationChunk]:
     """An answer as a stream has it. Together the pieces are the answer again."""
     message = cast("AIMessage", cast("ChatGeneration", generation).message)
-    content = message.content
-    if isinstance(content, str):
-        for word in _WORD.findall(content):
-            yield _piece(content=word)
-        rest: Any = ""
-    else:
-        for place, block in enumerate(content):
-            yield _piece(content=[{"index": place, **block} if isinstance(block, dict) else block])
-        rest = []
-    calls = [
-        {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": place}
-        for place, call in enumerate(message.tool_calls)
-    ]
-    for call in calls:
-        yield _piece(content=rest, tool_call_chunks=[{**call, "type": "tool_call_chunk"}])
-    yield _piece(
-        content=rest,
+    meta = dict(message.response_metadata)
+    first = {KEY: meta.pop(KEY)} if KEY in meta else {}  # whoever leaves the stream early is to know as well
+    for part in _parts(message):
+        yield ChatGenerationChunk(message=AIMessageChunk(**part, response_metadata=first))
+        first = {}
+    last = AIMessageChunk(
+        content="" if isinstance(message.content, str) else [],
         additional_kwargs=message.additional_kwargs,
-        response_metadata=message.response_metadata,
+        response_metadata={**first, **meta},
         usage_metadata=message.usage_metadata,
         chunk_position="last",
     )
+    yield ChatGenerationChunk(message=last)
 
 
-def _piece(**made_of: Any) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(**made_of))
+def _parts(message: AIMessage) -> Iterator[dict[str, Any]]:
+    content = message.content
+    if isinstance(content, str):
+        yield from ({"content": word} for word in _WORD.findall(content))
+    else:
+        for place, block in enumerate(content):
+            yield {"content": [{"index": place, **block} if isinstance(block, dict) else block]}
+    for place, call in enumerate(message.tool_calls):
+        written = {"name": call["name"], "args": json.dumps(call["args"]), "id": call["id"], "index": place}
+        yield {
+            "content": "" if isinstance(content, str) else [],
+            "tool_call_chunks": [{**written, "type": "tool_call_chunk"}],
+        }
 
 
 def _kept(generation: Generation) -> Generation:
@@ -165,7 +181,9 @@ def _loaded(written: str) -> list[Generation] | None:
     if not isinstance(found, list) or not found:
         return None
     whole = all(
-        isinstance(getattr(one, "message", None), AIMessage) if isinstance(one, ChatGeneration) else type(one) is Generation
+        isinstance(getattr(one, "message", None), AIMessage)
+        if isinstance(one, ChatGeneration)
+        else type(one) is Generation
         for one in found
     )
     return found if whole else None

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -30,8 +32,6 @@ from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.semantic_cache import (
     AnswerCache,
-    Hit,
-    Lookup,
     Miss,
     Options,
     Refusal,
@@ -46,8 +46,13 @@ from llm_savings.semantic_cache.trouble import Trouble
 _MOST = 1_000  # misses whose answers are awaited; of older ones only the latency is lost
 _TRIES = 3  # answers that cannot be read, until nothing is looked up any more
 _LITELLMS = frozenset(
-    "cache get_cache async_get_cache add_cache async_add_cache add_cache_pipeline async_add_cache_pipeline"
-    " get_cache_key supported_call_types should_use_cache".split()
+    re.findall(
+        r"\w+",
+        """
+        cache get_cache async_get_cache add_cache async_add_cache add_cache_pipeline async_add_cache_pipeline
+        get_cache_key supported_call_types should_use_cache
+        """,
+    )
 )
 
 
@@ -56,7 +61,6 @@ class _Missed:
     """A miss whose answer is on its way. The two strings make the key, and keep their identities theirs."""
 
     key: tuple[str, str]
-    call: Calling | None
     found: Miss
     at: float
 
@@ -64,16 +68,18 @@ class _Missed:
 class SemanticCache(BaseCache):
     """Answers of LangChain models to questions that were asked before, in the same words or in others.
 
-    For `set_llm_cache`, or as the `cache=` of one model. Only the words of the last user turn may differ; the model and
-    all its parameters, tools and schemas, the system prompt, earlier turns, images, API key and namespace may not. Calls
-    with the same question at the same time make one request. Never kept: answers that were cut, refused or empty, those
-    that call tools (unless `tools=True`; a tool that is only the form of a structured answer is none), and failures.
+    For `set_llm_cache`, or as the `cache=` of one model. Only the words of the last user turn may differ; the model
+    and all its parameters, tools and schemas, the system prompt, earlier turns, images, API key and namespace may not.
+    Calls with the same question at the same time make one request. Never kept: answers that were cut, refused or
+    empty, those that call tools (unless `tools=True`; a tool that is only the form of a structured answer is none),
+    and failures.
 
     A hit has `response_metadata["llm_savings"]` that says how it was found and what it saved; its tokens are there, and
     its `usage_metadata` says 0. A chat model's fresh answer says there why it is one. Whatever fails in here is a miss.
 
-    Of a run's metadata `cache_namespace` chooses the namespace (see also `cache_namespace`), `cache_ttl` how many seconds
-    its answer is kept, and `cache_tags` how it is labelled for `clear`. Streams ask no cache; see `with_cached_streaming`.
+    Of a run's metadata `cache_namespace` chooses the namespace (see also `cache_namespace`), `cache_ttl` how many
+    seconds its answer is kept, and `cache_tags` how it is labelled for `clear`. Streams ask no cache; see
+    `with_cached_streaming`.
 
     Args:
         target: None for memory, a SQLite file's path, or a postgresql:// or redis:// URL.
@@ -91,52 +97,62 @@ class SemanticCache(BaseCache):
         self.answers = AnswerCache(target, Settings.of(options), text_of=words)
         self._missed: OrderedDict[tuple[int, int], _Missed] = OrderedDict()
         self._lock = threading.Lock()
-        self._trouble = Trouble("LangChain's semantic cache")
+        self.trouble = Trouble("LangChain's semantic cache")
         watch_structured()
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The stored answer to this prompt, as LangChain asks for it."""
-        call = calling(prompt)
-        with self._trouble.caught("lookup"):
-            request = self._request(call, prompt, llm_string)
-            for _ in range(_TRIES):
-                found = self.answers.lookup(request)
-                if (answer := _given(found)) is not None:
-                    return answer
-                if not isinstance(found, Hit):
-                    self._miss((prompt, llm_string), call, found)
-                    break
-                self.answers.forget(Which(ids=(found.entry.id,)))
+        with self.trouble.caught("lookup"):
+            call = calling(prompt)
+            found = self.find(self._request(call, prompt, llm_string))
+            return found if isinstance(found, list) else self._miss((prompt, llm_string), call, found)
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The same, without holding up the event loop."""
-        call = calling(prompt)
-        with self._trouble.caught("lookup"):
-            request = self._request(call, prompt, llm_string)
-            for _ in range(_TRIES):
-                found = await self.answers.alookup(request)
-                if (answer := _given(found)) is not None:
-                    return answer
-                if not isinstance(found, Hit):
-                    self._miss((prompt, llm_string), call, found)
-                    break
-                await asyncio.to_thread(self.answers.forget, Which(ids=(found.entry.id,)))
+        with self.trouble.caught("lookup"):
+            call = calling(prompt)
+            found = await self.afind(self._request(call, prompt, llm_string))
+            return found if isinstance(found, list) else self._miss((prompt, llm_string), call, found)
         return None
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Keep a fresh answer."""
-        call = calling(prompt)
-        with self._trouble.caught("update"):
+        with self.trouble.caught("update"):
+            call = calling(prompt)
             if (kept := self._keeping((prompt, llm_string), call, return_val)) is not None:
                 self.answers.keep(**kept)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same, without holding up the event loop."""
-        call = calling(prompt)
-        with self._trouble.caught("update"):
+        with self.trouble.caught("update"):
+            call = calling(prompt)
             if (kept := self._keeping((prompt, llm_string), call, return_val)) is not None:
                 await self.answers.akeep(**kept)
+
+    def find(self, request: Request) -> list[Generation] | Miss:
+        """The answer as it is given again, or why there is none. What cannot be read is removed."""
+        for _ in range(_TRIES):
+            found = self.answers.lookup(request)
+            if isinstance(found, Miss):
+                return found
+            if (answer := read(found.entry.answer)) is not None:
+                return given(answer, found.evidence())
+            with self.trouble.caught("forgetting"):
+                self.answers.forget(Which(ids=(found.entry.id,)))
+        return Miss(reason="unreadable")
+
+    async def afind(self, request: Request) -> list[Generation] | Miss:
+        """The same, without holding up the event loop."""
+        for _ in range(_TRIES):
+            found = await self.answers.alookup(request)
+            if isinstance(found, Miss):
+                return found
+            if (answer := read(found.entry.answer)) is not None:
+                return given(answer, found.evidence())
+            with self.trouble.caught("forgetting"):
+                await asyncio.to_thread(self.answers.forget, Which(ids=(found.entry.id,)))
+        return Miss(reason="unreadable")
 
     def clear(self, **which: Any) -> None:
         """Remove the answers of this cache's namespace.
@@ -148,11 +164,46 @@ class SemanticCache(BaseCache):
         Raises:
             CacheError: The store cannot be written.
         """
-        self.answers.forget(Which(**{"namespace": chosen_namespace(self.answers.settings.namespace), **which}))
+        self.answers.forget(Which(**{"namespace": chosen_namespace(self.answers.settings.namespace, {}), **which}))
 
     async def aclear(self, **which: Any) -> None:
         """The same, without holding up the event loop."""
         await asyncio.to_thread(self.clear, **which)
+
+    def warm(
+        self,
+        faq: Iterable[str | tuple[str, str]],
+        *,
+        model: Any,
+        system: str | None = None,
+        tags: Sequence[str] = (),
+        ttl: timedelta | float | None = None,
+        progress: bool = False,
+    ) -> int:
+        """Answer questions before anybody asks them, and keep the answers where later calls of the model will look.
+
+        Args:
+            faq: Questions with their answers, or questions alone, which the model answers unless they are there.
+            model: As it will be called: a model, or one with tools or other parameters bound.
+            system: The system prompt that it will be called with.
+            tags: Labels for `clear`, such as "source:faq.md".
+            ttl: How long the answers are kept (seconds or a timedelta); the cache's own time by default.
+            progress: Show a progress bar.
+
+        Returns:
+            How many answers were put into the cache.
+
+        Raises:
+            ConfigError: The model is something else, or nothing is kept of what it is asked in this way.
+
+        Example:
+            >>> cache.warm([("What is RAG?", "Retrieval first, then an answer.")], model=model)   # doctest: +SKIP
+            1
+        """
+        from llm_savings.langchain.warming import warm
+
+        kept = {"tags": tuple(tags), "ttl": ttl}
+        return warm(self, faq, model=model, system=system, keep=kept, progress=progress)
 
     def stats(self, namespace: str | None = None) -> Stats:
         """What the cache has done in a namespace, its own by default.
@@ -188,14 +239,12 @@ class SemanticCache(BaseCache):
             model="",
             messages=[{"role": "user", "content": "the same strings"}],
             parameters={"prompt": prompt, "llm_string": llm_string, "call out of sight": hidden},
-            namespace=chosen_namespace(own),
+            namespace=chosen_namespace(own, {}),
         )
 
-    def _miss(self, key: tuple[str, str], call: Calling | None, found: Lookup) -> None:
+    def _miss(self, key: tuple[str, str], call: Calling | None, found: Miss) -> None:
         """Remember the miss until its answer comes, and see to it that nobody waits for one that does not."""
-        if not isinstance(found, Miss) or found.reason == "disabled":
-            return
-        missed = _Missed(key, call, found, time.perf_counter())
+        missed = _Missed(key, found, time.perf_counter())
         with self._lock:
             self._missed[_identity(key)] = missed
             while len(self._missed) > _MOST:
@@ -212,33 +261,36 @@ class SemanticCache(BaseCache):
     def _keeping(
         self, key: tuple[str, str], call: Calling | None, generations: Sequence[Generation]
     ) -> dict[str, Any] | None:
-        """What `AnswerCache.keep` is to be called with, if anything."""
-        if environment.disabled():
-            return None
         with self._lock:
             missed = self._missed.pop(_identity(key), None)
         if missed is not None:
-            question = missed.found.question
-            show(generations, missed.found.evidence())
-        else:
-            asked = self.answers.question(self._request(call, *key))
-            question = None if isinstance(asked, Refusal) else asked
-        if question is None:
+            return self.keeping(call, missed.found, generations, latency=time.perf_counter() - missed.at)
+        if environment.disabled():
             return None
-        kept: dict[str, Any] = {"question": question}
+        asked = self.answers.question(self._request(call, *key))
+        return None if isinstance(asked, Refusal) else self.keeping(call, Miss(reason="", question=asked), generations)
+
+    def keeping(
+        self, call: Calling | None, found: Miss, generations: Sequence[Generation], *, latency: float | None = None
+    ) -> dict[str, Any] | None:
+        """What `AnswerCache.keep` is to be called with for a fresh answer; None where it is not to be kept.
+
+        A chat model's answer is told why it is one.
+        """
+        if found.reason not in ("", "disabled"):
+            show(generations, found.evidence())
+        if (question := found.question) is None:
+            return None
+        kept: dict[str, Any] | None = None
         try:
             tools = self.answers.settings.tools or (call is not None and call.structured)
-            if why_not_kept(generations, tools=tools) is not None:
+            if why_not_kept(generations, tools=tools) is None:
+                beside = {} if call is None else {"cost": price_of(call, generations), **_wished(call)}
+                kept = {"question": question, "answer": write(generations), "latency": latency, **beside}
+        finally:
+            if kept is None:
                 self.answers.gave_up(question)
-                return None
-            if call is not None:
-                kept |= {"cost": price_of(call, generations), **_wished(call)}
-            if missed is not None:
-                kept["latency"] = time.perf_counter() - missed.at
-            return {**kept, "answer": write(generations)}
-        except BaseException:
-            self.answers.gave_up(question)
-            raise
+        return kept
 
 
 def price_of(call: Calling, generations: Sequence[Generation]) -> Decimal | None:
@@ -262,11 +314,6 @@ def price_of(call: Calling, generations: Sequence[Generation]) -> Decimal | None
 @cache
 def _prices() -> PriceBook:
     return PriceBook()
-
-
-def _given(found: Lookup) -> list[Generation] | None:
-    answer = read(found.entry.answer) if isinstance(found, Hit) else None
-    return None if answer is None else given(answer, found.evidence())
 
 
 def _identity(key: tuple[str, str]) -> tuple[int, int]:
