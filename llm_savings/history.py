@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Decimal
 from math import ceil
 
 from llm_savings.ledger import Sent, Settled
-from llm_savings.ledger.forks import Guarded
+from llm_savings.storage.forks import Guarded
 
 _REMEMBERED = 500  # calls of each route or model
 _ENOUGH = 50  # calls before an opinion is held

@@ -21,9 +21,9 @@ from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
-from llm_savings.ledger.forks import Guarded
 from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
+from llm_savings.storage.forks import Guarded
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.meter")

@@ -18,12 +18,13 @@ from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger import rows
 from llm_savings.ledger.budgets import BudgetBook
 from llm_savings.ledger.counters import Cap, Charged
-from llm_savings.ledger.forks import watch
 from llm_savings.ledger.journal import Journal
 from llm_savings.ledger.outbox import Outbox, journal_prefix
 from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, clean, entry, microseconds
-from llm_savings.ledger.stores import masked, open_store
+from llm_savings.ledger.stores import open_store
 from llm_savings.ledger.summary import By, Line, summarize
+from llm_savings.storage.forks import watch
+from llm_savings.storage.urls import masked
 
 # Rows that are looked through for what is usual: a few milliseconds' worth.
 _RECENT = 20_000

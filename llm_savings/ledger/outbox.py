@@ -16,7 +16,8 @@ from llm_savings.ledger.counters import may_wait
 from llm_savings.ledger.journal import Journal, keep_first_end
 from llm_savings.ledger.records import Entry, clean
 from llm_savings.ledger.schema import VERSION
-from llm_savings.ledger.stores import Store, masked
+from llm_savings.ledger.stores import Store
+from llm_savings.storage.urls import masked
 
 _log = logging.getLogger("llm_savings.ledger")
 

@@ -17,7 +17,7 @@ from llm_savings.ledger import rows
 from llm_savings.ledger.patient import PatientConnection
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
-from llm_savings.ledger.stores import masked, passwords
+from llm_savings.storage.urls import masked, passwords
 
 _EVERY_ID = (0, 2**62)
 _READER_SECONDS = 600.0  # a report may take its time; a user's call may not

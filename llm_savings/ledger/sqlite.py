@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import sqlite3
 import threading
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger import rows
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
+from llm_savings.storage.sqlite import connect, patiently, prepare, transaction, uri, wipe_log
 
 _EVERY_ID = (0, 2**62)
-_PAUSE = 0.0002, 0.002  # seconds between two looks at a file that others hold
 
 
 class SqliteStore:
@@ -52,7 +49,7 @@ class SqliteStore:
         patience = patience or self._busy
         with self._lock:  # `_using` written out: this is in every call's way
             try:
-                with _transaction(db := self._here(patience), patience):
+                with transaction(db := self._here(patience), patience):
                     yield db
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(error) from error
@@ -75,7 +72,7 @@ class SqliteStore:
                 # Nobody is writing. Without this a reader leaves files beside it that its owner could not write to.
                 mode = "ro&immutable=1"
         with self._translated():
-            reader = sqlite3.connect(self._uri(mode), uri=True, timeout=5, check_same_thread=False)
+            reader = sqlite3.connect(uri(self.path, mode), uri=True, timeout=5, check_same_thread=False)
         with closing(reader), self._translated():
             pending_migrations(reader.execute("PRAGMA user_version").fetchone()[0], self.path)
             yield from _sqlite_rows(reader, sql, parameters)
@@ -83,7 +80,7 @@ class SqliteStore:
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """See `Store.fetch`."""
         with self._using() as db:
-            return _patiently(db, sql, self._busy, parameters).fetchall()
+            return patiently(db, sql, self._busy, parameters).fetchall()
 
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`."""
@@ -101,9 +98,7 @@ class SqliteStore:
     def forget(self) -> None:
         """See `Store.forget`: the write-ahead log still holds the old pages until it is truncated."""
         with self._using() as db:
-            db.execute(f"PRAGMA busy_timeout = {round(self._busy * 1000)}")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            db.execute("PRAGMA busy_timeout = 0")
+            wipe_log(db, self._busy)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -147,21 +142,10 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
-    def _uri(self, mode: str) -> str:
-        return f"file:{quote(str(Path(self.path).absolute()))}?mode={mode}"
-
     def _open(self, patience: float) -> sqlite3.Connection:
-        if self._memory:
-            db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        else:
-            # Made with 0600 before SQLite sees it; its -wal and -shm files take the same mode.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            db = sqlite3.connect(self._uri("rw"), uri=True, check_same_thread=False, isolation_level=None, timeout=0)
+        db = connect(self.path)
         try:
-            _patiently(db, "PRAGMA journal_mode=WAL", patience)
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("PRAGMA secure_delete=ON")
-            db.execute("PRAGMA temp_store=MEMORY")  # no file for a statement that changes several rows
+            prepare(db, patience)
             self._migrate(db, patience)
         except BaseException:
             db.close()
@@ -169,9 +153,9 @@ class SqliteStore:
         return db
 
     def _migrate(self, db: sqlite3.Connection, patience: float) -> None:
-        if _patiently(db, "PRAGMA user_version", patience).fetchone()[0] == VERSION:
+        if patiently(db, "PRAGMA user_version", patience).fetchone()[0] == VERSION:
             return
-        with _transaction(db, patience):  # another process may be migrating: look again inside the lock
+        with transaction(db, patience):  # another process may be migrating: look again inside the lock
             version = db.execute("PRAGMA user_version").fetchone()[0]
             for statement in pending_migrations(version, self.path):
                 db.execute(statement.replace("{id}", "INTEGER PRIMARY KEY"))
@@ -191,34 +175,6 @@ def _size(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:
         return 0
-
-
-def _patiently(db: sqlite3.Connection, sql: str, patience: float, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-    """Run a statement, again and again for so many seconds while others hold the file.
-
-    SQLite's own waits grow to a tenth of a second: who has waited longest looks least often, and some never get their
-    turn. These stay as short as what they wait for.
-    """
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return db.execute(sql, parameters)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(random.uniform(*_PAUSE))  # noqa: S311 (no two alike, so that they do not meet again)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection, patience: float) -> Generator[None]:
-    _patiently(db, "BEGIN IMMEDIATE", patience)
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):  # a full disk may have rolled back already
-            db.execute("ROLLBACK")
-        raise
 
 
 def _sqlite_rows(db: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,15 +6,14 @@ the outbox's business.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 from llm_savings.errors import ConfigError
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.sqlite import SqliteStore
+from llm_savings.storage.urls import masked
 
 
 class Store(Protocol):
@@ -66,29 +65,6 @@ class Store(Protocol):
     def after_fork(self, *, child: bool) -> None:
         """See `forks.Forkable`."""
         ...
-
-
-# By pattern and not by urlsplit, which overlooks a password with a raw "#", "/" or "?" in it and refuses one with "[".
-_BEFORE_HOST = re.compile(r"^([^:]+://[^:@/?]*:)(?!\d*(?:[/?,]|$))(.*)@")
-_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)([^&]*)", re.IGNORECASE)
-
-
-def masked(target: str) -> str:
-    """A ledger's path or URL without its password.
-
-    Example:
-        >>> masked("postgresql://me:secret@db/costs")
-        'postgresql://me:***@db/costs'
-    """
-    if "://" not in target:
-        return target
-    return _IN_QUERY.sub(r"\1***", _BEFORE_HOST.sub(r"\1***@", target))
-
-
-def passwords(url: str) -> list[str]:
-    """The passwords in a URL, in the forms in which an error may repeat them."""
-    found = [match[2] for pattern in (_BEFORE_HOST, _IN_QUERY) for match in pattern.finditer(url)]
-    return [form for secret in found if secret for form in (secret, unquote(secret))]
 
 
 def open_store(target: str) -> Store:

@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from llm_savings import settings as environment
 from llm_savings.errors import CacheError
-from llm_savings.ledger.stores import masked
 from llm_savings.semantic_cache.comparing import compare
-from llm_savings.semantic_cache.embedders import embedder
+from llm_savings.semantic_cache.embedders import bundled, embedder
 from llm_savings.semantic_cache.entries import Entry, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
@@ -28,14 +28,17 @@ from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
 from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, language_of, prepare
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
-from llm_savings.semantic_cache.settings import Judge, Settings, seconds
+from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
 from llm_savings.semantic_cache.stores import Store, open_store
 from llm_savings.semantic_cache.tally import Tally
 from llm_savings.semantic_cache.trouble import Trouble
+from llm_savings.storage.urls import masked
 
+_prepared = lru_cache(10_000)(prepare)  # a stored question is a candidate again and again
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
+_WAITS = 2
 _PENDING = 10_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
@@ -76,22 +79,23 @@ class AnswerCache:
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
         )
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
-        self._store: Store = open_store(self.target)
+        self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
+        self._store: Store = open_store(self.target, dimensions=self._embedder.dimensions)
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
+        self._match = MatchModel.load()
         self._errors = Errors(
             self._store,
             self._tally,
             max_error=self.settings.max_error,
-            audit_rate=self.settings.audit_rate,
-            space=self._embedder.name,
+            shipped=partial(self._match.threshold_for, embedder=self._kind),
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._kept = 0
-        self._match = MatchModel.load()
         self._text_of, self._chance = text_of, chance
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
+        self._judging = Trouble("the cache's judge")
         self._embedding = Trouble(f"embedder {self._embedder.name}")
         weakref.finalize(self, _close, self._tally, self._store)
 
@@ -113,9 +117,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found = self._find(asked)
-        while self._leaves(found) and self._flights.wait(asked.id):
-            found = self._again(asked)
+        found, waits = self._find(asked), 0
+        while self._leaves(found, waits) and self._flights.wait(asked.id):
+            found, waits = self._again(asked), waits + 1
         return self._noted(found, began)
 
     async def alookup(self, request: Request) -> Lookup:
@@ -124,9 +128,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found = await self._finding(self._find, asked)
-        while self._leaves(found) and await self._flights.await_(asked.id):
-            found = await self._finding(self._again, asked)
+        found, waits = await self._finding(self._find, asked), 0
+        while self._leaves(found, waits) and await self._flights.await_(asked.id):
+            found, waits = await self._finding(self._again, asked), waits + 1
         return self._noted(found, began)
 
     def keep(
@@ -271,23 +275,23 @@ class AnswerCache:
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
-        words, domain = prepare(asked.text), self._domain(asked)
-        judged = self._match.judge(words, [Candidate(prepare(one.entry.text), one.cosine) for one in near])
-        if judged.best is None:
-            return Miss(reason="unlike", question=asked)
-        best = near[judged.best]
-        p = judged.probability
+        words, domain = _prepared(asked.text), self._domain(asked)
+        found = self._match.judge(words, [Candidate(_prepared(one.entry.text), one.cosine) for one in near])
+        if found.best is None:
+            return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
+        best = near[found.best]
+        p = found.probability
         hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         miss = replace(_instead(hit), reason="unlike", would=None)
-        if judged.blocks:
-            return replace(miss, reason=f"guard: {judged.blocks[0]}", judged=False)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
             likely = p >= self._errors.threshold(domain).value
         if not likely:
             return miss
-        if self._chance() < self._errors.audit_chance(domain, p):
+        if self._errors.suspended(best.entry.id):
+            return replace(_instead(hit), reason="wrong before", would=None)
+        if self._chance() < settings.audit_rate:
             return _instead(hit)
         return hit
 
@@ -310,18 +314,17 @@ class AnswerCache:
         if miss is None or miss.nearest is None or miss.probability is None:
             return
         stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
+        right = None
         if self.settings.judge is None:
-            right = compare(stored, fresh)
+            right = compare(stored, fresh, embed=lambda text: bundled().embed([text])[0])
         else:
-            right = self._judged(self.settings.judge, question.text, miss.nearest.text, stored, fresh)
-        self._errors.learn(self._domain(question), miss.probability, right)
-
-    def _judged(self, judge: Judge, *texts: str) -> bool | None:
-        try:
-            return judge(*texts)
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            self._trouble.warn("judge", error)
-            return None
+            with self._judging.caught("judge"):
+                right = self.settings.judge(question.text, miss.nearest.text, stored, fresh)
+        right = right if isinstance(right, bool) else None
+        domain = self._domain(question)
+        self._errors.learn(domain, miss.probability, right)
+        if miss.probability >= self._errors.threshold(domain).value:
+            self._errors.blame(miss.nearest.id, right)
 
     def _make_room(self, now: datetime) -> None:
         """Remove what has expired and what saves least, every so often."""
@@ -338,9 +341,11 @@ class AnswerCache:
             if going:
                 self._store.remove(Which(ids=tuple(going)))
 
-    def _leaves(self, found: Lookup) -> bool:
-        """Whether the model will be asked, so that an answer is on its way to others with the same question."""
-        return isinstance(found, Miss) and found.reason != "shadow" and self.settings.wait > 0
+    def _leaves(self, found: Lookup, waits: int) -> bool:
+        """Whether the model will be asked by somebody, so that an answer may be on its way to all who ask the same."""
+        # After two failures everybody asks at once: one after the other would take as long as all of them together.
+        waiting = waits < _WAITS and self.settings.wait > 0
+        return waiting and isinstance(found, Miss) and found.reason not in ("shadow", "unavailable", "error")
 
     async def _finding(self, find: Callable[[Question], Lookup], asked: Question) -> Lookup:
         return find(asked) if self.local else await asyncio.to_thread(find, asked)
@@ -370,9 +375,10 @@ class AnswerCache:
             renewed = now + timedelta(seconds=seconds(ttl)) if entry.sliding and ttl is not None else None
             self._tally.used(entry.id, now, renewed)
         # What would be right at any threshold says nothing about one: the same words, and what is never served.
-        judged = found.tier == "semantic" if isinstance(found, Hit) else found.judged
-        self._errors.saw(self._domain(question), found.probability if judged else None)
-        if judged and isinstance(found, Miss):
+        counts = found.tier == "semantic" if isinstance(found, Hit) else found.judged
+        served = isinstance(found, Hit) and counts
+        self._errors.saw(self._domain(question), found.probability if counts else None, served=served)
+        if counts and isinstance(found, Miss):
             with self._lock:
                 self._pending[question.id] = found
                 while len(self._pending) > _PENDING:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -21,24 +22,12 @@ import numpy as np
 
 from llm_savings import tokens
 from llm_savings.bounds import Size
+from llm_savings.embedding import BundledEmbedder, Embedder
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.ledger import Ledger, Sent
 from llm_savings.meter import Answer, Meter
 from llm_savings.semantic_cache.entries import Vector
 from llm_savings.usage import Usage
-
-
-class Embeds(Protocol):
-    """What the cache needs of an embedder; `llm_savings.embedding.BundledEmbedder` is one."""
-
-    @property
-    def name(self) -> str:
-        """Of the vector space: two embedders share it only if their vectors can be compared."""
-        ...
-
-    def embed(self, texts: Sequence[str]) -> Any:
-        """One unit vector a text, shape (n, dimensions); zeros where nothing of the text is known."""
-        ...
 
 
 @runtime_checkable
@@ -47,11 +36,15 @@ class _LangChainEmbeddings(Protocol):
     def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
 
 
-Embeddings = Embeds | _LangChainEmbeddings | Callable[[list[str]], Any] | str
+Embeddings = Embedder | _LangChainEmbeddings | Callable[[list[str]], Any] | str
 """What a user may give: an embedder, LangChain's `Embeddings`, a function of texts, or a LiteLLM model's name."""
 
 _REMEMBERED = 2_000
 _PARALLEL = 8
+
+
+bundled = lru_cache(maxsize=1)(BundledEmbedder)
+"""The one that needs nothing; one a process, since it remembers words."""
 
 
 class Foreign:
@@ -82,6 +75,17 @@ class Foreign:
     def name(self) -> str:
         """Of the vector space."""
         return self._name
+
+    @property
+    def dimensions(self) -> int:
+        """Length of its vectors; asks for one where none is known.
+
+        Raises:
+            CacheError: As `embed`.
+        """
+        with self._lock:
+            known = next(iter(self._known.values()), None)
+        return len(self.embed(["dimensions"])[0] if known is None else known)
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """One unit vector a text, shape (n, dimensions).
@@ -125,7 +129,8 @@ class Foreign:
     def _call(self, texts: list[str], future: Future[Any]) -> None:
         try:
             with self._meter(texts) if self._meter is not None else nullcontext():
-                future.set_result(self._function(texts))
+                found = self._function(texts)
+            future.set_result(found)
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             future.set_exception(error)
         finally:
@@ -133,7 +138,7 @@ class Foreign:
                 self._running -= 1
 
 
-def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger | str | Path | None = None) -> Embeds:
+def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger | str | Path | None = None) -> Embedder:
     """The embedder that the user means; the bundled one by default.
 
     Args:
@@ -145,14 +150,13 @@ def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger |
         ConfigError: It is nothing that embeds.
     """
     if given is None:
-        # Its weights are loaded when the first question comes.
-        return cast("Embeds", import_module("llm_savings.embedding").BundledEmbedder())
+        return bundled()
     if isinstance(given, str):
         return Foreign(_litellm(given), f"litellm:{given}", timeout=timeout)
     if isinstance(given, _LangChainEmbeddings):
         return Foreign(given.embed_documents, _named(given), timeout=timeout, meter=_metered(given, ledger))
-    if callable(getattr(given, "embed", None)) and hasattr(given, "name"):
-        return cast("Embeds", given)
+    if isinstance(given, Embedder):
+        return given
     if callable(given):
         return Foreign(given, _named(given), timeout=timeout, meter=_metered(given, ledger))
     raise ConfigError(

@@ -6,11 +6,12 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llm_savings.semantic_cache import learning
 from llm_savings.semantic_cache.learning import Evidence, Threshold
-from llm_savings.semantic_cache.match import threshold_for
+from llm_savings.semantic_cache.match import Language
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.stores import Store
 from llm_savings.semantic_cache.tally import Tally
@@ -34,10 +35,10 @@ class Domain:
     namespace: str
     model: str
     digest: str
-    language: str
+    language: Language
 
     @classmethod
-    def of(cls, question: Question, language: str) -> Domain:
+    def of(cls, question: Question, language: Language) -> Domain:
         """The domain of a question."""
         return cls(question.namespace, question.model, question.domain, language)
 
@@ -70,13 +71,14 @@ class Errors:
         store: Where the counters are.
         tally: By way of which they are added to.
         max_error: Share of lookups that may be answered wrongly.
-        audit_rate: Share of hits that are answered by the model, to learn; 0 for none.
-        space: The embedder's name.
+        shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
     """
 
-    def __init__(self, store: Store, tally: Tally, *, max_error: float, audit_rate: float, space: str) -> None:
-        self.max_error, self.audit_rate = max_error, audit_rate
-        self._store, self._tally, self._space = store, tally, space
+    def __init__(
+        self, store: Store, tally: Tally, *, max_error: float, shipped: Callable[[float, Language], float]
+    ) -> None:
+        self.max_error, self._shipped = max_error, shipped
+        self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -88,14 +90,10 @@ class Errors:
         """
         known = self._of(domain)
         if known.threshold is None or known.fresh >= _FEW:
-            shipped = threshold_for(self.max_error, domain.language, self._space)
+            shipped = self._shipped(self.max_error, domain.language)
             known.threshold = learning.threshold(known.evidence, shipped, self.max_error, previous=known.threshold)
             known.fresh = 0
         return known.threshold
-
-    def audit_chance(self, domain: Domain, p: float) -> float:
-        """How likely a hit of this probability should be answered by the model, to learn."""
-        return learning.audit_chance(self._of(domain).evidence, p, self.audit_rate)
 
     def domains(self, namespace: str) -> list[Domain]:
         """The domains of a namespace.
@@ -106,17 +104,31 @@ class Errors:
         found = [Domain.from_owner(owner) for owner in self._store.owners(_PREFIX)]
         return [domain for domain in found if domain.namespace == namespace]
 
-    def saw(self, domain: Domain, p: float | None) -> None:
-        """A lookup whose best candidate had this probability, or that had none."""
-        self._tally.add(domain.owner, learning.seen(p))
+    def saw(self, domain: Domain, p: float | None, *, served: bool) -> None:
+        """A lookup whose best candidate had this probability, or that had none, and whether it was served."""
+        self._tally.add(domain.owner, learning.seen(p, served, self._of(domain).evidence.epoch))
 
     def learn(self, domain: Domain, p: float, right: bool | None) -> None:
         """A candidate's stored answer was right or wrong, or nobody can tell."""
-        self._tally.add(domain.owner, learning.label(p, right))
+        self._tally.add(domain.owner, learning.label(p, right, self._of(domain).evidence.epoch))
         with self._lock:
             if domain in self._known and right is not None:
                 # A wrong answer is a reason to look at once.
                 self._known[domain].fresh += 1 if right else _FEW
+
+    def blame(self, entry_id: str, right: bool | None) -> None:
+        """A would-be hit of this entry was right or wrong, or nobody can tell."""
+        if deltas := learning.entry_label(right):
+            self._tally.add(_entry_owner(entry_id), deltas)
+            self._tally.flush()
+
+    def suspended(self, entry_id: str) -> bool:
+        """Whether an entry was wrong too often to be served to a question that is only similar.
+
+        Raises:
+            CacheError: The store cannot be read.
+        """
+        return learning.suspended(self._store.counts(_entry_owner(entry_id)))
 
     def _of(self, domain: Domain) -> _Known:
         now = time.monotonic()
@@ -129,10 +141,14 @@ class Errors:
         evidence = Evidence.from_counts(self._store.counts(domain.owner))
         with self._lock:
             known = self._known.setdefault(domain, _Known(evidence, now))
-            if evidence.labels != known.evidence.labels:
+            if evidence.all.labels() != known.evidence.all.labels():
                 known.fresh = _FEW
             known.evidence, known.read_at = evidence, now
             self._known.move_to_end(domain)
             while len(self._known) > _DOMAINS:
                 self._known.popitem(last=False)
         return known
+
+
+def _entry_owner(entry_id: str) -> str:
+    return f"entry:{entry_id}"

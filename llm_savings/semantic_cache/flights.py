@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from llm_savings.ledger.forks import Guarded
+from llm_savings.storage.forks import Guarded
 
 
 @dataclass(slots=True, eq=False)

@@ -27,19 +27,54 @@ LOWEST, STEP, BINS = -2.5, 0.5, 24
 """Bins of p on the logit scale: below -2.5, then every 0.5, from 9.0 up the last."""
 
 CONFIDENCE = 0.95
-"""With at least this probability the true share of wrong answers is below `Threshold.error_bound`, at all looks together."""
+"""How sure the upper bounds are: `served_bound` at all looks together, `error_bound` at each."""
 
 FEWEST_LABELS = 100
 """Below this nothing loosens."""
 
-STRATUM = 0.02
-"""Neighbouring bins are counted as one until they hold this share of the lookups."""
+EPOCH, EPOCHS = 500, 12
+"""Lookups in the first epoch, and how many epochs there are; the last one does not end."""
 
-PRIOR = 4
-"""What the shipped threshold's own calibration counts for, in labels a stratum, at a wrong rate of `max_error`."""
+PRIOR = 16
+"""What the shipped calibration counts for in each bin, in labels."""
+
+SHIPPED = 4
+"""What it counts for when it is corrected for the domain, in wrong labels."""
+
+FIRST = 6
+"""Labels from this bin on (even odds) correct it."""
+
+LOOSE = NormalDist().inv_cdf(CONFIDENCE)
+DOUBT = 1.0
+"""Normal quantile of the lower bound from which on a threshold is given up: as soon as it is likely too loose."""
 
 AUDITS = 1000
 """Audits are more frequent until so many labels are known at or above a probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was counted in a domain during some time.
+
+    Attributes:
+        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (24,), as the other four.
+        served: Those answered from the cache, by bin.
+        right: Candidates whose stored answer was right, by bin.
+        wrong: Candidates whose stored answer was wrong, by bin.
+        unsure: Candidates of which the comparison could not tell, by bin.
+        lookups: All lookups, with those that had no candidate.
+    """
+
+    seen: tuple[int, ...] = (0,) * BINS
+    served: tuple[int, ...] = (0,) * BINS
+    right: tuple[int, ...] = (0,) * BINS
+    wrong: tuple[int, ...] = (0,) * BINS
+    unsure: tuple[int, ...] = (0,) * BINS
+    lookups: int = 0
+
+    def labels(self, first: int = 0) -> int:
+        """Comparisons that said right or wrong, in this bin and those above."""
+        return sum(self.right[first:]) + sum(self.wrong[first:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +82,36 @@ class Evidence:
     """What is known about a domain.
 
     Attributes:
-        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (24,), as the other two.
-        right: Candidates whose stored answer was right, by bin.
-        wrong: Candidates whose stored answer was wrong, by bin.
-        lookups: All lookups, with those that had no candidate.
-        unsure: Comparisons that said neither.
+        all: Counted since the beginning.
+        recent: Counted in the last two epochs: the last half to three quarters of all lookups.
+        epoch: The epoch that new counts belong to. The first lasts 500 lookups; each later one doubles their number.
     """
 
-    seen: tuple[int, ...] = (0,) * BINS
-    right: tuple[int, ...] = (0,) * BINS
-    wrong: tuple[int, ...] = (0,) * BINS
-    lookups: int = 0
-    unsure: int = 0
+    all: Counts = Counts()
+    recent: Counts = Counts()
+    epoch: int = 0
 
     @classmethod
     def from_counts(cls, counts: Mapping[str, int]) -> Evidence:
         """Read a domain's counters, as `Store.counts` gives them.
 
         Example:
-            >>> Evidence.from_counts(seen(0.9) | label(0.9, True)).labels
+            >>> Evidence.from_counts(seen(0.9, False) | label(0.9, True)).all.labels()
             1
         """
 
-        def bins(kind: str) -> tuple[int, ...]:
-            return tuple(max(0, counts.get(f"{kind}{number}", 0)) for number in range(BINS))
+        def counted(epochs: range) -> Counts:
+            def total(name: str) -> int:
+                return sum(max(0, counts.get(f"{epoch}.{name}", 0)) for epoch in epochs)
 
-        return cls(bins("s"), bins("r"), bins("w"), max(0, counts.get("lookups", 0)), max(0, counts.get("unsure", 0)))
+            def bins(kind: str) -> tuple[int, ...]:
+                return tuple(total(f"{kind}{number}") for number in range(BINS))
 
-    @property
-    def labels(self) -> int:
-        """Comparisons that said right or wrong."""
-        return sum(self.right) + sum(self.wrong)
+            return Counts(bins("s"), bins("h"), bins("r"), bins("w"), bins("u"), total("lookups"))
+
+        whole = counted(range(EPOCHS))
+        epoch = min(EPOCHS - 1, max(0, (whole.lookups // EPOCH).bit_length()))
+        return cls(whole, counted(range(max(0, epoch - 1), epoch + 1)), epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +121,10 @@ class Threshold:
     Attributes:
         value: Probability, 0 to 1; above 1 nothing is served.
         shipped: The threshold that holds without any evidence.
-        error_estimate: Share of lookups answered wrongly, 0 to 1. Without any lookup 0.
-        error_bound: Upper confidence bound of it (`CONFIDENCE`), 1 at most.
+        error_estimate: Share of lookups that serving from here on answers wrongly, 0 to 1. Without any lookup 0.
+        error_bound: Upper confidence bound of it, 1 at most.
+        served_estimate: Share of all lookups until now that were answered wrongly.
+        served_bound: Upper confidence bound of it.
         hit_share: Share of lookups at or above the threshold.
         labels: Labels this rests on, in all.
         labels_above: Those among them at or above the threshold.
@@ -100,6 +136,8 @@ class Threshold:
     shipped: float
     error_estimate: float = 0.0
     error_bound: float = 1.0
+    served_estimate: float = 0.0
+    served_bound: float = 1.0
     hit_share: float = 0.0
     labels: int = 0
     labels_above: int = 0
@@ -131,23 +169,50 @@ def edge(number: int) -> float:
     return 1 / (1 + math.exp(-(LOWEST + (number - 1) * STEP))) if number else 0.0
 
 
-def seen(p: float | None) -> dict[str, int]:
+def seen(p: float | None, served: bool, epoch: int = 0) -> dict[str, int]:
     """What a lookup adds to its domain's counters.
 
     Args:
         p: The probability that the best candidate is right; None when there was no candidate.
+        served: Whether the candidate's answer was served.
+        epoch: `Evidence.epoch`.
     """
-    return {"lookups": 1} if p is None else {"lookups": 1, f"s{bin_of(p)}": 1}
+    added = {f"{epoch}.lookups": 1}
+    if p is not None:
+        added |= {f"{epoch}.s{bin_of(p)}": 1} | ({f"{epoch}.h{bin_of(p)}": 1} if served else {})
+    return added
 
 
-def label(p: float, right: bool | None) -> dict[str, int]:
+def label(p: float, right: bool | None, epoch: int = 0) -> dict[str, int]:
     """What comparing a candidate's stored answer with the fresh one adds to the domain's counters.
 
     Args:
         p: The probability that the candidate had at the lookup.
         right: Whether its answer would have been right; None when the comparison could not tell.
+        epoch: `Evidence.epoch`.
     """
-    return {"unsure": 1} if right is None else {f"{'r' if right else 'w'}{bin_of(p)}": 1}
+    return {f"{epoch}.{'u' if right is None else 'r' if right else 'w'}{bin_of(p)}": 1}
+
+
+def entry_label(right: bool | None) -> dict[str, int]:
+    """What the label of a would-be hit adds to the counters of its entry (owner `entry:ID`).
+
+    Only labels of candidates at or above the threshold say something about an entry: below it, it is the nearest of
+    the wrong ones and nobody's fault.
+    """
+    return {} if right is None else {"right" if right else "wrong": 1}
+
+
+def suspended(counts: Mapping[str, int]) -> bool:
+    """Whether an entry was wrong too often to be served to a similar question; to its own it still is.
+
+    Its would-be hits are misses then, each of which gives a label, so that it comes back when it is right.
+
+    Example:
+        >>> suspended({"right": 2, "wrong": 1}), suspended({"right": 5, "wrong": 1})
+        (True, False)
+    """
+    return counts.get("right", 0) < 5 * counts.get("wrong", 0)
 
 
 def audit_chance(evidence: Evidence, p: float, rate: float) -> float:
@@ -159,9 +224,8 @@ def audit_chance(evidence: Evidence, p: float, rate: float) -> float:
         rate: The share of hits audited in the long run; 0 for none. While few labels are known at or above `p`, more
             are, up to every second hit.
     """
-    start = bin_of(p)
-    known = sum(evidence.right[start:]) + sum(evidence.wrong[start:])
-    return rate if rate <= 0 else min(1.0, max(rate, min(0.5, rate * AUDITS / max(1, known))))
+    known = max(1, evidence.all.labels(bin_of(p)))
+    return rate if rate <= 0 else min(1.0, max(rate, min(0.5, rate * AUDITS / known)))
 
 
 def threshold(
@@ -179,71 +243,87 @@ def threshold(
         previous: What this returned last. It holds the threshold between two looks, so that it does not flap and the
             bound is not tried too often.
     """
-    starts, shares, rates, weights = _strata(evidence, max_error)
-    look = _look(evidence.labels)
+    whole, recent = _Judge(evidence.all), _Judge(evidence.recent)
+    look = _look(evidence.all.labels())
     z = _quantile(look)
-
-    def judged(first: int) -> tuple[float, float]:
-        error = math.fsum(s * r for s, r in zip(shares[first:], rates[first:], strict=True))
-        variance = math.fsum(s * r * w for s, r, w in zip(shares[first:], rates[first:], weights[first:], strict=True))
-        unseen = max(weights[first:], default=0.0)
-        return error, error + unseen * z * z / 2 + z * math.sqrt(variance + (unseen * z / 2) ** 2)
-
-    def stratum_of(value: float) -> int:
-        number = bin_of(value)
-        return sum(start <= number for start in starts) - 1 if value <= 1 else len(starts)
-
-    last = previous.value if previous is not None else shipped
-    value, at = last, stratum_of(last)
-    if evidence.labels and judged(at)[0] > max_error:
-        while judged(at)[0] > max_error:
+    value, looks = (shipped, 0) if previous is None else (previous.value, previous.look)
+    at = bin_of(value) if value <= 1 else BINS
+    mild, mild_recent = _Judge(evidence.all, mild=True), _Judge(evidence.recent, mild=True)
+    if max(mild.error(at, -DOUBT), mild_recent.error(at, -DOUBT)) > max_error:
+        while at < BINS and max(mild.error(at, DOUBT), mild_recent.error(at)) > max_error:
             at += 1
-        value = edge(starts[at]) if at < len(starts) else 2.0
-    if look > (previous.look if previous is not None else 0):
+        value = edge(at) if at < BINS else 2.0
+    if look > looks and whole.served(z) <= max_error:
         first = at
-        while first > 0 and starts[first - 1] > 0 and judged(first - 1)[1] <= max_error:
+        while first > 1 and whole.error(first - 1, LOOSE) <= max_error >= recent.error(first - 1):
             first -= 1
         if first < at:
-            at, value = first, edge(starts[first])
-        elif value > shipped and judged(stratum_of(shipped))[1] <= max_error:
-            at, value = stratum_of(shipped), shipped
-    else:
-        look = previous.look if previous is not None else 0
-    estimate, bound = judged(at)
-    begin = starts[at] if at < len(starts) else BINS
+            at, value = first, edge(first)
+    known = evidence.all
     return Threshold(
         value=value,
         shipped=shipped,
-        error_estimate=estimate if evidence.lookups else 0.0,
-        error_bound=min(1.0, bound) if evidence.lookups else 1.0,
-        hit_share=math.fsum(shares[at:]),
-        labels=evidence.labels,
-        labels_above=sum(evidence.right[begin:]) + sum(evidence.wrong[begin:]),
-        lookups=evidence.lookups,
-        look=look,
+        error_estimate=whole.error(at) if known.lookups else 0.0,
+        error_bound=min(1.0, whole.error(at, LOOSE)) if known.lookups else 1.0,
+        served_estimate=whole.served(0.0),
+        served_bound=min(1.0, whole.served(z)),
+        hit_share=sum(known.seen[at:]) / max(1, known.lookups),
+        labels=known.labels(),
+        labels_above=known.labels(at),
+        lookups=known.lookups,
+        look=max(looks, look),
     )
 
 
-def _strata(evidence: Evidence, max_error: float) -> tuple[list[int], list[float], list[float], list[float]]:
-    """First bins, shares of lookups, wrong rates and weights of a label, from the lowest probability up."""
-    total = max(1, evidence.lookups)
-    starts: list[int] = []
-    shares: list[float] = []
-    rates: list[float] = []
-    weights: list[float] = []
-    end, count = BINS, 0
-    for number in reversed(range(BINS)):
-        count += evidence.seen[number]
-        # By the lookups alone: if labels moved the borders, a right label could tighten.
-        if number <= 1 or count >= STRATUM * total:
-            wrong = sum(evidence.wrong[number:end])
-            labels = wrong + sum(evidence.right[number:end]) + PRIOR
-            starts.append(number)
-            shares.append(count / total)
-            rates.append((wrong + PRIOR * max_error) / labels)
-            weights.append(count / total / labels)
-            end, count = number, 0
-    return starts[::-1], shares[::-1], rates[::-1], weights[::-1]
+class _Judge:
+    """The share of lookups answered wrongly, by some counts.
+
+    What the comparison could not tell is left out, or, to be mild, taken for right.
+    """
+
+    def __init__(self, counts: Counts, *, mild: bool = False) -> None:
+        self.lookups = max(1, counts.lookups)
+        self.counts = counts
+        told = zip(counts.right, counts.wrong, counts.unsure, strict=True)
+        self.labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
+        expected = math.fsum(n * _doubt(i) for i, n in enumerate(self.labels) if i >= FIRST)
+        # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
+        factor = (sum(counts.wrong[FIRST:]) + SHIPPED) / (expected + SHIPPED)
+        self.rates = [
+            (wrong + PRIOR * min(1.0, factor * _doubt(i))) / (labels + PRIOR)
+            for i, (wrong, labels) in enumerate(zip(counts.wrong, self.labels, strict=True))
+        ]
+
+    def error(self, first: int, z: float = 0.0) -> float:
+        """What serving from this bin on gives. With a normal quantile its upper bound, or its lower one."""
+        strata: list[tuple[int, float, float]] = []
+        for i in range(first, BINS):
+            unlabelled = max(0, self.counts.seen[i] - self.labels[i])
+            weight = 1 + unlabelled / (self.labels[i] + PRIOR)
+            strata.append((self.counts.seen[i], self.counts.wrong[i] + unlabelled * self.rates[i], weight))
+        return _score(strata, self.lookups, z)
+
+    def served(self, z: float = 0.0) -> float:
+        """What has been served until now, likewise."""
+        strata = [
+            (served, served * self.rates[i], served / (self.labels[i] + PRIOR))
+            for i, served in enumerate(self.counts.served)
+        ]
+        return _score(strata, self.lookups, z)
+
+
+def _score(strata: list[tuple[int, float, float]], lookups: int, z: float) -> float:
+    """The score bound of a weighted sum of Poisson counts: of each the lookups, the wrong, and a label's weight."""
+    wrong = math.fsum(wrong for _, wrong, _ in strata)
+    variance = math.fsum(wrong * weight for _, wrong, weight in strata)
+    # A wrong answer not seen yet weighs as much as a lookup's label does on average; without any lookups, 1.
+    unseen = (math.fsum(n * weight for n, _, weight in strata) / (sum(n for n, _, _ in strata) or 1)) or 1.0
+    return (wrong + unseen * z * z / 2 + z * math.sqrt(variance + (unseen * z / 2) ** 2)) / lookups
+
+
+def _doubt(number: int) -> float:
+    """How often the shipped calibration expects a candidate of this bin to be wrong."""
+    return 1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP))
 
 
 def _look(labels: int) -> int:

@@ -10,11 +10,9 @@ from typing import Any, TypedDict
 
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger
+from llm_savings.semantic_cache.comparing import Judge
 from llm_savings.semantic_cache.embedders import Embeddings
 from llm_savings.semantic_cache.found import Lookup
-
-Judge = Callable[[str, str, str, str], bool | None]
-"""(question asked, question stored, stored answer, fresh answer) -> whether the stored answer was right, or None."""
 
 
 class Options(TypedDict, total=False):

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from llm_savings.errors import CacheError
-from llm_savings.ledger.forks import Guarded
 from llm_savings.semantic_cache.stores import Store
+from llm_savings.storage.forks import Guarded
 
 _DELAY = 0.5  # seconds; what kill -9 may lose of the counts, never of the answers
 _MOST_OWNERS = 10_000  # while a store is away

@@ -1,50 +1,10 @@
-"""Stand-in: plain cosine."""
+"""From the nearest stored questions to the probability that a stored answer is right."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from llm_savings.semantic_cache.match.canonical import canonical
+from llm_savings.semantic_cache.match.lexicon import Language
+from llm_savings.semantic_cache.match.model import Candidate, Judgement, MatchModel
+from llm_savings.semantic_cache.match.question import Question, language_of, prepare
 
-
-@dataclass(frozen=True)
-class Words:
-    text: str
-    language: str = "en"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    question: Words
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Judgement:
-    best: int | None
-    probability: float
-    blocks: tuple[str, ...] = ()
-
-
-def canonical(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip("?!. ")
-
-
-def prepare(text: str) -> Words:
-    return Words(text)
-
-
-def threshold_for(max_error: float, language: str, space: str) -> float:
-    return 0.9
-
-
-class MatchModel:
-    @classmethod
-    def load(cls) -> MatchModel:
-        return cls()
-
-    def judge(self, asked: Words, candidates: Sequence[Candidate]) -> Judgement:
-        return Judgement(0, candidates[0].cosine)
-
-
-def language_of(text: str) -> str:
-    return "ko" if any("가" <= char <= "힣" for char in text) else "en"
+__all__ = ["Candidate", "Judgement", "MatchModel", "Question", "Language", "canonical", "language_of", "prepare"]

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from llm_savings.errors import ConfigError
 from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.storage.urls import masked
 
 
 class Store(Protocol):
@@ -82,11 +84,44 @@ class Store(Protocol):
         ...
 
 
-__all__ = ["Entry", "Near", "Store", "Weight", "Which"]
+def open_store(target: str, *, dimensions: int) -> Store:
+    """The store for ":memory:", a file's path, or a `postgresql://`, `redis://`, `rediss://` or `unix://` URL.
+
+    Nothing is opened or reached before its first use.
+
+    Args:
+        target: Where.
+        dimensions: How long the vectors are.
+
+    Raises:
+        ConfigError: The target cannot be a cache, or what it needs is not installed.
+
+    Example:
+        >>> open_store(":memory:", dimensions=256).size()
+        (0, 0)
+    """
+    kind = target.partition("://")[0] if "://" in target else ""
+    try:
+        if not kind:
+            from llm_savings.semantic_cache.stores.sqlite import SqliteStore
+
+            return SqliteStore(target, dimensions=dimensions)
+        if kind in ("postgresql", "postgres"):
+            from llm_savings.semantic_cache.stores.postgres import PostgresStore
+
+            return PostgresStore(target, dimensions=dimensions)
+        if kind in ("redis", "rediss", "unix"):
+            from llm_savings.semantic_cache.stores.redis import RedisStore
+
+            return RedisStore(target, dimensions=dimensions)
+    except ImportError as error:
+        extra = "redis" if kind in ("redis", "rediss", "unix") else "postgres"
+        raise ConfigError(
+            f'cache {masked(target)} needs {error.name}; install it with: pip install "llm-savings[{extra}]"'
+        ) from error
+    raise ConfigError(
+        f"cache {masked(target)!r}: unknown kind of URL; use a file path, ':memory:', postgresql:// or redis://"
+    )
 
 
-def open_store(target: str) -> Store:
-    """Stand-in."""
-    from llm_savings.semantic_cache.stores.standin import DictStore
-
-    return DictStore()
+__all__ = ["Entry", "Near", "Store", "Weight", "Which", "open_store"]

@@ -1,4 +1,4 @@
-"""Nothing of a ledger crosses a fork: no lock held by a thread that the child lacks, and no open SQLite file.
+"""Nothing of a store crosses a fork: no lock held by a thread that the child lacks, and no open SQLite file.
 
 SQLite's locks belong to a process. A child that inherits an open file believes in locks that it does not have, and
 what it writes is lost when its parent closes the file (sqlite.org/howtocorrupt.html, section 2.6).

@@ -1,0 +1,198 @@
+"""The embedder in the wheel: Korean and English, offline, about 20 microseconds a question.
+
+A text is the sum of its words, a word the sum of its pieces: WordPiece tokens for Latin letters and numbers (distilled
+from all-MiniLM-L6-v2), hashed jamo n-grams for Hangul (distilled from multilingual-e5-small and trained on question
+pairs). The two sums are made unit vectors, scaled by the root of their script's share of the text's content (summed
+IDF) and put side by side, so that a dot product is `sum over scripts of sqrt(share * share') * cosine`. The weights and
+how they were made: `weights/NOTICE`, `scripts/build_embedder.py` in the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import sqrt
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_savings.embedding.text import Script, hangul_rows, idf_slot, latin_rows, normalised, split
+
+_WEIGHTS = Path(__file__).parent / "weights"
+_MOST_WORDS_KEPT = 20_000  # about 20 MB of word vectors; then the memory is emptied and fills again
+
+
+class Word(NamedTuple):
+    """One word of a normalised text.
+
+    Attributes:
+        start: Where it begins in `normalised(text)`, in characters.
+        end: Where it ends.
+        form: The word in lower case, particle and all.
+        script: `Script.HANGUL`, `LATIN` (numbers too) or `OTHER`.
+        vector: Shape (d,), d by script; length 1, or zero for a word that is not known. Compare within a script only.
+        idf: How telling the word is, from about 1 (in every other text) to `BundledEmbedder.highest_idf` (never met).
+    """
+
+    start: int
+    end: int
+    form: str
+    script: Script
+    vector: NDArray[np.float32]
+    idf: float
+
+
+@dataclass(frozen=True)
+class _Entry:
+    raw: NDArray[np.float32]
+    unit: NDArray[np.float32]
+    idf: float
+
+
+@dataclass(frozen=True)
+class _Weights:
+    name: str
+    vocabulary: dict[str, int]
+    latin: NDArray[np.int8]
+    latin_scale: NDArray[np.float32]
+    hangul: NDArray[np.int8]
+    hangul_scale: NDArray[np.float32]
+    idf: NDArray[np.uint8]
+    highest_idf: float
+
+
+@lru_cache(maxsize=1)
+def _weights() -> _Weights:
+    """The weight files, mapped into memory: read once, shared with forked processes.
+
+    Two threads that come first together may both map them; that costs nothing and needs no lock to survive a fork.
+    """
+
+    def array(name: str) -> NDArray[np.generic]:
+        return np.load(_WEIGHTS / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    pieces = (_WEIGHTS / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+    name, highest = (_WEIGHTS / "name.txt").read_text(encoding="utf-8").split()
+    return _Weights(
+        name=name,
+        vocabulary={piece: row for row, piece in enumerate(pieces)},
+        latin=np.asarray(array("latin"), np.int8),
+        latin_scale=np.asarray(array("latin_scale"), np.float32),
+        hangul=np.asarray(array("hangul"), np.int8),
+        hangul_scale=np.asarray(array("hangul_scale"), np.float32),
+        idf=np.asarray(array("idf"), np.uint8),
+        highest_idf=float(highest),
+    )
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    norm = sqrt(float(vector @ vector))
+    return vector / np.float32(norm) if norm > 1e-12 else np.zeros_like(vector)
+
+
+class BundledEmbedder:
+    """Static bilingual vectors; numpy only, safe in threads and after a fork.
+
+    Reads at most 4,000 characters of a text (3,000 from its head, 1,000 from its tail). Letters of other scripts than
+    Latin and Hangul are unknown; a text in which they weigh more than the known words, or with no word at all, gets a
+    zero row, so that it never matches.
+
+    Example:
+        >>> a, b = BundledEmbedder().embed(["배송 기간은 얼마나 걸리나요?", "배송이 얼마나 걸려요?"])
+        >>> bool(a @ b > 0.8)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], _Entry] = {}
+
+    @property
+    def name(self) -> str:
+        """The name of the vector space, changed with the weights and with how they are used."""
+        return _weights().name
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers per vector: those of the Latin part and those of the Hangul part."""
+        weights = _weights()
+        return weights.latin.shape[1] + weights.hangul.shape[1]
+
+    @property
+    def highest_idf(self) -> float:
+        """The IDF of a word that no text of the corpora had."""
+        return _weights().highest_idf
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of `texts`.
+
+        Returns:
+            Shape (len(texts), dimensions); rows of length 1, or all zero where (almost) nothing is known.
+        """
+        weights = _weights()
+        out = np.zeros((len(texts), weights.latin.shape[1] + weights.hangul.shape[1]), np.float32)
+        for row, text in zip(out, texts, strict=True):
+            self._fill(row, text, weights)
+        return out
+
+    def words(self, text: str) -> list[Word]:
+        """The words that are read of `text`, in order, with vector and IDF weight.
+
+        Example:
+            >>> [word.form for word in BundledEmbedder().words("RAG가 뭐야?")]
+            ['rag', '뭐야']
+        """
+        weights = _weights()
+        out: list[Word] = []
+        for match in split(normalised(text)):
+            script = match.lastindex or Script.OTHER
+            form = match[script]
+            entry = self._known.get((form, script)) or self._learn(form, script, weights)
+            out.append(Word(*match.span(script), form, Script(script), entry.unit, entry.idf))
+        return out
+
+    def _fill(self, row: NDArray[np.float32], text: str, weights: _Weights) -> None:
+        latin: list[NDArray[np.float32]] = []
+        hangul: list[NDArray[np.float32]] = []
+        latin_share = hangul_share = unknown = 0.0
+        known = self._known
+        for match in split(normalised(text)):
+            script = match.lastindex or Script.OTHER
+            key = match[script], script
+            entry = known.get(key) or self._learn(*key, weights)
+            if not entry.raw.size:
+                unknown += entry.idf
+            elif script == 1:
+                hangul.append(entry.raw)
+                hangul_share += entry.idf
+            else:
+                latin.append(entry.raw)
+                latin_share += entry.idf
+        if unknown > latin_share + hangul_share:
+            return
+        width = weights.latin.shape[1]
+        for part, vectors, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
+            if vectors:
+                total = np.add.reduce(vectors)
+                norm = float(total @ total)
+                if norm > 1e-12:
+                    np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
+
+    def _learn(self, form: str, script: int, weights: _Weights) -> _Entry:
+        idf = weights.highest_idf * float(weights.idf[idf_slot(form)]) / 255
+        if script == Script.HANGUL:
+            rows, table, scale = hangul_rows(form), weights.hangul, weights.hangul_scale
+        else:
+            rows = np.asarray(latin_rows(form, weights.vocabulary) if script == Script.LATIN else [], np.int64)
+            table, scale = weights.latin, weights.latin_scale
+        if len(rows):
+            raw: NDArray[np.float32] = scale[rows] @ table[rows].astype(np.float32) / np.float32(sqrt(len(rows)))
+            entry = _Entry(raw, _unit(raw), idf)
+        else:
+            entry = _Entry(np.zeros(0, np.float32), np.zeros(table.shape[1], np.float32), idf)
+        if len(self._known) >= _MOST_WORDS_KEPT:
+            self._known.clear()
+        self._known[form, script] = entry
+        return entry

@@ -1,0 +1,109 @@
+"""What a pair of questions looks like to the match model: a row of numbers, the same whichever is asked."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from llm_savings.semantic_cache.match.question import Question
+
+NAMES = (
+    "cosine", "margin", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped", "words",
+    "length", "asks", "inversions", "tokens", "latin",
+)  # fmt: skip
+# Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
+SIGNS = (1, 1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
+
+
+class WordSpace(Protocol):
+    """Where the weight of a word and the likeness of two come from; both are mappings that fill themselves.
+
+    Attributes:
+        weight: Word to its inverse document frequency, about 1 (common) to 10 (never seen).
+        likeness: Two words to the cosine of their vectors, 0 where one has none.
+    """
+
+    weight: dict[str, float]
+    likeness: dict[tuple[str, str], float]
+
+
+def features(asked: Question, stored: Question, *, cosine: float, margin: float, space: WordSpace) -> tuple[float, ...]:
+    """Return the features of a pair in the order of `NAMES`.
+
+    Args:
+        asked: The question asked now.
+        stored: The question answered before.
+        cosine: Of their vectors.
+        margin: How far this cosine is above the best of the other candidates (negative below it).
+        space: Word weights and likeness.
+    """
+    mine, theirs = set(asked.words), set(stored.words)
+    here = _unmatched(asked, theirs, stored)
+    there = _unmatched(stored, mine, asked)
+    weight, likeness = space.weight, space.likeness
+    total = 0.0
+    for surface in asked.surfaces:
+        total += weight[surface]
+    for surface in stored.surfaces:
+        total += weight[surface]
+    missing = close = worst = single = 0.0
+    for left, right in ((here, there), (there, here)):
+        for surface in left:
+            best = 0.0
+            for other in right:
+                near = likeness[surface, other]
+                if near > best:
+                    best = near
+            lost = weight[surface] * (1.0 - best)
+            missing += weight[surface]
+            close += lost
+            if lost > worst:
+                worst = lost
+            single = 1.0 - best
+    gone, come = len(here), len(there)
+    if not gone == come == 1:
+        single = 0.0
+    own, other = set(asked.tokens), set(stored.tokens)
+    common = len(own & other)
+    longer = max(len(asked.tokens), len(stored.tokens), 1)
+    bits = asked.grams.bit_count() + stored.grams.bit_count()
+    return (
+        cosine,
+        margin,
+        2.0 * (asked.grams & stored.grams).bit_count() / bits if bits else 0.0,
+        1.0 - missing / total if total else 0.0,
+        1.0 - close / total if total else 0.0,
+        worst,
+        float(min(gone, come, 4)),
+        float(min(abs(gone - come), 4)),
+        single,
+        float(len(own - other) == 1 and len(other - own) == 1),
+        math.log1p(min(len(mine), len(theirs))),
+        min(len(asked.tokens), len(stored.tokens)) / longer,
+        1.0 if asked.asks == stored.asks else 0.5 if not asked.asks or not stored.asks else 0.0,
+        _inversions(asked.words, stored.words, mine & theirs),
+        common / max(len(own) + len(other) - common, 1),
+        float(_latin(asked, here) and _latin(stored, there)),
+    )
+
+
+def _unmatched(question: Question, theirs: set[str], other: Question) -> list[str]:
+    """Return the content words, as written, that the other question lacks, written apart or together."""
+    left = [place for place, word in enumerate(question.words) if word not in theirs]
+    if left and question.language == "ko":
+        joined = "".join(other.words)
+        left = [place for place in left if len(question.words[place]) < 2 or question.words[place] not in joined]
+    return [question.surfaces[place] for place in left]
+
+
+def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: set[str]) -> float:
+    """Return the share of neighbouring shared words that stand the other way round in the other question."""
+    if len(shared) < 2:
+        return 0.0
+    place = {word: index for index, word in enumerate(others)}
+    order = [place[word] for word in words if word in shared]
+    return sum(after < before for before, after in zip(order, order[1:], strict=False)) / (len(order) - 1)
+
+
+def _latin(question: Question, left: list[str]) -> bool:
+    return question.language == "ko" and any(word.isascii() for word in left)

@@ -1,0 +1,122 @@
+"""From the nearest stored questions to the probability that the stored answer is right."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
+from llm_savings.semantic_cache.match.guards import blocks
+from llm_savings.semantic_cache.match.lexicon import Language
+from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.wordspace import bundled_words
+
+SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
+_MARGIN = 0.2  # a candidate without a rival leads by this
+
+
+class Candidate(NamedTuple):
+    """A stored question near the asked one, and the cosine of their vectors."""
+
+    question: Question
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the model says of the candidates.
+
+    Attributes:
+        best: Place of the candidate most likely right, or None when each is blocked or has no direction.
+        probability: That its answer is right, as calibrated on the shipped data; 0 without a candidate.
+        blocks: Names of the guards that kept the nearest candidate back; empty when it was not blocked.
+        features: The best candidate's, in the order of `features.NAMES`; empty without one.
+    """
+
+    best: int | None
+    probability: float
+    blocks: tuple[str, ...]
+    features: tuple[float, ...]
+
+
+class MatchModel:
+    """Judges candidates: guards first, then one small logistic model for each language.
+
+    Pure and safe to share between threads.
+
+    Example:
+        >>> model = MatchModel.load()
+        >>> judgement = model.judge(prepare("배송이 얼마나 걸려요?"), [Candidate(prepare("배송 기간은 얼마나 걸리나요?"), 0.8)])
+        >>> judgement.probability >= model.threshold_for(0.01, "ko")
+        True
+    """
+
+    def __init__(self, weights: Mapping[str, Any], words: WordSpace) -> None:
+        """Make a model of `weights` (the content of weights.json) and the word space its features were fitted with."""
+        self._weights = weights
+        self._words = words
+        self._linear: dict[str, tuple[float, ...]] = {
+            language: tuple(found[name] for name in (*NAMES, "intercept")) for language, found in weights["models"].items()
+        }
+
+    def judge(self, asked: Question, candidates: Sequence[Candidate]) -> Judgement:
+        """Return which of `candidates` (nearest first) most likely has the right answer, and how likely.
+
+        Never raises on any text. Cosines that are not finite or not above zero never match.
+        """
+        best: int | None = None
+        score = -math.inf
+        row: tuple[float, ...] = ()
+        nearest: tuple[str, ...] | None = None
+        left = SCORED
+        if not asked.tokens:
+            candidates = ()
+        *linear, intercept = self._linear[asked.language]
+        for place, (question, cosine) in enumerate(candidates):
+            if not 0.0 < cosine <= 1.01 or question.language != asked.language:
+                continue
+            blocked = blocks(asked, question)
+            if nearest is None:
+                nearest = blocked
+            if blocked:
+                continue
+            rival = max([other.cosine for at, other in enumerate(candidates) if at != place and other.cosine <= 1.01], default=-1.0)
+            margin = min(max(cosine - rival, -_MARGIN), _MARGIN)
+            found = features(asked, question, cosine=cosine, margin=margin, space=self._words)
+            value = intercept
+            for weight, number in zip(linear, found, strict=True):
+                value += weight * number
+            if value > score:
+                best, score, row = place, value, found
+            left -= 1
+            if not left:
+                break
+        chance = 1.0 / (1.0 + math.exp(-max(min(score, 40.0), -40.0))) if best is not None else 0.0
+        return Judgement(best, chance, nearest or (), row)
+
+    def threshold_for(self, max_error: float, language: Language, embedder: str = "bundled") -> float:
+        """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.
+
+        Shipped thresholds hold on domains that their calibration left out (see scripts/fit_match.py), for the bundled
+        embedder. Any other embedder gets the strictest of them until labels of its own are there: its cosines mean
+        something else.
+
+        Args:
+            max_error: Allowed share of lookups answered wrongly, above 0 to 1; 0 serves nothing.
+            language: Of the asked question.
+            embedder: "bundled" or any other name.
+        """
+        tables = self._weights["thresholds"][language]
+        table: list[tuple[float, float]] = tables["bundled" if embedder == "bundled" else "foreign"]
+        allowed = [threshold for error, threshold in table if error <= max_error]
+        return min(allowed, default=math.inf)
+
+    @classmethod
+    def load(cls, words: WordSpace | None = None) -> MatchModel:
+        """Return the shipped model; `words` replaces the bundled embedder's word vectors."""
+        weights = json.loads((files(__package__) / "weights.json").read_text("utf-8"))
+        return cls(weights, words or bundled_words())

@@ -1,0 +1,259 @@
+"""A question read once: its words, and the facts in it that no paraphrase changes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
+from typing import NamedTuple
+from zlib import crc32
+
+from llm_savings.semantic_cache.match.lexicon import Language, lexicon
+from llm_savings.semantic_cache.match.stems import stem_english
+from llm_savings.semantic_cache.match.words import HANGUL, NEGATION, PREPOSITIONS, ROLES, TOKEN, stem_korean
+
+GRAM_BITS = 1024
+_LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
+_KO_UNIT = re.compile(r"([-+]?\d[\d.,:/-]*)([가-힣]+)")
+_KO_COUNT = re.compile(r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)")
+_LATIN_UNIT = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b")
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_VERSION = frozenset({"v", "version", "버전"})
+_CODE = re.compile(r"(?=.*[a-z])(?=.*[\d_])[\w./-]+$|[a-z][+#]+$|--?[a-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the match model reads of a text. Made by `prepare`, never changed.
+
+    Attributes:
+        language: "ko" when a fifth of its letters or more are Hangul, else "en" (every other script too).
+        tokens: Stems of all words in order, small words included.
+        words: Stems of the content words in order.
+        surfaces: The content words as written (lower case), for their vectors and weights.
+        roles: The part each content word plays, beside `words`; empty for none.
+        facts: (kind, value) of numbers, units, dates, weekdays, months, versions, codes and currency.
+        left: Bit mask of the antonym pairs with a word on their first side.
+        right: The same for the second side.
+        negations: How often it says not, never, without.
+        asks: Question words in it, sorted and joined (what, how much).
+        grams: Bit set of the hashed character (Hangul: jamo) n-grams of its words.
+    """
+
+    language: Language
+    tokens: tuple[str, ...]
+    words: tuple[str, ...]
+    surfaces: tuple[str, ...]
+    roles: tuple[str, ...]
+    facts: frozenset[tuple[str, str]]
+    left: int
+    right: int
+    negations: int
+    asks: str
+    grams: int
+
+
+class _Word(NamedTuple):
+    """What a token says wherever it stands; made once for each."""
+
+    stem: str
+    surface: str
+    content: bool
+    left: int
+    right: int
+    negated: bool
+    ask: str
+    role: str
+    fact: tuple[str, str] | None
+    unit: str
+    grams: int
+
+
+def language_of(text: str) -> Language:
+    """The language that `prepare` reads a text in."""
+    hangul = 0 if text.isascii() else len(HANGUL.findall(text[:_LONGEST]))
+    return "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text[:_LONGEST])) else "en"
+
+
+def prepare(text: str) -> Question:
+    """Read `text` once; the result is kept beside the vector of an entry. Never raises on any string.
+
+    Example:
+        >>> prepare("Flights to Seoul on 5 March").facts == {("number", "5"), ("month", "3")}
+        True
+    """
+    facts: set[tuple[str, str]] = set()
+    if len(text) > _LONGEST:
+        facts.add(("text", str(crc32("".join(text.split()).lower().encode("utf-8", "replace")))))
+        text = text[:_LONGEST]
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2212", "-")
+    text = text.lower()
+    hangul = 0 if text.isascii() else len(HANGUL.findall(text))
+    language: Language = "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text)) else "en"
+    text = _LATIN_UNIT.sub(r"\1 \2", text)
+    if hangul:
+        text = _korean_counts(text, facts)
+    tokens: list[str] = []
+    words: list[_Word] = []
+    roles: list[str] = []
+    asks: set[str] = set()
+    left = right = grams = end = 0
+    negations = len(NEGATION.findall(text)) if hangul else 0
+    counted = False
+    role = ""
+    for match in TOKEN.finditer(text):
+        token = match[0]
+        word = _word(token, language)
+        glued, end = match.start() == end, match.end()
+        if hangul and (glued or token in {"말고", "대신"}) and tokens and token in lexicon("ko").particles | {"대신"}:
+            if roles:
+                roles[-1] = ROLES.get(token, "")  # RAG가, 3.11을: the particle of the name before it
+            continue
+        tokens.append(word.stem if language == "en" else word.surface)
+        left |= word.left
+        right |= word.right
+        grams |= word.grams
+        negations += word.negated
+        if word.ask:
+            asks.add(word.ask)
+        measured = counted and bool(word.unit)
+        if measured:
+            facts.add(("month", word.unit) if word.unit == "월" else ("unit", word.unit))
+        elif word.fact:
+            facts.add(word.fact)
+            if word.fact[0] == "number" and len(tokens) > 1 and tokens[-2] in _VERSION:
+                facts.add(("version", word.fact[1]))
+        counted = bool(word.fact) and word.fact[0] in {"number", "code"}
+        if word.content and not measured:
+            words.append(word)
+            roles.append(word.role if HANGUL.match(token) else role)
+            role = ""
+        elif word.role:
+            role = word.role
+    return Question(
+        language=language,
+        tokens=tuple(tokens),
+        words=tuple([word.stem for word in words]),
+        surfaces=tuple([word.surface for word in words]),
+        roles=tuple(roles),
+        facts=frozenset(facts) if facts else _NOTHING,
+        left=left,
+        right=right,
+        negations=negations,
+        asks=" ".join(sorted(asks)),
+        grams=grams,
+    )
+
+
+_NOTHING: frozenset[tuple[str, str]] = frozenset()
+
+
+def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
+    """Put a blank between digits and what they count, and read counts in words (두 시간)."""
+    lists = lexicon("ko")
+    for number, unit in _KO_COUNT.findall(text):
+        if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
+            facts |= {("number", lists.numbers[number]), ("unit", lists.units.get(unit, unit))}
+    return _KO_UNIT.sub(r"\1 \2", text)
+
+
+@lru_cache(32768)
+def _word(token: str, language: Language) -> _Word:
+    return _korean_word(token) if HANGUL.match(token) else _latin_word(token, language)
+
+
+def _korean_word(token: str) -> _Word:
+    lists = lexicon("ko")
+    stem, role = stem_korean(token)
+    forms = {token, stem}
+    ask = next((word for word in lists.question if token.startswith(word)), "")
+    day = lists.days.get(stem) or lists.days.get(token)
+    month = lists.months.get(stem)
+    fact = ("day", day) if day else ("month", month) if month else None
+    return _Word(
+        stem=intern(stem),
+        surface=intern(token),
+        content=not (fact or ask or forms & lists.stop),
+        left=_either(lists.left, forms),
+        right=_either(lists.right, forms),
+        negated=False,
+        ask=ask,
+        role=role,
+        fact=fact,
+        unit=lists.units.get(stem) or lists.units.get(token, ""),
+        grams=_grams(unicodedata.normalize("NFD", f" {token} "), 5),
+    )
+
+
+def _latin_word(token: str, language: Language) -> _Word:
+    lists = lexicon("en")
+    fact, content = _fact(token)
+    stem = token if fact else stem_english(token)
+    negated = token in lists.negation or token.endswith("n't")
+    english = language == "en"
+    return _Word(
+        stem=intern(stem),
+        surface=intern(token),
+        content=content and not negated and token not in lists.stop,
+        left=lists.left.get(stem, 0) if english else 0,
+        right=lists.right.get(stem, 0) if english else 0,
+        negated=negated,
+        ask=token if english and token in lists.question else "",
+        role=PREPOSITIONS.get(token, ""),
+        fact=fact,
+        unit=lists.units.get(token) or lists.units.get(token.removesuffix("s"), ""),
+        grams=_grams(f" {token} ", 3),
+    )
+
+
+def _either(table: dict[str, int], forms: set[str]) -> int:
+    bits = 0
+    for form in forms:
+        bits |= table.get(form, 0)
+    return bits
+
+
+def _fact(token: str) -> tuple[tuple[str, str] | None, bool]:
+    """Return the fact that a token in Latin letters, digits or signs states, and whether it is a content word too."""
+    lists = lexicon("en")
+    if _NUMBER.match(token):
+        return _number(token), False
+    if _CODE.match(token):
+        return (("version", token[1:]) if token[0] == "v" and token[1].isdigit() else ("code", token)), False
+    if token in lists.numbers:
+        return ("number", lists.numbers[token]), False
+    for word in (token, token.removesuffix("s")):
+        if word in lists.currency:
+            return ("currency", lists.currency[word]), word.isalpha()
+        if word in lists.days:
+            return ("day" if word in {"tomorrow", "yesterday"} else "weekday", lists.days[word]), False
+    if token in lists.months and token != "may":  # "may" asks more often than it dates
+        return ("month", lists.months[token]), False
+    if not token[0].isalnum() and token[0] != "'":
+        return ("unit" if token in {"%", "°"} else "code", token), False
+    return None, True
+
+
+def _number(token: str) -> tuple[str, str]:
+    """Return the fact of a token that begins with a digit: a number, date or version, or a code (3d, 2nd-hand)."""
+    value = _NUMBER.match(token)[0]  # type: ignore[index]
+    rest = token[len(value) :]
+    if rest and rest not in {"st", "nd", "rd", "th"}:
+        return ("code", token)
+    if _THOUSANDS.fullmatch(value):
+        value = value.replace(",", "")
+    if value.count("-") == 2 or value.count("/") == 2:
+        return ("date", value)
+    return ("version" if value.count(".") >= 2 else "number", value.removeprefix("+"))
+
+
+def _grams(text: str, size: int) -> int:
+    """Return the bit set of the n-grams of a word between blanks (five jamo are about two syllables)."""
+    bits = 0
+    for start in range(max(len(text) - size + 1, 1)):
+        bits |= 1 << crc32(text[start : start + size].encode("utf-8", "replace")) % GRAM_BITS
+    return bits

@@ -1,0 +1,86 @@
+"""The tokens of a question, and Korean words without their particles and endings."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from llm_savings.semantic_cache.match.lexicon import lexicon
+
+HANGUL = re.compile(r"[가-힣]")
+# A name with digits or joining signs is one token (gpt-4o, C++, snake_case, 3.11, 2024-01-05, #12); so is a word.
+TOKEN = re.compile(
+    r"[$€£¥₩₹%°]|(?<!\S)--?[a-z][\w-]+|(?<!\w)[-+]?\d[\w.,:/+-]*\w|(?<!\w)[-+]?\d|\d+|[a-z]+[-_./]?\d(?:[\w.-]*\w)?"
+    r"|[a-z][+#]+|\w+_\w+|[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[^\W\d_가-힣]+|<=|>=|!=|==|[<>=^]|(?<!\S)[-+*/&|](?=\s*\d)|(?<!\S)[+*/&|](?!\S)"
+)
+NEGATION = re.compile(
+    r"[가-힣]지(?:는|도|를)?\s?(?:마(?![가-힣]*른)|말|않|못)|(?<![가-힣])(?:안|못)(?=\s|돼|되|됩|될|된|해|하|할|합)|[가-힣]면\s?안(?=\s|돼|되|됩)"
+    r"|금지|금합|(?<![가-힣])(?:아닌|아니라|아니고)|[가-힣]수\s?없|[가-힣]\s수\s?없"
+)
+# Which part a word plays, by the particle behind it (Korean) or the preposition before it (English).
+ROLES = {
+    "에서": "from", "부터": "from", "에게서": "from", "한테서": "from", "에서부터": "from", "으로부터": "from", "로부터": "from",
+    "로": "to", "으로": "to", "까지": "to", "에게": "to", "한테": "to", "께": "to", "에": "at",
+    "이": "subject", "가": "subject", "께서": "subject", "을": "object", "를": "object", "보다": "than", "의": "of", "말고": "instead", "대신": "instead",
+}  # fmt: skip
+PREPOSITIONS = {
+    "from": "from", "to": "to", "into": "to", "onto": "to", "towards": "to", "by": "by", "for": "for", "of": "of",
+    "than": "than", "before": "before", "after": "after", "over": "over", "with": "with", "without": "without",
+    "in": "at", "at": "at", "on": "at",
+}  # fmt: skip
+
+
+# Behind a single syllable only what hardly ever ends a noun is cut (사고 is not 사 + 고), and only after the kind of
+# letter that it follows: 사과 is not 사 + 과, 차이 is not 차 + 이, 가을 is not 가 + 을.
+_AFTER_VOWEL, _AFTER_CONSONANT = frozenset("는가를와"), frozenset("은이을과")
+_FUSED = {"ᅧ": "ᅵ", "ᅪ": "ᅩ", "ᅯ": "ᅮ", "ᅫ": "ᅬ"}
+
+
+def stem_korean(word: str) -> tuple[str, str]:
+    """Return the stem of `word` and the role its particle gives it (empty for none).
+
+    Suffixes go until none is left, so that a noun with and without a particle ends in the same stem.
+
+    Example:
+        >>> stem_korean("배송이")
+        ('배송', 'subject')
+        >>> stem_korean("걸리나요")[0] == stem_korean("걸려요")[0]
+        True
+    """
+    role, stem, verb_last = "", word, False
+    while True:
+        cut, verb = _suffix(stem)
+        if not cut:
+            return _whole(stem) if verb_last else stem, role
+        if stem == word:
+            role = ROLES.get(stem[-cut:], "")
+        verb_last = verb
+        stem = stem[:-cut]
+
+
+def _suffix(stem: str) -> tuple[int, bool]:
+    """Return how many syllables of `stem` are a suffix (0 for none), and whether it is a verb's."""
+    lists = lexicon("ko")
+    for length in range(min(5, len(stem) - 1), 0, -1):
+        tail = stem[-length:]
+        verb = tail in lists.endings
+        if not verb and tail not in lists.particles:
+            continue
+        if length > 1:
+            return length, verb
+        if len(stem) > 2:
+            return length, verb
+        closed = (ord(stem[-2]) - 0xAC00) % 28 != 0
+        if tail == "에" or tail in (_AFTER_CONSONANT if closed else _AFTER_VOWEL):
+            return length, verb
+    return 0, False
+
+
+def _whole(stem: str) -> str:
+    """Undo what an ending did to a stem's last vowel: 걸려 -> 걸리, 했 -> 하."""
+    jamo = unicodedata.normalize("NFD", stem).removesuffix("ᆻ")
+    if jamo.endswith("ᄒ" + "ᅢ"):
+        jamo = jamo[:-1] + "ᅡ"
+    elif jamo[-1] in _FUSED:
+        jamo = jamo[:-1] + _FUSED[jamo[-1]]
+    return unicodedata.normalize("NFC", jamo)

@@ -1,0 +1,56 @@
+"""The bundled embedder's words as the match model asks for them: weights and likeness, worked out once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
+
+from llm_savings.embedding import BundledEmbedder
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+_MOST = 20_000  # words, and pairs of words, kept: about 5 MB
+
+
+class Filling(dict[Key, Value]):
+    """A dict that works a missing value out and keeps it, and starts again when it holds too many.
+
+    Threads that meet in it work a value out twice at worst.
+    """
+
+    def __init__(self, make: Callable[[Key], Value]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Key) -> Value:
+        value = self._make(key)
+        if len(self) >= _MOST:
+            self.clear()
+        self[key] = value
+        return value
+
+
+class BundledWords:
+    """A `WordSpace` over an embedder's words; words of different scripts are never alike."""
+
+    def __init__(self, embedder: BundledEmbedder) -> None:
+        self._embedder = embedder
+        self.weight: Filling[str, float] = Filling(self._weight)
+        self.likeness: Filling[tuple[str, str], float] = Filling(self._likeness)
+
+    def _weight(self, word: str) -> float:
+        parts = self._embedder.words(word)
+        return max((part.idf for part in parts), default=self._embedder.highest_idf)
+
+    def _likeness(self, pair: tuple[str, str]) -> float:
+        first, second = (self._embedder.words(word) for word in pair)
+        if len(first) != 1 or len(second) != 1 or first[0].script != second[0].script or not first[0].vector.size:
+            return 0.0
+        return float(first[0].vector @ second[0].vector)
+
+
+@lru_cache(maxsize=1)
+def bundled_words() -> BundledWords:
+    """Return the word space that the shipped weights were fitted with, shared by all models of the process."""
+    return BundledWords(BundledEmbedder())

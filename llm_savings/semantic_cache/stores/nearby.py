@@ -1,0 +1,158 @@
+"""The vectors of one scope, in memory: an exact matrix while few, and a graph (HNSW) for most of them when many."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from llm_savings.semantic_cache.stores.rows import Small
+
+_MANY = 4_000  # vectors that an exact search takes 0.1 ms for; more go into the graph
+_AT_ONCE = 16  # vectors put into a graph in use while a lookup waits, 2 to 5 ms
+
+
+class Nearby:
+    """Finds the nearest of one scope's vectors, each under a key that is greater than those before it.
+
+    New vectors stand in a matrix that is searched exactly. When it has grown long, a thread moves it into the graph,
+    and lookups go on meanwhile. Every method, and the thread, holds the lock that was given.
+    """
+
+    def __init__(self, dimensions: int, lock: Any) -> None:
+        self._lock, self._dimensions = lock, dimensions
+        self._keys: Any = np.empty(0, np.int64)
+        self._rows: Any = np.empty((0, dimensions), np.int8)
+        self._scale: Any = np.empty(0, np.float32)  # 1 / length of a row; 0 for one that was removed
+        self._count = self._gone = 0
+        self._graph: Any = None
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self.last = 0
+        """The greatest key so far."""
+        self.state: object = None
+        """Whatever its owner last brought it up to date with."""
+
+    def __len__(self) -> int:
+        return self._count - self._gone + (0 if self._graph is None else len(self._graph))
+
+    @property
+    def worn(self) -> bool:
+        """Whether more was removed from the graph than it holds, so that it is better built anew."""
+        return self._graph is not None and self._dropped > len(self._graph)
+
+    def add(self, keys: list[int], rows: Small) -> None:
+        """Take vectors in, shape (len(keys), dimensions)."""
+        count = self._count + len(keys)
+        if count > len(self._keys):
+            room = max(count, len(self._keys) * 3 // 2, 64)
+            self._keys, self._rows, self._scale = (
+                np.concatenate([old[: self._count], np.empty((room - self._count, *old.shape[1:]), old.dtype)])
+                for old in (self._keys, self._rows, self._scale)
+            )
+        new = slice(self._count, count)
+        self._keys[new], self._rows[new] = keys, rows
+        self._scale[new] = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
+        self._count, self.last = count, keys[-1]
+        if count > _MANY and self._thread is None:
+            if self._gone > count // 2:
+                self._keep(self._scale[:count] > 0)
+            else:
+                # No daemon: one of those, ended inside the graph's own code, takes the program down with it.
+                self._thread = threading.Thread(target=self._move, name="llm-savings-cache-index")
+                self._thread.start()
+
+    def remove(self, key: int) -> None:
+        """Forget a vector; one that is not there is none."""
+        at = int(np.searchsorted(self._keys[: self._count], key))
+        if at < self._count and self._keys[at] == key:
+            self._gone += bool(self._scale[at])
+            self._scale[at] = 0
+        elif self._graph is not None:
+            self._dropped += int(self._graph.remove(key))
+
+    def search(self, vector: Small, count: int) -> tuple[list[int], list[float]]:
+        """The keys of the nearest and their cosines, best first."""
+        keys, cosines = self._exactly(vector, count)
+        if self._graph is not None:
+            found = self._graph.search(vector, count, threads=1)
+            keys = np.concatenate([keys, found.keys.astype(np.int64)])
+            cosines = np.concatenate([cosines, 1 - found.distances])
+        order = np.argsort(-cosines)[:count]
+        return keys[order].tolist(), cosines[order].tolist()
+
+    def settle(self) -> None:
+        """Wait until nothing is on its way into the graph."""
+        while (thread := self._thread) is not None:
+            thread.join()
+
+    def _exactly(self, vector: Small, count: int) -> tuple[Any, Any]:
+        from numkong import cdist
+
+        n = self._count
+        if not n:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        dots = np.asarray(cdist(vector[None], self._rows[:n], "dot"), np.float32)[0]
+        own = vector.astype(np.float32)
+        cosines = dots * self._scale[:n] / np.sqrt(own @ own)
+        if self._gone:
+            cosines[self._scale[:n] == 0] = -2
+        best = np.argpartition(-cosines, count)[:count] if count < n else np.arange(n)
+        if self._gone:
+            best = best[cosines[best] > -2]
+        return self._keys[best], cosines[best]
+
+    def _keep(self, kept: Any) -> None:
+        """Keep these of the matrix's rows."""
+        n = self._count
+        self._keys, self._rows, self._scale = (old[:n][kept] for old in (self._keys, self._rows, self._scale))
+        self._count, self._gone = len(self._keys), int(np.count_nonzero(self._scale == 0))
+
+    def _move(self) -> None:
+        """Move the matrix into the graph."""
+        try:
+            if self._graph is None:
+                self._build()
+            while _running() and (graph := self._graph) is not None:
+                with self._lock:
+                    if not self._count:
+                        break
+                    some = np.arange(self._count) < _AT_ONCE
+                    alive = some[: self._count] & (self._scale[: self._count] > 0)
+                    if alive.any():
+                        graph.add(self._keys[: self._count][alive], self._rows[: self._count][alive], threads=1)
+                    self._keep(~some)
+                time.sleep(0)
+        finally:
+            self._thread = None
+
+    def _build(self) -> None:
+        from usearch.index import Index
+
+        graph = Index(
+            ndim=self._dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=64, expansion_search=64
+        )
+        with self._lock:
+            n = self._count
+            keys, rows, scale = self._keys[:n], self._rows[:n], self._scale[:n].copy()
+        for start in range(0, n, 256):
+            if not _running():
+                return
+            alive = scale[start : start + 256] > 0
+            if alive.any():
+                graph.add(keys[start : start + 256][alive], rows[start : start + 256][alive], threads=1)
+        with self._lock:
+            for key in keys[(self._scale[:n] == 0) & (scale > 0)]:  # removed meanwhile
+                graph.remove(int(key))
+            self._graph = graph
+            self._keep(np.arange(self._count) >= n)
+
+
+def _running() -> bool:
+    """Whether the program is not about to end: it waits for its threads."""
+    with contextlib.suppress(Exception):
+        return threading.main_thread().is_alive()
+    return False
