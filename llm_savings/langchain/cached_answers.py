@@ -130,9 +130,12 @@ def pieces(generation: Generation) -> Iterator[ChatGenerationChunk]:
     for part in _parts(message):
         yield ChatGenerationChunk(message=AIMessageChunk(**part, response_metadata=first))
         first = {}
+    beside = dict(message.additional_kwargs)
+    if message.tool_calls:
+        beside.pop("tool_calls", None)  # LangChain would take them for more calls
     last = AIMessageChunk(
         content="" if isinstance(message.content, str) else [],
-        additional_kwargs=message.additional_kwargs,
+        additional_kwargs=beside,
         response_metadata={**first, **meta},
         usage_metadata=message.usage_metadata,
         chunk_position="last",

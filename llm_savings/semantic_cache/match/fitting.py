@@ -12,7 +12,9 @@ from llm_savings.semantic_cache.match.features import SIGNS
 Floats = npt.NDArray[np.float64]
 
 
-def fit(rows: Floats, right: Floats, *, weights: Floats | None = None, shrink: float = 1e-3, rounds: int = 3000) -> Floats:
+def fit(
+    rows: Floats, right: Floats, *, weights: Floats | None = None, shrink: float = 1e-3, rounds: int = 3000
+) -> Floats:
     """Return the coefficients of `features.NAMES` and, last, the intercept: shape (features + 1,).
 
     Minimises the weighted logistic loss by accelerated projected gradient; a coefficient against its sign in

@@ -8,7 +8,10 @@ from functools import lru_cache
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
 
-_PREFIXES = {"en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"), "ko": ("불", "비", "미", "무", "부", "반", "탈")}
+_PREFIXES = {
+    "en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"),
+    "ko": ("불", "비", "미", "무", "부", "반", "탈"),
+}
 # Parts that tell even where the word exchanged with has none (서울에서 부산).
 _TELLING = frozenset({"from", "to", "than", "instead"})
 _OPPOSED = frozenset({("from", "to"), ("to", "from"), ("before", "after"), ("after", "before")})

@@ -68,7 +68,9 @@ def lexicon(language: Language) -> Lexicon:
         currency=_names(words.get("currency", "")),
         numbers=dict(pair.split(":") for pair in words["numbers"].split()),
         days=_names(words["days"]),
-        months={word: str(number) for number, group in enumerate(words["months"].split("|"), 1) for word in group.split()},
+        months={
+            word: str(number) for number, group in enumerate(words["months"].split("|"), 1) for word in group.split()
+        },
         particles=frozenset(words.get("particles", "").split()),
         endings=frozenset(words.get("endings", "").split()),
     )

@@ -60,7 +60,8 @@ class MatchModel:
         self._weights = weights
         self._words = words
         self._linear: dict[str, tuple[float, ...]] = {
-            language: tuple(found[name] for name in (*NAMES, "intercept")) for language, found in weights["models"].items()
+            language: tuple(found[name] for name in (*NAMES, "intercept"))
+            for language, found in weights["models"].items()
         }
 
     def judge(self, asked: Question, candidates: Sequence[Candidate]) -> Judgement:
@@ -84,7 +85,10 @@ class MatchModel:
                 nearest = blocked
             if blocked:
                 continue
-            rival = max([other.cosine for at, other in enumerate(candidates) if at != place and other.cosine <= 1.01], default=-1.0)
+            rival = max(
+                [other.cosine for at, other in enumerate(candidates) if at != place and other.cosine <= 1.01],
+                default=-1.0,
+            )
             margin = min(max(cosine - rival, -_MARGIN), _MARGIN)
             found = features(asked, question, cosine=cosine, margin=margin, space=self._words)
             value = intercept

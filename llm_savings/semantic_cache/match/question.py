@@ -17,8 +17,12 @@ from llm_savings.semantic_cache.match.words import HANGUL, NEGATION, PREPOSITION
 GRAM_BITS = 1024
 _LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
 _KO_UNIT = re.compile(r"([-+]?\d[\d.,:/-]*)([가-힣]+)")
-_KO_COUNT = re.compile(r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)")
-_LATIN_UNIT = re.compile(r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b")
+_KO_COUNT = re.compile(
+    r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)"
+)
+_LATIN_UNIT = re.compile(
+    r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b"
+)
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _VERSION = frozenset({"v", "version", "버전"})
