@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from llm_savings.errors import SavingsError
 from llm_savings.ledger import Mode
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import EXACT
 from llm_savings.usage import Usage
 
 _NOTHING = Usage()
 _IN = ("input", "cache_write_5m", "cache_write_1h", "audio_input", "image_input")
 _OUT = ("output", "audio_output", "image_output")
+
+
+# Where a request says how many output tokens one answer may have and how many answers it asks for, in any interface.
+_LIMITS = frozenset({
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "maxTokens", "max_new_tokens",
+    "num_predict",
+})  # fmt: skip
+_CHOICES = frozenset({"n", "best_of", "candidate_count"})
 
 
 @dataclass(slots=True)  # not frozen, as one is made for every call; see `Sent`
@@ -34,6 +44,24 @@ class Size:
     max_tokens: int | None = None
     choices: int = 1
     count: Callable[[], int | None] | None = None
+
+
+def limits(params: Mapping[str, Any]) -> tuple[int | None, int]:
+    """What a request's parameters limit: the output tokens of one answer (None if they do not), and the answers.
+
+    Example:
+        >>> limits({"model": "gpt-4o", "max_tokens": 100, "n": 2})
+        (100, 2)
+    """
+    most, choices = None, 1
+    for name, value in params.items():
+        if type(value) is int and value > 0:  # -1 and 0 stand for "no limit" with some servers
+            # Two limits in one request are rare, and which one wins differs: the larger is a bound in any case.
+            if name in _LIMITS:
+                most = max(most or 0, value)
+            elif name in _CHOICES:
+                choices = max(choices, value)
+    return most, choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +85,9 @@ def upper_bound(
     if size.prompt is None or (rates := dearest(prices, model, size.prompt, mode=mode, provider=provider)) is None:
         return None
     limit = rates.most if size.max_tokens is None else size.max_tokens
-    return None if limit is None else rates.fee + size.prompt * rates.prompt + limit * size.choices * rates.output
+    if limit is None:
+        return None
+    return EXACT.fma(limit * size.choices, rates.output, EXACT.fma(size.prompt, rates.prompt, rates.fee))
 
 
 def dearest(

@@ -164,20 +164,6 @@ class Gate:
         self._tell(charged, limits)
         return held
 
-    def peek(self, sent: Sent) -> BudgetExceededError | None:
-        """Whether a budget that this call falls under has been spent already; nothing is held.
-
-        Raises:
-            UnscopedCallError, BudgetUnavailableError: As for `admit`.
-        """
-        limits = [pair for budget in self.budgets() for pair in self._limits(budget, sent)]
-        try:
-            full = self._ledger.budgets.full([_cap(budget, limit) for budget, limit in limits])
-        except LedgerError as error:
-            self._unavailable(error, self.budgets())
-            return None
-        return None if full is None else self._refused(full, sent, limits)
-
     def learn(self, sent: Sent, settled: Settled, counted: int | None) -> None:
         """Learn from a call that has ended."""
         self.history.learn(sent, settled, counted)

@@ -44,7 +44,7 @@ def labels(tags: object, *sources: Mapping[str, Any]) -> dict[str, str]:
             if key in source and (value := text(source, (key,))):
                 found[key] = value
     plain: set[str] = set()
-    for tag in cast("Sequence[object]", tags) if isinstance(tags, list | tuple) else ():
+    for tag in cast("Sequence[object]", tags) if tags and isinstance(tags, list | tuple) else ():
         said = str(tag).strip()
         if _HOSTS_OWN.fullmatch(said):
             continue

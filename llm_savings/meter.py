@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ class Answer:
     suspect: bool = False
     unpriced: bool = False
     shared: bool = False
-    strategies: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    strategies: Mapping[str, Any] = field(default_factory=lambda: {})
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +125,7 @@ class Meter(Guarded):
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget or ())
         self.gate = Gate(self.ledger, self.prices, budgets)
         self._lines: dict[str, Line] = {}
-        self._ended: list[tuple[Sent, Settled]] = []
+        self._ended: deque[tuple[Sent, Settled]] = deque()
 
     def bound(self, model: str, size: Size, *, mode: Mode = "standard", provider: str | None = None) -> Decimal | None:
         """USD that a call cannot exceed, or None when nothing is known to bound it (see `upper_bound`)."""
@@ -181,25 +183,22 @@ class Meter(Guarded):
             latency = time.monotonic() - live.began
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
-            self._count(live.sent, settled)
+            # Adding up takes longer than writing it down, and few look at the sums after every call.
+            self._ended.append((live.sent, settled))
+            if len(self._ended) >= _MANY:
+                with self._lock:
+                    self._add_up()
             if live.sent.budgets:
                 self.gate.learn(live.sent, settled, live.counted)
         except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
 
-    def _count(self, sent: Sent, settled: Settled) -> None:
-        # Adding up takes longer than writing it down, and few look at the sums after every call.
-        with self._lock:
-            self._ended.append((sent, settled))
-            if len(self._ended) >= _MANY:
-                self._add_up()
-
     def _add_up(self) -> None:
-        for sent, settled in self._ended:
+        while self._ended:
+            sent, settled = self._ended.popleft()
             line = _line(settled.model or sent.requested_model, sent, settled)
             seen = self._lines.get(line.key)
             self._lines[line.key] = seen + line if seen else line
-        self._ended.clear()
 
     @property
     def lines(self) -> list[Line]:
@@ -240,7 +239,7 @@ def settle(
         basis=basis,
         model=answer.model or sent.requested_model,
         mode=answer.mode or sent.mode,
-        usage=answer.usage or _NOTHING,
+        usage=_NOTHING if answer.usage is None else answer.usage,
         actual=actual,
         baseline=baseline,
         strategies=answer.strategies,
@@ -276,33 +275,30 @@ def _outcome(
 
 
 def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple[Decimal, Decimal]:
-    model, mode = _priced_model(prices, sent, answer.model), answer.mode or sent.mode
-
-    def price(usage: Usage, mode: Mode) -> Decimal:
-        return prices.price(usage, model, mode=mode, at=sent.started_at, provider=sent.provider)
-
-    actual = price(usage, mode)
+    model = _priced_model(prices, sent.requested_model, answer.model, sent.provider)
+    mode = answer.mode or sent.mode
+    actual = prices.price(usage, model, mode=mode, at=sent.started_at, provider=sent.provider)
     # Batch is a saving; flex and priority are what the user ordered.
     list_mode: Mode = "standard" if mode == "batch" else mode
     cached = usage.cache_read or usage.cache_write_5m or usage.cache_write_1h or usage.audio_cache_read
     if list_mode == mode and not cached:
         return actual, actual
-    return actual, price(usage.uncached(), list_mode)
+    return actual, prices.price(usage.uncached(), model, mode=list_mode, at=sent.started_at, provider=sent.provider)
 
 
 _DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})")
 
 
-def _priced_model(prices: PriceBook, sent: Sent, answered: str | None) -> str:
+@lru_cache(maxsize=1024)
+def _priced_model(prices: PriceBook, asked: str, answered: str | None, provider: str | None) -> str:
     """The name to price by: the one that answered, unless the user registered a price for the one asked for.
 
     A name that only adds an unknown date to the one asked for is that model; any other unknown name is unpriced.
     """
-    asked = sent.requested_model
     if answered is None or answered == asked or prices.is_override(asked):
         return asked
     try:
-        prices.resolve(answered, provider=sent.provider)
+        prices.resolve(answered, provider=provider)
     except UnknownModelError:
         bare = asked.rpartition("/")[2]
         if answered.startswith(bare) and _DATED.fullmatch(answered, len(bare)):

@@ -55,9 +55,9 @@ def watch(listener: Listener) -> None:
         with _lock:
             if listener not in _listeners:
                 _listeners.append(listener)
-    for name in tuple(_unwatched):
-        if name in sys.modules:
-            with _lock:
+    if not sys.modules.keys().isdisjoint(_unwatched):
+        with _lock:
+            for name in _unwatched & sys.modules.keys():
                 _wrap(name)
 
 

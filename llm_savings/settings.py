@@ -6,15 +6,18 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _OFF = frozenset({"", "0", "false", "no", "off"})
+# The switch is looked for in every call, and nearly always it is not there: `os.environ` would raise and catch two
+# exceptions each time, so it is asked only where the dict that it wraps has the name.
+_KEPT: Any = os.environ._data  # type: ignore[attr-defined]
+_SWITCH = os.environ.encodekey("LLM_SAVINGS_DISABLED")
 
 
 def disabled() -> bool:
     """Whether `LLM_SAVINGS_DISABLED` turns every part of the package into a pass-through."""
-    # Asked several times a call, and nearly always unset: `get` would raise and catch an exception each time.
-    name = "LLM_SAVINGS_DISABLED"
-    return name in os.environ and os.environ.get(name, "").strip().lower() not in _OFF
+    return _SWITCH in _KEPT and os.environ.get("LLM_SAVINGS_DISABLED", "").strip().lower() not in _OFF
 
 
 def default_ledger() -> str:

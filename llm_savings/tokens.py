@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # and 3 to prime the answer; providers add hidden tool preambles of up to about 350). These are generous.
 MESSAGE_OVERHEAD = 16
 TOOLS_OVERHEAD = 700
+# What OpenAI's own chat models count (the same cookbook): 3 and a role for a message, 3 to prime the answer.
+PER_MESSAGE, PER_ANSWER = 4, 3
 # An image that is named by reference cannot be measured here. The dearest by far is gpt-4o-mini's, at 2,833 tokens and
 # 5,667 for each of at most 8 tiles (OpenAI's guide to images and vision, read in November 2026).
 IMAGE_BOUND = 2_833 + 8 * 5_667

@@ -59,8 +59,10 @@ def may_read_more(model: str, params: Mapping[str, Any], prompt: Any) -> bool:
         >>> may_read_more("gpt-4o", {"tools": [{"type": "web_search"}]}, [{"role": "user", "content": "hi"}])
         True
     """
+    if not _PARAMETERS.isdisjoint(params) and _adds(params):
+        return True
     extra = params.get("extra_body")
-    return _searches(model) or _adds(params) or bool(extra and _adds(extra)) or bool(prompt and _holds_file(prompt))
+    return _searches(model) or bool(extra and _adds(extra)) or bool(prompt and _holds_file(prompt))
 
 
 @lru_cache(maxsize=1024)
@@ -69,8 +71,6 @@ def _searches(model: str) -> bool:
 
 
 def _adds(params: Mapping[str, Any]) -> bool:
-    if _PARAMETERS.isdisjoint(params):
-        return False
     if any(not _is_own(tool) for name in _TOOLS for tool in params.get(name) or ()):
         return True
     return any(params.get(name) not in _NOT_GIVEN for name in _PARAMETERS if name not in _TOOLS)

@@ -8,9 +8,9 @@ TokenUsage) and DeepSeek, read in November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from operator import add, attrgetter
+from operator import add
 from typing import Any, Literal, cast
 
 from llm_savings.errors import UsageError
@@ -20,7 +20,7 @@ CacheTTL = Literal["5m", "1h"]
 _MOST_IN_A_CALL, _MOST = 10**12, 10**18
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class Usage:
     """Tokens of one call (or a sum of calls), in buckets that never overlap.
 
@@ -48,21 +48,43 @@ class Usage:
     reasoning: int = 0
     web_searches: int = 0
 
-    def __post_init__(self) -> None:
-        values = _values(self)
-        # bool is an int in Python, and True tokens is a mistake somewhere upstream.
-        if set(map(type, values)) != {int} or min(values) < 0 or max(values) > _MOST:
-            for name, value in zip(FIELDS, values, strict=True):
-                if type(value) is not int:
-                    raise UsageError(f"usage.{name} is {value!r}; expected a whole number of tokens")
-                if value < 0:
-                    raise UsageError(f"usage.{name} is {value}; a token count cannot be negative")
-                if value > _MOST:
-                    raise UsageError(f"usage.{name} is {value}; no sum of calls has so many tokens")
-        if self.reasoning > self.output:
-            raise UsageError(
-                f"usage.reasoning is {self.reasoning}, more than usage.output ({self.output}) of which it is a part"
-            )
+    def __init__(  # noqa: PLR0913 (they are the fields)
+        self,
+        input: int = 0,
+        cache_read: int = 0,
+        cache_write_5m: int = 0,
+        cache_write_1h: int = 0,
+        audio_input: int = 0,
+        audio_cache_read: int = 0,
+        image_input: int = 0,
+        output: int = 0,
+        audio_output: int = 0,
+        image_output: int = 0,
+        reasoning: int = 0,
+        web_searches: int = 0,
+    ) -> None:
+        counts = {
+            "input": input,
+            "cache_read": cache_read,
+            "cache_write_5m": cache_write_5m,
+            "cache_write_1h": cache_write_1h,
+            "audio_input": audio_input,
+            "audio_cache_read": audio_cache_read,
+            "image_input": image_input,
+            "output": output,
+            "audio_output": audio_output,
+            "image_output": image_output,
+            "reasoning": reasoning,
+            "web_searches": web_searches,
+        }
+        for name, value in counts.items():
+            # bool is an int in Python, and True tokens is a mistake somewhere upstream.
+            if type(value) is not int or not 0 <= value <= _MOST:
+                raise _impossible(name, value)
+        if reasoning > output:
+            raise UsageError(f"usage.reasoning is {reasoning}, more than usage.output ({output}) of which it is a part")
+        # All at once: one is made for every call, and setting what is frozen field by field takes three times as long.
+        object.__setattr__(self, "__dict__", counts)
 
     @property
     def prompt(self) -> int:
@@ -102,10 +124,10 @@ class Usage:
 
     def as_dict(self) -> dict[str, int]:
         """The buckets that are not zero."""
-        return {name: value for name, value in zip(FIELDS, _values(self), strict=True) if value}
+        return {name: value for name, value in vars(self).items() if value}
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*map(add, _values(self), _values(other)))
+        return Usage(*map(add, vars(self).values(), vars(other).values()))
 
     def __radd__(self, other: int) -> Usage:
         # sum() starts from 0.
@@ -114,7 +136,7 @@ class Usage:
         return NotImplemented
 
     def __bool__(self) -> bool:
-        return any(_values(self))
+        return any(vars(self).values())
 
     def __repr__(self) -> str:
         return f"Usage({', '.join(f'{name}={value}' for name, value in self.as_dict().items())})"
@@ -132,8 +154,8 @@ class Usage:
         u = _mapping(raw, "openai")
         if "prompt_cache_hit_tokens" in u or "prompt_cache_miss_tokens" in u:
             return cls.from_deepseek(u)
-        prompt = _first(u, "prompt_tokens", "input_tokens")
-        completion = _first(u, "completion_tokens", "output_tokens")
+        prompt = _count(u, "prompt_tokens", "input_tokens")
+        completion = _count(u, "completion_tokens", "output_tokens")
         detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
         detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
         if not any(detail_in.values()) and not any(detail_out.values()):  # zeros and None say nothing
@@ -228,7 +250,7 @@ class Usage:
             UsageError: The counts contradict each other.
         """
         u = _mapping(raw, "bedrock")
-        written = _first(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+        written = _count(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
         split = {"5m": 0, "1h": 0}
         for item in u.get("cacheDetails") or ():
             detail = _mapping(item, "bedrock cacheDetails")
@@ -236,7 +258,7 @@ class Usage:
         w5, w1 = _writes(written, split["5m"], split["1h"], cache_ttl)
         return cls(
             input=_count(u, "inputTokens"),
-            cache_read=_first(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
+            cache_read=_count(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
             cache_write_5m=w5,
             cache_write_1h=w1,
             output=_count(u, "outputTokens"),
@@ -287,7 +309,7 @@ class Usage:
         split = _part(detail_in, "cache_creation_token_details")
         written = max(
             _count(u, "cache_creation_input_tokens"),
-            _first(detail_in, "cache_creation_tokens", "cache_write_tokens"),
+            _count(detail_in, "cache_creation_tokens", "cache_write_tokens"),
         )
         w5, w1 = _writes(
             written, _count(split, "ephemeral_5m_input_tokens"), _count(split, "ephemeral_1h_input_tokens"), cache_ttl
@@ -313,7 +335,14 @@ class Usage:
 
 
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
-_values: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)
+
+
+def _impossible(name: str, value: object) -> UsageError:
+    if type(value) is not int:
+        return UsageError(f"usage.{name} is {value!r}; expected a whole number of tokens")
+    if value < 0:
+        return UsageError(f"usage.{name} is {value}; a token count cannot be negative")
+    return UsageError(f"usage.{name} is {value}; no sum of calls has so many tokens")
 
 
 def _inclusive(  # noqa: PLR0913 (they are the fields of Usage; a mapping would cost a microsecond a call)
@@ -375,8 +404,8 @@ def _outside(u: Mapping[str, Any], prompt: int, completion: int, reasoning: int)
 
 
 def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
-    if isinstance(raw, Mapping):
-        return cast("Mapping[str, Any]", raw)
+    if type(raw) is dict or isinstance(raw, Mapping):  # told at once, as it nearly always is one
+        return raw  # pyright: ignore[reportUnknownVariableType] (a cast takes time, and this is a part of every call)
     for method in ("model_dump", "to_dict"):
         if callable(dump := getattr(raw, method, None)):
             return cast("Mapping[str, Any]", dump())
@@ -388,13 +417,16 @@ def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
 def _part(u: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     for name in names:
         if (value := u.get(name)) is not None:
-            return _mapping(value, name)
+            return value if type(value) is dict else _mapping(value, name)  # pyright: ignore[reportUnknownVariableType]
     return {}
 
 
-def _count(u: Mapping[str, Any], name: str) -> int:
-    value = u.get(name)
-    if value is None:
+def _count(u: Mapping[str, Any], *names: str) -> int:
+    """The first of these that is given."""
+    for name in names:
+        if (value := u.get(name)) is not None:
+            break
+    else:
         return 0
     if type(value) is float and value.is_integer():  # some JSON writers make every number a float
         value = int(value)
@@ -405,13 +437,6 @@ def _count(u: Mapping[str, Any], name: str) -> int:
     if value > _MOST_IN_A_CALL:
         raise UsageError(f"{name} is {value}; no call has so many tokens")
     return value
-
-
-def _first(u: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        if u.get(name) is not None:
-            return _count(u, name)
-    return 0
 
 
 def _modality(details: Any, kind: str) -> int:

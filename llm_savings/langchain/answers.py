@@ -129,12 +129,12 @@ def _usage(
     """The provider's counts, and whether a part of them is somebody's guess."""
     raw, counted = meta.get("usage"), meta.get("token_usage")
     from_litellm = meta.get("model_provider") == "litellm"
-    if isinstance(raw, Mapping) and "cache_read_input_tokens" in raw and "input_tokens" in raw:
+    if raw and isinstance(raw, Mapping) and "cache_read_input_tokens" in raw and "input_tokens" in raw:
         # ChatAnthropic's own copy has the writes by time to live, and the searches.
         return _settled_ttl(lambda ttl: Usage.from_anthropic(raw, cache_ttl=ttl), meta, start, prices)
     if counted is not None and from_litellm:
         return _settled_ttl(lambda ttl: Usage.from_litellm(counted, cache_ttl=ttl), meta, start, prices)
-    if isinstance(counted, Mapping) and "prompt_tokens" in counted:
+    if (type(counted) is dict or isinstance(counted, Mapping)) and "prompt_tokens" in counted:
         return Usage.from_openai(counted), False
     reported = [usage for m in messages if (usage := _reported(m))]
     if not reported:
@@ -206,18 +206,16 @@ def _is_hit(messages: Sequence[AIMessage]) -> bool:
     """
     if not messages:
         return False
-    usage = cast("Mapping[str, Any]", messages[0].usage_metadata or {})
-    return (
-        _evidence(messages[0].response_metadata).get("cache") == "hit"
-        or usage.get("total_cost") == 0
-        or messages[0].id is None
-    )
+    usage: Any = messages[0].usage_metadata
+    if messages[0].id is None or bool(usage and usage.get("total_cost") == 0):
+        return True
+    return _evidence(messages[0].response_metadata).get("cache") == "hit"
 
 
 def _evidence(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """What our own cache says of its part in an answer."""
     found = metadata.get("llm_savings")
-    return found if isinstance(found, Mapping) and "cache" in found else {}
+    return found if isinstance(found, dict) and "cache" in found else {}
 
 
 def _reported(message: AIMessage) -> Any:
@@ -230,7 +228,8 @@ def _mode(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> Mode | None
     tier = meta.get("service_tier")
     for holder in ("usage", "token_usage"):
         if tier is None and (found := meta.get(holder)) is not None:
-            tier = found.get("service_tier") if isinstance(found, Mapping) else getattr(found, "service_tier", None)
+            plain = type(found) is dict or isinstance(found, Mapping)  # the first is told faster
+            tier = found.get("service_tier") if plain else getattr(found, "service_tier", None)
     if tier is not None:
         return _MODES.get(str(tier))
     # ChatOpenAI renames the details of other tiers: "flex_cache_read".
@@ -267,14 +266,17 @@ def _metadata(result: LLMResult, generations: Sequence[Generation], messages: Se
 
 
 def _generations(result: LLMResult) -> Sequence[Generation]:
-    return cast("Sequence[Generation]", result.generations[0]) if result.generations else ()
+    return result.generations[0] if result.generations else ()  # type: ignore[return-value]
 
 
 def _messages(generations: Sequence[Generation]) -> list[AIMessage]:
-    found = [getattr(generation, "message", None) for generation in generations]
-    # By type and not by isinstance, which pydantic makes slow.
-    ours = [message for message in found if getattr(message, "type", None) in ("ai", "AIMessageChunk")]
-    return cast("list[AIMessage]", ours)
+    ours: list[AIMessage] = []
+    for generation in generations:
+        message: Any = getattr(generation, "message", None)
+        # By type and not by isinstance, which pydantic makes slow.
+        if getattr(message, "type", None) in ("ai", "AIMessageChunk"):
+            ours.append(message)
+    return ours
 
 
 def _text(value: Any) -> str | None:

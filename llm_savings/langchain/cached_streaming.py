@@ -21,7 +21,7 @@ from llm_savings.langchain.caching import SemanticCache
 from llm_savings.langchain.only_hits import cache_of, refusal
 from llm_savings.semantic_cache import Miss
 
-_Model = TypeVar("_Model", BaseChatModel, RunnableBinding)
+_Model = TypeVar("_Model", bound=BaseChatModel | RunnableBinding[Any, Any])
 
 
 def with_cached_streaming(model: _Model) -> _Model:
@@ -41,7 +41,7 @@ def with_cached_streaming(model: _Model) -> _Model:
         >>> for chunk in model.stream("What is RAG?"): ...                        # doctest: +SKIP
     """
     if isinstance(model, RunnableBinding):
-        return model.model_copy(update={"bound": with_cached_streaming(cast("Any", model.bound))})
+        return cast("Any", model).model_copy(update={"bound": with_cached_streaming(cast("Any", model.bound))})
     if not isinstance(model, BaseChatModel):
         raise ConfigError(f"with_cached_streaming takes a chat model, not {type(model).__name__}")
     copied = model.model_copy()

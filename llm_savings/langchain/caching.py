@@ -298,14 +298,12 @@ def price_of(call: Calling, generations: Sequence[Generation]) -> Decimal | None
     handlers = getattr(call.run, "handlers", ())
     prices = next((handler.meter.prices for handler in handlers if isinstance(handler, Metered)), None) or _prices()
     model: Any = call.model
-    start = Start(
-        UUID(int=0),
-        call.prompt,
-        {**{key: getattr(model, key, None) for key in MODEL_KEYS}, **call.given},
-        {**model._get_ls_params(stop=call.stop, **call.given), **call.metadata},
-        (),
-        {"name": type(model).__name__},
-    )
+    event = {
+        "run_id": UUID(int=0),
+        "invocation_params": {**{key: getattr(model, key, None) for key in MODEL_KEYS}, **call.given},
+        "metadata": {**model._get_ls_params(stop=call.stop, **call.given), **call.metadata},
+    }
+    start = Start({"name": type(model).__name__}, call.prompt, event)
     answer = read_answer(LLMResult(generations=[list(generations)]), start, prices)
     sent = Sent(call_id="", host="langchain", requested_model=start.model, provider=start.provider)
     return settle(prices, sent, replace(answer, hit=False), "ok").actual

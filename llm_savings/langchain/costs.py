@@ -87,7 +87,7 @@ class _Open:
     batch: _Batch | None
     refused: bool = False
     attempts: int = 0
-    chunks: list[ChatGenerationChunk] = field(default_factory=list[ChatGenerationChunk])
+    chunks: list[ChatGenerationChunk] = field(default_factory=list)
 
     @property
     def hit(self) -> bool:
@@ -164,7 +164,8 @@ class CostCallback(Metered, BaseCallbackHandler):
     """
 
     # Chains, tools and retrievers cost nothing themselves; under asyncio each event would be a trip to a thread.
-    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = property(lambda _: True)
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = True  # type: ignore[assignment]
+    ignore_llm = False  # type: ignore[assignment]
     # Nothing but a budget's error ever leaves a hook.
     raise_error = True
 
@@ -188,21 +189,20 @@ class CostCallback(Metered, BaseCallbackHandler):
             current.expect_refusals()
 
     @property
-    def ignore_llm(self) -> bool:
-        """LangChain asks before every event: nothing is metered while LLM_SAVINGS_DISABLED is set."""
+    def ignore_chat_model(self) -> bool:
+        """LangChain asks before a call: nothing is metered that begins while LLM_SAVINGS_DISABLED is set."""
         return settings.disabled()
-
-    ignore_chat_model = ignore_llm
 
     @_quietly
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **event: Any) -> None:
         """Write a chat model's call ahead."""
-        self._begin(Start.of(serialized, messages[0], event))
+        self._begin(Start(serialized, messages[0], event))
 
     @_quietly
     def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **event: Any) -> None:
         """Write a plain LLM's call ahead."""
-        self._begin(Start.of(serialized, prompts[0], event))
+        if not settings.disabled():
+            self._begin(Start(serialized, prompts[0], event))
 
     @_quietly
     def on_llm_new_token(
@@ -220,13 +220,17 @@ class CostCallback(Metered, BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **event: Any) -> None:
         """Settle a call that was answered."""
         found = self._pop(run_id)
+        if found is None and settings.disabled():
+            return
         if found is None:
             # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).
-            start = Start.of(None, None, {"run_id": run_id, **event})
+            start = Start(None, None, {"run_id": run_id, **event})
             found = _Open(start, self.meter.late(self._sent(start)), None, None)
-        ready = found.batch.ended(found, response) if found.batch else [(found, response, False)]
-        for run, result, shared in ready:
-            self._answered(run, result, shared=shared)
+        if found.batch is None:
+            self._answered(found, response)
+        else:
+            for run, result, shared in found.batch.ended(found, response):
+                self._answered(run, result, shared=shared)
 
     @_quietly
     def on_llm_error(self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any) -> None:

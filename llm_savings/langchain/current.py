@@ -12,6 +12,7 @@ leave any more (its first token, its end), wherever copies of the variable linge
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -53,6 +54,7 @@ _lock = threading.Lock()
 _callbacks: WeakSet[Metering] = WeakSet()
 _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 _budgets = threading.Event()
+_imported = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -76,8 +78,11 @@ class Mark(Live):
 
 def claim(live: Live, request: Mapping[str, Any]) -> Mark | None:
     """Say that the call of this context is metered by `live`. Of several callbacks on one call, the first is named."""
-    watch(_resent)
-    litellm_hits.watch(_hit)
+    global _imported
+    if _imported != len(sys.modules):  # clients may be among what has been imported since
+        _imported = len(sys.modules)
+        watch(_resent)
+        litellm_hits.watch(_hit)
     mark = current_call.get()
     if not isinstance(mark, Mark) or mark.done:
         return None

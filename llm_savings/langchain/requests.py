@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
-from llm_savings.bounds import Size
+from llm_savings.bounds import Size, limits
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.langchain.messages import readable
 from llm_savings.ledger import Mode, Sent
@@ -20,27 +19,13 @@ from llm_savings.meter import Meter
 from llm_savings.unseen import may_read_more
 
 MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
-_LIMIT_KEYS = frozenset(
-    (
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "max_tokens_to_sample",
-        "max_new_tokens",
-        "num_predict",
-    )
-)
 _CALLING = ("ai", "AIMessageChunk")  # types of messages that may carry calls of tools
-_CHOICE_KEYS = frozenset(("n", "best_of", "candidate_count"))
-# OpenAI's cookbook: 3 tokens a message and 1 for its role; 3 to prime the answer.
-_MESSAGE_TOKENS, _PRIMING_TOKENS = 4, 3
 # Parameters that become tokens of the prompt.
 _PROMPT_KEYS = frozenset(
     ("tools", "functions", "response_format", "output_config", "output_format", "system", "instructions")
 )
 
 
-@dataclass(slots=True)
 class Start:
     """The start event of one run, as LangChain reported it; nothing is copied.
 
@@ -52,61 +37,26 @@ class Start:
         tags: The run's tags.
         serialized: What LangChain says of the model itself, for models without a name.
         batch: How many runs share the request.
-        parent: The run that this one belongs to.
+        model: The model asked for.
+        provider: LangChain's name of the provider.
     """
 
-    run_id: UUID
-    prompt: Sequence[BaseMessage] | str | None
-    params: Mapping[str, Any]
-    metadata: Mapping[str, Any]
-    tags: Sequence[str]
-    serialized: Mapping[str, Any] | None = None
-    batch: int = 1
-    parent: UUID | None = None
+    __slots__ = ("batch", "metadata", "model", "params", "prompt", "provider", "run_id", "serialized", "tags")
 
-    @classmethod
-    def of(
-        cls, serialized: Mapping[str, Any] | None, prompt: Sequence[BaseMessage] | str | None, event: Mapping[str, Any]
-    ) -> Start:
-        """From the arguments of `on_chat_model_start` and `on_llm_start`."""
-        return cls(
-            event["run_id"],
-            prompt,
-            event.get("invocation_params") or {},
-            event.get("metadata") or {},
-            event.get("tags") or (),
-            serialized,
-            event.get("batch_size") or 1,
-            event.get("parent_run_id"),
-        )
-
-    @property
-    def model(self) -> str:
-        """The model asked for."""
-        return str(self.metadata.get("ls_model_name") or text(self.params, MODEL_KEYS) or self._kind())
-
-    @property
-    def provider(self) -> str | None:
-        """LangChain's name of the provider."""
-        return self.metadata.get("ls_provider")
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The most tokens that one answer may have, or None when the request does not say."""
-        # Two limits in one request are rare, and which one wins differs: the larger one is a bound in any case.
-        if given := self._counts(_LIMIT_KEYS):
-            return max(given)
-        fallback = self.metadata.get("ls_max_tokens")
-        return fallback if _is_count(fallback) else None
-
-    @property
-    def choices(self) -> int:
-        """How many answers were asked for."""
-        return max(self._counts(_CHOICE_KEYS) or (1,))
-
-    def _counts(self, keys: frozenset[str]) -> list[int]:
-        params = self.params
-        return [] if keys.isdisjoint(params) else [v for key in keys if _is_count(v := params.get(key))]
+    def __init__(
+        self,
+        serialized: Mapping[str, Any] | None,
+        prompt: Sequence[BaseMessage] | str | None,
+        event: Mapping[str, Any],
+    ) -> None:
+        self.run_id: UUID = event["run_id"]
+        self.serialized, self.prompt = serialized, prompt
+        self.params: Mapping[str, Any] = event.get("invocation_params") or {}
+        self.metadata: Mapping[str, Any] = event.get("metadata") or {}
+        self.tags: Sequence[str] = event.get("tags") or ()
+        self.batch: int = event.get("batch_size") or 1
+        self.model = str(self.metadata.get("ls_model_name") or text(self.params, MODEL_KEYS) or self._kind())
+        self.provider: str | None = self.metadata.get("ls_provider")
 
     def _kind(self) -> str:
         named = self.serialized or {}
@@ -114,7 +64,11 @@ class Start:
 
     def size(self) -> Size:
         """How large the request can get."""
-        return Size(self.prompt_bound(), self.max_tokens, self.choices, self.count)
+        most, choices = limits(self.params)
+        if most is None:
+            told = self.metadata.get("ls_max_tokens")
+            most = told if type(told) is int and told > 0 else None
+        return Size(self.prompt_bound(), most, choices, self.count)
 
     def count(self) -> int | None:
         """The prompt's tokens as counted here, or None when a part of it cannot be."""
@@ -123,7 +77,7 @@ class Start:
         asked = [self.prompt] if isinstance(self.prompt, str) else [readable(message) for message in self.prompt]
         if None in asked:
             return None
-        total = sum(_MESSAGE_TOKENS + tokens.count(text or "", self.model) for text in asked) + _PRIMING_TOKENS
+        total = sum(tokens.PER_MESSAGE + tokens.count(text or "", self.model) for text in asked) + tokens.PER_ANSWER
         for key in ("tools", "functions"):
             if value := self.params.get(key):
                 total += tokens.count(json.dumps(value, default=str, ensure_ascii=False), self.model)
@@ -134,15 +88,14 @@ class Start:
         params, metadata = self.params, self.metadata
         tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
-        model, provider = self.model, self.provider
         return Sent(
             call_id=str(self.run_id),
             host="langchain",
-            requested_model=model,
-            provider=provider,
+            requested_model=self.model,
+            provider=self.provider,
             mode=mode,
             stream=bool(params.get("stream") or params.get("streaming")),
-            bound=meter.bound(model, size, mode=mode, provider=provider),
+            bound=meter.bound(self.model, size, mode=mode, provider=self.provider),
             tags={**meter.tags, **labels(self.tags, metadata)},
             user=text(metadata, USER_KEYS) or user,
             session=text(metadata, SESSION_KEYS) or session,
@@ -153,7 +106,8 @@ class Start:
         params, prompt = self.params, self.prompt
         if prompt is None:
             return None
-        total, blocks = 0, list[Any]()
+        total = 0
+        blocks: list[Any] = []
         if isinstance(prompt, str):
             total += tokens.MESSAGE_OVERHEAD + tokens.upper_bound(prompt)
         else:
@@ -214,8 +168,3 @@ def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _marks(item)
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    # -1 and 0 stand for "no limit" with some models.
-    return type(value) is int and value > 0

@@ -56,22 +56,6 @@ class BudgetBook:
         with self._store.transaction() as db:
             return counters.refused(db, cap, self._store.mark)
 
-    def full(self, caps: Sequence[Cap]) -> Charged | None:
-        """The first of these caps that has been charged all it may hold, if one has.
-
-        Raises:
-            LedgerError: The database cannot be read, or a counter makes no sense.
-        """
-        found = self._full(caps)
-        if found is not None and found.reserved:
-            self._flush(living=False)  # as for `reserve`
-            found = self._full(caps)
-        return found
-
-    def _full(self, caps: Sequence[Cap]) -> Charged | None:
-        state = counters.read(self._store.fetch, [cap.key for cap in caps], self._store.mark)
-        return next((state[cap.key] for cap in caps if cap.key in state and state[cap.key].charged >= cap.most), None)
-
     def counters(self, keys: Sequence[str] | None = None) -> dict[str, Charged]:
         """The counters of these keys that exist, or all.
 

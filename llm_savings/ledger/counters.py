@@ -102,7 +102,8 @@ def may_wait(entry: Entry) -> bool:
     if entry[_BUDGETS] is None:
         return True
     held = entry[_RESERVED]
-    return entry[_STATUS] != "sent" and isinstance(held, int) and sum(share(entry)) <= held
+    ended = len(entry) > _STATUS and entry[_STATUS] != "sent"
+    return ended and isinstance(held, int) and sum(share(entry)) <= held
 
 
 def reserve(db: Any, entry: Entry, caps: Sequence[Cap], mark: str) -> list[Charged]:

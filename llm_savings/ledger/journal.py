@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import orjson
 
-from llm_savings.ledger.records import COLUMNS, NOT_SETTLED, SENT_COLUMNS, Entry, clean
+from llm_savings.ledger.records import COLUMNS, SENT_COLUMNS, Entry, clean
 
 try:
     import fcntl
@@ -59,25 +59,27 @@ class Journal:
         """This process's file, or what all of them begin with while there is none."""
         return self._path or self._prefix
 
-    def add(self, entry: Entry) -> None:
-        """Append an entry. It survives kill -9 when this returns.
+    def add(self, entry: Entry) -> bool:
+        """Append an entry. It survives kill -9 when this returns True; else nothing of it is in the file.
 
-        Raises:
-            OSError: The file cannot be written; nothing of the entry is in it.
+        A full disk, one that is read-only or one without locks takes none.
         """
-        line = _line(entry)
+        try:
+            line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:  # half of a surrogate pair
+            line = orjson.dumps(clean(entry), option=orjson.OPT_APPEND_NEWLINE)
         with self._lock:
-            if self._handle < 0:
-                self._open()
             try:
-                written = os.write(self._handle, line)
-                if written != len(line):
-                    raise OSError(f"wrote {written} of {len(line)} bytes to {self._path}")
+                if self._handle < 0:
+                    self._open()
+                if os.write(self._handle, line) == len(line):
+                    self._size += len(line)
+                    return True
             except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self._handle, self._size)
-                raise
-            self._size += written
+                pass
+            with suppress(OSError):
+                os.ftruncate(self._handle, self._size)
+            return False
 
     def carry(self, write: Write) -> None:
         """Hand this process's entries to `write` and forget them. One thread at a time.
@@ -217,8 +219,8 @@ def _joined(lines: Sequence[bytes]) -> list[Entry]:
             values: Any = orjson.loads(line)
         except ValueError:
             continue  # half a line, of a process that was killed in the middle of writing it
-        if isinstance(values, list) and len(values := cast("list[Any]", values)) in (_SENT, len(COLUMNS)):
-            keep_first_end(calls, clean((*values, *NOT_SETTLED) if len(values) == _SENT else tuple(values)))
+        if isinstance(values, list) and len(values := cast("list[Any]", values)) in _LENGTHS:
+            keep_first_end(calls, clean(tuple(values)))
     return list(calls.values())
 
 
@@ -234,12 +236,4 @@ def keep_first_end(calls: dict[Any, Entry], entry: Entry) -> None:
 
 
 _CALL_ID, _STATUS, _BUDGETS = (COLUMNS.index(name) for name in ("call_id", "status", "budgets"))
-_SENT = len(SENT_COLUMNS)
-
-
-def _line(entry: Entry) -> bytes:
-    values = entry if entry[_STATUS] != "sent" else entry[:_SENT]  # the rest says only that it has not ended
-    try:
-        return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # half of a surrogate pair
-        return orjson.dumps(clean(values), option=orjson.OPT_APPEND_NEWLINE)
+_LENGTHS = (len(SENT_COLUMNS), len(COLUMNS))

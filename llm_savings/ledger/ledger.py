@@ -20,7 +20,7 @@ from llm_savings.ledger.budgets import BudgetBook
 from llm_savings.ledger.counters import Cap, Charged
 from llm_savings.ledger.journal import Journal
 from llm_savings.ledger.outbox import Outbox, journal_prefix
-from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, clean, entry, microseconds
+from llm_savings.ledger.records import Call, Sent, Settled, call_from_row, clean, entry, head, microseconds
 from llm_savings.ledger.stores import open_store
 from llm_savings.ledger.summary import By, Line, summarize
 from llm_savings.storage.forks import watch
@@ -91,7 +91,7 @@ class Ledger:
         Raises:
             RecordError: The time is naive, or the bound is not finite or is beyond 9.2 million dollars.
         """
-        self._outbox.put(entry(call))
+        self._outbox.put(head(call))
 
     def settle(self, call: Sent, settled: Settled) -> None:
         """Write how a call ended. The first settlement counts; later ones change nothing.

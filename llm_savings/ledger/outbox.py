@@ -43,7 +43,7 @@ class Outbox:
 
     def __init__(self, store: Store, target: str, *, journal: Journal | None, behind: bool) -> None:
         self._store, self._target, self._journal = store, masked(target), journal
-        self._behind = behind
+        self._behind = journal if behind else None
         self._lock = threading.RLock()  # of the database's side
         self._memory: dict[Any, Entry] = {}  # what not even the journal took, by call
         self._retry_at = 0.0
@@ -54,11 +54,11 @@ class Outbox:
 
     def put(self, entry: Entry) -> None:
         """Take an entry. It survives kill -9 when this returns, unless every disk refuses it."""
-        if self._behind and may_wait(entry) and self._journaled(entry):
+        if self._behind is not None and may_wait(entry) and self._behind.add(entry):
             if self._idle:
                 self._start()
-            return
-        self.put_now(entry)
+        else:
+            self.put_now(entry)
 
     def put_now(self, entry: Entry) -> None:
         """Take an entry by way of no journal, unless the database does not take it or others wait for it."""
@@ -149,23 +149,14 @@ class Outbox:
             self._warned = False
             _log.info("ledger %s can be written again", self._target)
 
-    def _journaled(self, entry: Entry) -> bool:
-        if self._journal is None:
-            return False
-        try:
-            self._journal.add(entry)
-        except OSError:  # a full disk, one that is read-only or without locks
-            return False
-        return True
-
     def _keep(self, entry: Entry) -> None:
-        if not self._journaled(entry):
+        if self._journal is None or not self._journal.add(entry):
             keep_first_end(self._memory, entry)
 
     def _save(self) -> None:
         """Move what memory holds to the journal, which may work again; else it ends with this process or outbox."""
         for call_id, entry in list(self._memory.items()):
-            if not self._journaled(entry):
+            if self._journal is None or not self._journal.add(entry):
                 _log.warning("ledger %s is closed: %d record(s) are in memory only", self._target, len(self._memory))
                 return
             del self._memory[call_id]

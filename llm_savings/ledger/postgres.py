@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,9 +13,9 @@ import psycopg.rows
 
 from llm_savings.errors import LedgerError
 from llm_savings.ledger import rows
-from llm_savings.ledger.patient import PatientConnection
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
+from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
 
 _EVERY_ID = (0, 2**62)
@@ -98,7 +97,7 @@ class PostgresStore:
     @contextmanager
     def _using(self) -> Generator[Any]:
         with self._lock, self._translated():
-            if self._connection is None or self._pid != os.getpid() or _is_over(self._connection):
+            if self._connection is None or self._pid != os.getpid() or is_over(self._connection):
                 db = self._connect()
                 try:
                     self._migrate(db)
@@ -147,14 +146,3 @@ class PostgresStore:
                 db.execute(statement.replace("{id}", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"))
             db.execute("DELETE FROM llm_savings_version")
             db.execute("INSERT INTO llm_savings_version VALUES (%s)", (VERSION,))
-
-
-def _is_over(db: Any) -> bool:
-    """Whether the server has hung up, or says something unasked, which is mostly why it is about to."""
-    if db.closed:
-        return True
-    if not hasattr(select, "poll"):  # Windows, where any number may be selected
-        return bool(select.select([db.fileno()], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(db.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
-from operator import attrgetter
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from functools import partial
 from typing import Any, Literal
 
 from llm_savings.errors import RecordError
@@ -16,6 +16,7 @@ from llm_savings.usage import FIELDS, Usage
 # Amounts are stored as whole picodollars (1e-12 USD). Every token price in LiteLLM's map is a whole number of
 # them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
 _PICO = Decimal(1).scaleb(-12)
+_WIDE = Context(prec=60)  # whatever the caller's is
 _INT64 = 2**63 - 1
 MOST_USD = _INT64 * _PICO
 """The largest amount that one row holds, in USD."""
@@ -33,7 +34,7 @@ tokens are known, the price is not. suspect: the provider's counts contradict th
 
 
 Entry = tuple[str | int | None, ...]
-"""The values of `COLUMNS` for one call, as it leaves or once it has ended."""
+"""The values of `COLUMNS` for one call, or only those of `SENT_COLUMNS` for one that leaves."""
 
 
 # These two are not frozen, since they are made for every call and freezing would triple what that takes. They are not
@@ -65,7 +66,7 @@ class Sent:
     provider: str | None = None
     mode: Mode = "standard"
     stream: bool = False
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=partial(datetime.now, UTC))
     bound: Decimal | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     user: str | None = None
@@ -134,12 +135,10 @@ def to_picodollars(usd: Decimal | None) -> int | None:
     """
     if usd is None:
         return None
-    if not usd.is_finite():
-        raise RecordError(f"amount is {usd}; expected a finite number of dollars")
-    exact = usd.scaleb(12)
-    pico = int(exact)
-    if pico != exact:
-        pico = int(exact.to_integral_value(ROUND_HALF_EVEN))
+    try:
+        pico = round(_WIDE.scaleb(usd, 12))
+    except (ArithmeticError, ValueError) as error:
+        raise RecordError(f"amount is {usd}; expected a finite number of dollars") from error
     if abs(pico) > _INT64:
         raise RecordError(f"amount ${usd} is too large for one call")
     return pico
@@ -158,11 +157,10 @@ def microseconds(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         raise RecordError(f"time {moment.isoformat()} has no time zone; pass an aware datetime, such as UTC")
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 SENT_COLUMNS = (
@@ -199,15 +197,14 @@ COLUMNS = (*SENT_COLUMNS, *SETTLED_COLUMNS)
 NOT_SETTLED: Entry = ("sent", "unknown", *[None] * (len(SETTLED_COLUMNS) - 2))
 
 
-def entry(sent: Sent, settled: Settled | None = None) -> Entry:
-    """A call as the values of `COLUMNS`, of nothing but text, whole numbers and None.
+def head(sent: Sent) -> Entry:
+    """A call that is about to leave as the values of `SENT_COLUMNS`, of nothing but text, whole numbers and None.
 
     Raises:
         RecordError: The time is naive, or an amount is not finite or is beyond 9.2 million dollars.
     """
-    head = sent.head
-    if head is None:
-        head = sent.head = (
+    if sent.head is None:
+        sent.head = (
             sent.call_id,
             sent.host,
             sent.requested_model,
@@ -220,35 +217,26 @@ def entry(sent: Sent, settled: Settled | None = None) -> Entry:
             sent.user,
             sent.session,
             sent.tenant,
-            to_picodollars(sent.reserved),
+            None if sent.reserved is None else to_picodollars(sent.reserved),
             _compact(sent.budgets) if sent.budgets else None,
         )
+    return sent.head
+
+
+def entry(sent: Sent, settled: Settled | None = None) -> Entry:
+    """A call as the values of `COLUMNS`.
+
+    Raises:
+        RecordError: As for `head`.
+    """
+    first = head(sent)
     if settled is None:
-        return (*head, *NOT_SETTLED)
-    if settled.mode is None or settled.mode == sent.mode:
-        return (*head, *_ended(settled))
-    return (*head[:_MODE], settled.mode, *head[_MODE + 1 :], *_ended(settled))
-
-
-_MODE = SENT_COLUMNS.index("mode")
-
-
-def clean(values: Entry) -> Entry:
-    """The entry with text that every database takes: no NUL, no half of a surrogate pair."""
-    return tuple([value if type(value) is not str or _is_clean(value) else _cleaned(value) for value in values])
-
-
-def _is_clean(text: str) -> bool:
-    return text.isascii() and "\0" not in text
-
-
-def _cleaned(text: str) -> str:
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _ended(settled: Settled) -> Entry:
+        return (*first, *NOT_SETTLED)
+    if settled.mode is not None and settled.mode != sent.mode:
+        first = (*first[:_MODE], settled.mode, *first[_MODE + 1 :])
     actual = to_picodollars(settled.actual)
     return (
+        *first,
         settled.status,
         settled.basis,
         settled.model,
@@ -258,8 +246,26 @@ def _ended(settled: Settled) -> Entry:
         settled.response_id,
         settled.error,
         None if settled.latency is None else round(settled.latency * 1_000_000),
-        *[count or None for count in _counts(settled.usage)],
+        *vars(settled.usage).values(),
     )
+
+
+_MODE = SENT_COLUMNS.index("mode")
+
+
+def clean(values: Entry) -> Entry:
+    """The entry, whole, with text that every database takes: no NUL, no half of a surrogate pair."""
+    if len(values) == len(SENT_COLUMNS):
+        values = (*values, *NOT_SETTLED)
+    return tuple([value if type(value) is not str or _is_clean(value) else _cleaned(value) for value in values])
+
+
+def _is_clean(text: str) -> bool:
+    return text.isascii() and "\0" not in text
+
+
+def _cleaned(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def call_from_row(row: Mapping[str, Any]) -> Call:
@@ -306,4 +312,3 @@ def from_microseconds(micros: int) -> datetime:
 
 # Sorted and compact, so that equal labels are equal text and group together in a report.
 _compact = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-_counts: Callable[[Usage], tuple[int, ...]] = attrgetter(*FIELDS)

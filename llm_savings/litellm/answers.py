@@ -20,8 +20,6 @@ from llm_savings.usage import CacheTTL, Usage
 
 _REQUEST_IDS = ("llm_provider-x-request-id", "llm_provider-request-id", "llm_provider-x-amzn-requestid")
 _REDACTED = "redacted-by-litellm"
-# What wraps a message costs a few tokens (OpenAI's cookbook: 3 and the role's one a message, 3 to begin the answer).
-PER_MESSAGE, PER_ANSWER = 4, 3
 
 
 def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, reported: bool = True) -> Answer:
@@ -179,7 +177,7 @@ def count(model: str, provider: str | None, asked: tuple[Any, Any], text: str | 
     if tools:
         parts.append(json.dumps(tools, ensure_ascii=False, default=str))
     chat = sum(isinstance(turn, Mapping) for turn in turns)
-    wrapping = PER_MESSAGE * chat + PER_ANSWER if chat else 0
+    wrapping = tokens.PER_MESSAGE * chat + tokens.PER_ANSWER if chat else 0
     return Usage(input=sum(tokens.count(part, model) for part in parts) + wrapping, output=tokens.count(text, model))
 
 

@@ -10,9 +10,10 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 from llm_savings import tokens
+from llm_savings.bounds import limits
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
 from llm_savings.unseen import may_read_more
@@ -38,17 +39,6 @@ BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_end
 """The call types that a provider bills for an answer; files, lists and the like cost nothing."""
 
 _TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
-_LIMITS = (
-    "max_completion_tokens",
-    "max_tokens",
-    "max_output_tokens",
-    "max_tokens_to_sample",
-    "maxTokens",
-    "max_new_tokens",
-    "num_predict",
-)
-_CHOICES = ("n", "best_of", "candidate_count")
-
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
 
 _NOTHING: Mapping[str, Any] = {}
@@ -117,15 +107,15 @@ def output_limit(details: Mapping[str, Any]) -> int | None:
         return 0
     wire = _part(_part(details, "additional_args"), "complete_input_dict")
     for source in (_part(details, "optional_params"), wire):
-        if limits := [value for name in _LIMITS if _is_count(value := source.get(name))]:
-            return max(limits)  # two limits are rare; the larger is a bound whichever wins
+        if (most := limits(source)[0]) is not None:
+            return most
     return None
 
 
 def choices(details: Mapping[str, Any]) -> int:
     """How many answers are paid for."""
     asked = _part(details, "optional_params")
-    each = max([value for name in _CHOICES if _is_count(value := asked.get(name))], default=1)
+    _, each = limits(asked)
     prompt = details.get("input")
     many = isinstance(prompt, list) and str(details.get("call_type")).endswith("text_completion")
     return each * len(cast("list[Any]", prompt)) if many else each
@@ -170,10 +160,6 @@ class CallIds:
 def _bare(details: Mapping[str, Any]) -> str:
     # On a cache hit the name still has the prefix that LiteLLM takes off before it sends.
     return str(details.get("model") or "unknown").removeprefix(f"{details.get('custom_llm_provider')}/")
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and value > 0  # -1 and 0 stand for "no limit" with some servers
 
 
 def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:

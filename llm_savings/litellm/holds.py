@@ -12,7 +12,7 @@ from litellm.types.utils import all_litellm_params
 
 from llm_savings import tokens
 from llm_savings.bounds import Size
-from llm_savings.litellm.answers import PER_ANSWER, PER_MESSAGE, texts
+from llm_savings.litellm.answers import texts
 from llm_savings.litellm.calls import choices, output_limit, prompt_bound
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
@@ -68,7 +68,7 @@ def prompt_tokens(details: Mapping[str, Any]) -> int | None:
     schemas = [params[name] for name in _SCHEMAS if params.get(name)]
     parts += [json.dumps(schema, ensure_ascii=False, default=str) for schema in schemas]
     turns = len(cast("list[Any]", asked)) if isinstance(asked, list) else 1
-    over = PER_MESSAGE * turns + PER_ANSWER + (tokens.TOOLS_OVERHEAD if schemas else 0)
+    over = tokens.PER_MESSAGE * turns + tokens.PER_ANSWER + (tokens.TOOLS_OVERHEAD if schemas else 0)
     return sum(tokens.count(part, str(details.get("model"))) for part in parts) + over
 
 

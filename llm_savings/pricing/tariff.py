@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from operator import attrgetter
 from typing import Any
 
 from llm_savings.errors import ConfigError, UnpricedError
@@ -14,10 +13,8 @@ from llm_savings.pricing.amounts import EXACT, money, scaled
 from llm_savings.pricing.off_peak import Window, windows
 from llm_savings.pricing.rates import BUCKETS, STANDARD, Derivation, parsed, search_price, why_not
 from llm_savings.pricing.rules import Rule
-from llm_savings.usage import Usage
+from llm_savings.usage import FIELDS, Usage
 
-_FIELDS = tuple(field.name for field in fields(Usage))
-_counts = attrgetter(*_FIELDS)
 _ZERO = Decimal(0)
 
 
@@ -48,7 +45,7 @@ class Card:
         self._split = rates["reasoning"] != rates["output"]
         self._request = rates["request"]
         self._searches = rule.searches
-        self._rates = tuple((name, rates[name]) for name in _FIELDS)
+        self._rates = tuple((name, rates[name]) for name in FIELDS)
         self._plain = not self._split and not self._request and not self._searches
         # Reasoning is within output, at the same rate.
         self._flat = tuple(_ZERO if name == "reasoning" else rate for name, rate in self._rates)
@@ -64,8 +61,7 @@ class Card:
         Raises:
             UnpricedError: The usage has something without a known rate.
         """
-        counts = _counts(usage)
-        for (bucket, rate), count in zip(self._rates, counts, strict=True):
+        for (bucket, rate), count in zip(self._rates, vars(usage).values(), strict=True):
             if bucket == "web_searches":
                 count = max(count, self._searches)
             elif bucket == "reasoning" and not self._split:
@@ -83,7 +79,7 @@ class Card:
         """USD of a usage, exact."""
         total = _ZERO
         if self._plain:  # as nearly all are: no generator, for this is a part of every call
-            for count, rate in zip(_counts(usage), self._flat, strict=True):
+            for count, rate in zip(vars(usage).values(), self._flat, strict=True):
                 if count:
                     if rate is None:
                         break

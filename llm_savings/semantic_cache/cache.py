@@ -80,7 +80,7 @@ class AnswerCache:
         )
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
-        self._store: Store = open_store(self.target, dimensions=self._embedder.dimensions)
+        self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
         self._match = MatchModel.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+Dimensions = int | Callable[[], int]
+"""How long a vector is; an embedder that is elsewhere may first have to be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ def answered(*usages: tuple[int, int], **meta: Any) -> Answer:
         for i, o in usages
     ]
     result = LLMResult(generations=[[ChatGeneration(message=message) for message in messages]])
-    return read_answer(result, Start(uuid4(), "hello", {}, {}, ()), PriceBook())
+    return read_answer(result, Start(None, "hello", {"run_id": uuid4()}), PriceBook())
 
 
 def test_choices_that_repeat_the_usage_and_choices_that_share_it() -> None:

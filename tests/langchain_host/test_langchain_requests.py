@@ -18,7 +18,7 @@ from llm_savings.langchain.requests import Start
 
 
 def start(prompt: Any = "hello", **given: Any) -> Start:
-    return Start(uuid4(), prompt, given.get("params", {}), given.get("metadata", {}), given.get("tags", ()))
+    return Start(None, prompt, {"run_id": uuid4(), "invocation_params": given.pop("params", {}), **given})
 
 
 TEXTS = st.text(max_size=80) | st.sampled_from(
@@ -114,22 +114,22 @@ def test_schemas_and_images_count() -> None:
     ],
 )
 def test_the_limit_on_output(params: dict[str, Any], metadata: dict[str, Any], limit: int | None) -> None:
-    assert start(params=params, metadata=metadata).max_tokens == limit
+    assert start(params=params, metadata=metadata).size().max_tokens == limit
 
 
 def test_the_number_of_choices() -> None:
-    assert start().choices == 1
-    assert start(params={"n": None}).choices == 1
-    assert start(params={"n": 3, "best_of": 5}).choices == 5
-    assert start(params={"candidate_count": 2}).choices == 2
+    assert start().size().choices == 1
+    assert start(params={"n": None}).size().choices == 1
+    assert start(params={"n": 3, "best_of": 5}).size().choices == 5
+    assert start(params={"candidate_count": 2}).size().choices == 2
 
 
 def test_names() -> None:
     event = {"run_id": uuid4(), "invocation_params": {"model": "m"}, "metadata": {"ls_model_name": "named"}}
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", event).model == "named"
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", {**event, "metadata": {}}).model == "m"
-    assert Start.of({"id": ["a", "ChatThing"]}, "x", {"run_id": uuid4()}).model == "ChatThing"
-    assert Start.of(None, "x", {"run_id": uuid4()}).model == "unknown"
+    assert Start({"id": ["a", "ChatThing"]}, "x", event).model == "named"
+    assert Start({"id": ["a", "ChatThing"]}, "x", {**event, "metadata": {}}).model == "m"
+    assert Start({"id": ["a", "ChatThing"]}, "x", {"run_id": uuid4()}).model == "ChatThing"
+    assert Start(None, "x", {"run_id": uuid4()}).model == "unknown"
     assert start(metadata={"ls_provider": "google_genai"}).provider == "google_genai"
 
 

@@ -374,15 +374,6 @@ def test_a_hit_costs_nothing_and_is_not_charged() -> None:
     assert state(meter) == (0, 0)
 
 
-def test_peek_tells_when_nothing_is_left() -> None:
-    meter = Meter(":memory:", budget=Budget(daily="0.001"))
-    assert meter.gate.peek(call("x")) is None
-    pay(meter, "a")
-    found = meter.gate.peek(call("y"))
-    assert isinstance(found, BudgetExceededError)
-    assert found.limit == COST
-
-
 def test_a_defect_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(":memory:", budget=Budget(daily="1"))
     monkeypatch.setattr("llm_savings.gate.dearest", lambda *_, **__: 1 / 0)

@@ -356,7 +356,7 @@ def test_a_database_that_does_not_answer_is_not_asked_at_every_call(
 
     with monkeypatch.context() as away:
         away.setattr(ledger._store, "write", slow)
-        away.setattr(ledger._outbox, "_behind", False)  # as for a database shared by machines
+        away.setattr(ledger._outbox, "_behind", None)  # as for a database shared by machines
         for i in range(100):
             write(ledger, f"c{i}")
             clock[0] += 1.0

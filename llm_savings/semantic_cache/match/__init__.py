@@ -7,4 +7,4 @@ from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.model import Candidate, Judgement, MatchModel
 from llm_savings.semantic_cache.match.question import Question, language_of, prepare
 
-__all__ = ["Candidate", "Judgement", "MatchModel", "Question", "Language", "canonical", "language_of", "prepare"]
+__all__ = ["Candidate", "Judgement", "Language", "MatchModel", "Question", "canonical", "language_of", "prepare"]

@@ -34,9 +34,9 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
         found.add("negation")
     both = (asked.left | asked.right) & (stored.left | stored.right)
     # A pair counts where the two questions share no side of it: "on" beside "off" in one of them says nothing.
-    if both and both & ~((asked.left & stored.left) | (asked.right & stored.right)):
-        found.add("antonym")
-    elif asked.words != stored.words and _opposed(asked, stored):
+    if (both and both & ~((asked.left & stored.left) | (asked.right & stored.right))) or (
+        asked.words != stored.words and _opposed(asked, stored)
+    ):
         found.add("antonym")
     if _turned(asked, stored):
         found.add("direction")

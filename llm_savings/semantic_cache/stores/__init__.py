@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from llm_savings.errors import ConfigError
-from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 from llm_savings.storage.urls import masked
 
 
@@ -84,14 +84,14 @@ class Store(Protocol):
         ...
 
 
-def open_store(target: str, *, dimensions: int) -> Store:
+def open_store(target: str, *, dimensions: Dimensions) -> Store:
     """The store for ":memory:", a file's path, or a `postgresql://`, `redis://`, `rediss://` or `unix://` URL.
 
     Nothing is opened or reached before its first use.
 
     Args:
         target: Where.
-        dimensions: How long the vectors are.
+        dimensions: How long the vectors are, or a function that is asked when it must be known.
 
     Raises:
         ConfigError: The target cannot be a cache, or what it needs is not installed.

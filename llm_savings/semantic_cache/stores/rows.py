@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_savings.errors import CacheError, RecordError
-from llm_savings.ledger.records import from_microseconds, from_picodollars, microseconds, to_picodollars
+from llm_savings.ledger.records import from_picodollars, microseconds, to_picodollars
 from llm_savings.semantic_cache.entries import Entry, Vector, Weight, Which
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Small = NDArray[np.int8]
 
 COLUMNS = (
@@ -76,6 +78,10 @@ def instant(moment: Any) -> int:
         raise CacheError(str(error)) from None
 
 
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(0, 0, micros)
+
+
 def row_of(entry: Entry, dimensions: int) -> tuple[Any, ...]:
     """An entry as the values of `COLUMNS`."""
     try:
@@ -113,15 +119,15 @@ def entry_of(row: Sequence[Any]) -> Entry:
         model=original(model),
         text=original(text),
         answer=original(answer),
-        created_at=from_microseconds(created),
-        expires_at=None if expires is None else from_microseconds(expires),
+        created_at=_moment(created),
+        expires_at=None if expires is None else _moment(expires),
         sliding=bool(sliding),
         tags=() if tags is None else tuple(original(tag) for tag in cast("list[str]", json.loads(tags))),
         user=None if user is None else original(user),
         cost=from_picodollars(cost),
         latency=latency,
         hits=hits,
-        used_at=None if used is None else from_microseconds(used),
+        used_at=None if used is None else _moment(used),
     )
 
 
@@ -174,7 +180,6 @@ def unit(vector: Vector, dimensions: int) -> Vector:
     return vector / np.float32(length)
 
 
-def small(vector: Vector, dimensions: int) -> Small:
+def small(vector: Vector) -> Small:
     """A vector as whole numbers of -127 to 127, its largest as far as they go: cosines stay within about 0.002."""
-    vector = unit(vector, dimensions)
     return np.rint(vector * (127 / float(np.abs(vector).max()))).astype(np.int8)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import watch
@@ -62,19 +62,24 @@ class SqliteStore:
 
     local = True
 
-    def __init__(self, path: str, *, dimensions: int, busy_timeout: float = 0.25) -> None:
+    def __init__(self, path: str, *, dimensions: Dimensions, busy_timeout: float = 0.25) -> None:
         self._memory = path == ":memory:"
         # The program may change its folder before the file is opened.
         self.path = path if self._memory else str(Path(path).absolute())
         if not self._memory and not Path(path).parent.is_dir():
             raise ConfigError(f"cache path {path!r}: the folder {str(Path(path).parent)!r} does not exist; create it")
-        self._dimensions, self._busy = dimensions, busy_timeout
+        self._length, self._busy = dimensions, busy_timeout
         self._locks()  # whoever takes both takes the first one first
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None  # its own, so that lookups wait for no writer
         self._file: tuple[int, int] | None = None
+        self._scopes: dict[int, Nearby] = {}
         self._unread()
         watch(self)
+
+    @property
+    def _dimensions(self) -> int:
+        return self._length if isinstance(self._length, int) else self._length()
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
@@ -85,7 +90,7 @@ class SqliteStore:
 
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
-        asked, moment = rows.small(vector, self._dimensions), rows.instant(now)
+        asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
         found: dict[int, Near | None] = {}
         alive: list[Near] = []
         with self._reading() as db:
@@ -105,7 +110,7 @@ class SqliteStore:
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
         row, place = rows.row_of(entry, 0 if vector is None else self._dimensions), _place(entry.scope)
-        small = None if vector is None else rows.small(vector, self._dimensions).tobytes()
+        small = None if vector is None else rows.small(rows.unit(vector, self._dimensions)).tobytes()
         with self._writing() as db, transaction(db, self._busy):
             db.execute("DELETE FROM cache_entries WHERE id = ?", row[:1])
             seq = db.execute(_INSERT, (place, *row)).lastrowid
@@ -214,13 +219,16 @@ class SqliteStore:
 
     def _unread(self) -> None:
         """Know no vectors."""
-        self._scopes: dict[int, Nearby] = {}
+        for nearby in self._scopes.values():
+            nearby.stop()
+        self._scopes.clear()
         self._state: tuple[int, int] | None = None
         self._followed = self._newest = 0
 
     def _let_go(self) -> None:
-        for db in {self._writer, self._reader} - {None}:
-            db.close()  # pyright: ignore[reportOptionalMemberAccess]
+        for db in (self._writer, self._reader):
+            if db:
+                db.close()
         self._writer = self._reader = None
         self._unread()
 
@@ -249,12 +257,16 @@ class SqliteStore:
         return nearby
 
     def _load(self, db: sqlite3.Connection, place: int, nearby: Nearby) -> None:
-        found = db.execute("SELECT seq, vector FROM cache_vectors WHERE place = ? AND seq > ?", (place, nearby.last))
-        while page := found.fetchmany(10_000):
+        where = "FROM cache_vectors WHERE place = ? AND seq > ?", (place, nearby.last)
+        found = db.execute(f"SELECT seq, vector {where[0]} ORDER BY seq", where[1])
+        room = 0
+        while page := found.fetchmany(_PAGE):
+            if len(page) == _PAGE and not room:  # a matrix that grows bit by bit leaves holes in the memory
+                (room,) = db.execute(f"SELECT COUNT(*) {where[0]}", where[1]).fetchone()
             page = [(seq, vector) for seq, vector in page if len(vector) == self._dimensions]
             if page:
                 data = np.frombuffer(b"".join([vector for _, vector in page]), np.int8)
-                nearby.add([seq for seq, _ in page], data.reshape(-1, self._dimensions))
+                nearby.add([seq for seq, _ in page], data.reshape(-1, self._dimensions), more=room)
 
     def _follow(self, db: sqlite3.Connection) -> None:
         """Forget what was removed or replaced since the last look, by whichever process."""
@@ -304,9 +316,7 @@ class SqliteStore:
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
-                if (db := self._reader) is None:
-                    raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
-                yield db
+                yield self._opened(self._reader)
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
@@ -314,6 +324,11 @@ class SqliteStore:
             if self._writer is None:
                 self._writer = self._open()
             yield self._writer
+
+    def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
+        if db is None:  # another thread has closed it since
+            raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
+        return db
 
     @contextmanager
     def _translated(self) -> Generator[None]:

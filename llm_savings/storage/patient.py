@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Generator
 from typing import Any
@@ -32,3 +33,14 @@ class PatientConnection(psycopg.Connection[Any]):
             if not ready and time.monotonic() > deadline:
                 self.pgconn.finish()  # what it would still say belongs to no statement of ours
                 raise psycopg.OperationalError(f"no answer in {self.patience:g} seconds")
+
+
+def is_over(db: Any) -> bool:
+    """Whether the server has hung up, or says something unasked, which is mostly why it is about to."""
+    if db.closed:
+        return True
+    if not hasattr(select, "poll"):  # Windows, where any number may be selected
+        return bool(select.select([db.fileno()], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(db.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

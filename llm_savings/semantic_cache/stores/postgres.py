@@ -1,0 +1,278 @@
+"""The cache in a PostgreSQL with pgvector, shared by machines. Importing this needs psycopg and pgvector."""
+# ruff: noqa: S608 - SQL is put together from this package's own constants; every value is a parameter
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+import psycopg
+from pgvector import HalfVector
+from pgvector.psycopg import register_vector
+
+from llm_savings.errors import CacheError
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.stores import rows
+from llm_savings.storage.patient import PatientConnection, is_over
+from llm_savings.storage.urls import masked, passwords
+
+_VERSION = 1
+_PAGE = 1_000
+_EXACT = 1_000  # entries of a scope that are compared one by one in no more time than the graph takes
+_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to ten times as many
+_REMEMBERED = 60.0  # seconds for which a scope counts as large or small
+_SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
+
+
+class PostgresStore:
+    """A PostgreSQL with pgvector 0.8 or later. Needs `pip install "llm-savings[postgres]"`.
+
+    One table for each length of vectors. A small scope is searched exactly by way of its own index: a graph over all
+    scopes finds mostly others' entries. Each call under way has a connection of its own.
+    """
+
+    local = False
+
+    def __init__(self, url: str, *, dimensions: Dimensions, timeout: float = 1.0) -> None:
+        self._url, self._timeout, self._length = url, timeout, dimensions
+        self._idle: list[Any] = []
+        self._pid = os.getpid()
+        self._large: dict[str, tuple[float, bool]] = {}
+
+    @property
+    def _dimensions(self) -> int:
+        return self._length if isinstance(self._length, int) else self._length()
+
+    @property
+    def _table(self) -> str:
+        return f"llm_savings_cache_{self._dimensions}"
+
+    def get(self, entry_id: str, now: datetime) -> Entry | None:
+        """See `Store.get`."""
+        sql = f"SELECT {rows.SELECTED} FROM {self._table} WHERE id = %s AND (expires_us IS NULL OR expires_us > %s)"
+        with self._using() as db:
+            found = db.execute(sql, (rows.plain(entry_id), rows.instant(now))).fetchone()
+        return rows.entry_of(found) if found else None
+
+    def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
+        """See `Store.nearest`."""
+        asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
+        with self._using() as db:
+            # What is not the bare distance is not looked up in the graph. There, rows that are gone and not vacuumed
+            # yet take others' places: more are asked for. A parameter as the limit would count as a tenth of the table.
+            large = self._is_large(db, name)
+            order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
+            found: list[Any] = db.execute(
+                f"SELECT * FROM (SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
+                "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
+                f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
+                {"asked": asked, "scope": name, "now": rows.instant(now)},
+            ).fetchall()
+        nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
+        return sorted(nearest, key=lambda near: -near.cosine)
+
+    def put(self, entry: Entry, vector: Vector | None) -> None:
+        """See `Store.put`."""
+        row = rows.row_of(entry, 0 if vector is None else 2 * self._dimensions)
+        small = None if vector is None else HalfVector(rows.unit(vector, self._dimensions))
+        columns = (*rows.COLUMNS, "vector")
+        same = ", ".join(f"{name} = EXCLUDED.{name}" for name in columns[1:])
+        with self._using() as db:
+            db.execute(
+                f"INSERT INTO {self._table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) "
+                f"ON CONFLICT (id) DO UPDATE SET seq = DEFAULT, {same}",
+                (*row, small),
+            )
+
+    def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
+        """See `Store.used`."""
+        changes = sorted(  # all processes in one order, so that none waits for another that waits for it
+            (rows.plain(name), hits, rows.instant(last), None if expiry is None else rows.instant(expiry))
+            for name, (hits, last, expiry) in uses.items()
+        )
+        with self._using() as db, db.transaction():
+            for name, hits, last, expiry in changes:
+                db.execute(
+                    f"UPDATE {self._table} SET hits = hits + %s, used_us = GREATEST(used_us, %s), expires_us = "
+                    "CASE WHEN expires_us IS NULL THEN NULL ELSE GREATEST(expires_us, %s::bigint) END WHERE id = %s",
+                    (hits, last, expiry, name),
+                )
+
+    def remove(self, which: Which) -> int:
+        """See `Store.remove`."""
+        where, parameters = _condition(which)
+        count = 0
+        for page in self._pages("seq", which):
+            with self._using() as db, db.transaction():
+                gone = db.execute(
+                    f"DELETE FROM {self._table} WHERE seq = ANY(%s) AND {where} RETURNING id",
+                    ([seq for (seq,) in page], *parameters),
+                ).fetchall()
+                owners = [f"entry:{name}" for (name,) in gone]
+                db.execute("DELETE FROM llm_savings_cache_counters WHERE owner = ANY(%s)", (owners,))
+            count += len(gone)
+        return count
+
+    def entries(self, which: Which) -> Iterator[Entry]:
+        """See `Store.entries`."""
+        for page in self._pages(f"seq, {rows.SELECTED}", which):
+            for _, *row in page:
+                yield rows.entry_of(row)
+
+    def size(self) -> tuple[int, int]:
+        """See `Store.size`."""
+        with self._using() as db:
+            return db.execute(f"SELECT COUNT(*), COALESCE(SUM(size), 0)::bigint FROM {self._table}").fetchone()
+
+    def weights(self) -> list[Weight]:
+        """See `Store.weights`."""
+        return [rows.weight_of(row) for page in self._pages(f"seq, {rows.WEIGHTS}", Which()) for _, *row in page]
+
+    def add(self, owner: str, deltas: Mapping[str, int]) -> None:
+        """See `Store.add`."""
+        with self._using() as db, db.transaction():
+            for name, delta in sorted(deltas.items()):
+                db.execute(
+                    "INSERT INTO llm_savings_cache_counters AS old VALUES (%s, %s, %s) "
+                    "ON CONFLICT (owner, name) DO UPDATE SET value = old.value + EXCLUDED.value",
+                    (rows.plain(owner), rows.plain(name), delta),
+                )
+
+    def counts(self, owner: str) -> dict[str, int]:
+        """See `Store.counts`."""
+        sql = "SELECT name, value FROM llm_savings_cache_counters WHERE owner = %s"
+        with self._using() as db:
+            return {rows.original(name): value for name, value in db.execute(sql, (rows.plain(owner),)).fetchall()}
+
+    def owners(self, prefix: str = "") -> list[str]:
+        """See `Store.owners`."""
+        with self._using() as db:
+            found = db.execute("SELECT DISTINCT owner FROM llm_savings_cache_counters").fetchall()
+        return sorted(owner for (name,) in found if (owner := rows.original(name)).startswith(prefix))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        while self._idle and self._pid == os.getpid():
+            self._idle.pop().close()
+
+    def _pages(self, columns: str, which: Which) -> Iterator[list[Any]]:
+        """Rows of the entries meant, some at a time; `columns` begin with seq."""
+        where, parameters = _condition(which)
+        sql = f"SELECT {columns} FROM {self._table} WHERE {where} AND seq > %s ORDER BY seq LIMIT {_PAGE}"
+        last = 0
+        while True:
+            with self._using() as db:
+                page = db.execute(sql, (*parameters, last)).fetchall()
+            if not page:
+                return
+            yield page
+            last = page[-1][0]
+
+    def _is_large(self, db: Any, scope: str) -> bool:
+        """Whether a scope is better looked up in the graph."""
+        until, large = self._large.get(scope, (0.0, False))
+        if monotonic() > until:
+            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {10 * _EXACT}) AS own"
+            (own,) = db.execute(sql, (scope,)).fetchone()
+            (every,) = db.execute(
+                "SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass", (self._table,)
+            ).fetchone()
+            large = own > _EXACT and (own * _SHARE > every or own == 10 * _EXACT)
+            if len(self._large) > 10_000:
+                self._large.clear()
+            self._large[scope] = monotonic() + _REMEMBERED, large
+        return large
+
+    @contextmanager
+    def _using(self) -> Generator[Any]:
+        try:
+            db = self._take()
+            try:
+                yield db
+            except BaseException:
+                db.close()
+                raise
+            self._idle.append(db)
+        except (psycopg.Error, OSError) as error:
+            text = str(error).strip()
+            for secret in passwords(self._url):
+                text = text.replace(secret, "***")
+            raise CacheError(f"cache {masked(self._url)}: {text}") from None
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():  # after a fork; psycopg leaves a parent's connections alone
+            self._idle, self._pid = [], os.getpid()
+        while self._idle:
+            try:
+                db = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if not is_over(db):
+                return db
+            db.close()
+        return self._connect()
+
+    def _connect(self) -> Any:
+        milliseconds = round(self._timeout * 1000)
+        db = PatientConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=2,  # libpq's smallest
+            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
+            tcp_user_timeout=milliseconds,
+        )
+        db.patience = self._timeout + _SERVER_SECONDS
+        try:
+            self._migrate(db)
+            register_vector(db)
+            db.execute("SET hnsw.ef_search = 120")
+            db.execute("SET hnsw.iterative_scan = relaxed_order")
+            db.execute("SET enable_sort = off")  # the graph where the query allows it, whatever the table's statistics
+            db.execute("SET synchronous_commit = off")  # a power cut may take the last second's answers
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _migrate(self, db: Any) -> None:
+        if db.execute("SELECT to_regclass(%s)", (self._table,)).fetchone()[0] is None:
+            with db.transaction():
+                db.execute("SELECT pg_advisory_xact_lock(7311805552)")  # one machine at a time
+                self._create(db)
+        (version,) = db.execute("SELECT version FROM llm_savings_cache_version").fetchone()
+        if version > _VERSION:
+            raise CacheError(
+                f"cache {masked(self._url)} has schema version {version}, this llm-savings knows {_VERSION}; "
+                "upgrade llm-savings"
+            )
+
+    def _create(self, db: Any) -> None:
+        if db.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
+            try:
+                db.execute("CREATE EXTENSION vector")
+            except psycopg.Error as error:
+                raise CacheError(
+                    f"cache {masked(self._url)}: the extension pgvector is missing and could not be created "
+                    f"({str(error).strip()}); let its administrator run: CREATE EXTENSION vector"
+                ) from None
+        table = self._table
+        for statement in (
+            "CREATE TABLE IF NOT EXISTS llm_savings_cache_version (version INTEGER PRIMARY KEY)",
+            f"INSERT INTO llm_savings_cache_version SELECT {_VERSION} "
+            "WHERE NOT EXISTS (SELECT 1 FROM llm_savings_cache_version)",
+            "CREATE TABLE IF NOT EXISTS llm_savings_cache_counters (owner TEXT NOT NULL, name TEXT NOT NULL, "
+            "value BIGINT NOT NULL, PRIMARY KEY (owner, name))",
+            f"CREATE TABLE IF NOT EXISTS {table} (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {rows.TABLE}, "
+            f"vector halfvec({self._dimensions}))",
+            f"CREATE INDEX IF NOT EXISTS {table}_scope ON {table} (scope)",
+            f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)",
+        ):
+            db.execute(statement)
+
+
+def _condition(which: Which) -> tuple[str, list[Any]]:
+    return rows.condition(which, ids="id = ANY(%s)", tag="jsonb_exists(tags::jsonb, %s)", mark="%s")

