@@ -187,7 +187,12 @@ class AnswerCache:
         if self.local:
             self.keep(question, answer, **kept)
         else:
+            self.hold(question)
             await asyncio.to_thread(self.keep, question, answer, **kept)
+
+    def hold(self, question: Question) -> None:
+        """The answer comes after the asking task has ended, as that of a stream: others go on waiting for it."""
+        self._flights.hold(question.id)
 
     def gave_up(self, question: Question) -> None:
         """No answer to this question will be kept: it failed, or is not to be cached. One of those who wait goes on."""
@@ -257,6 +262,8 @@ class AnswerCache:
                 found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
             else:
                 found = self._alike(asked, now)
+            if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
+                return Miss(reason="too old", question=asked)
             if isinstance(found, Hit) and self.settings.shadow:
                 return replace(_instead(found), reason="shadow")
             return found
