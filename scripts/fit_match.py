@@ -187,7 +187,7 @@ def english(pairs: dict[str, Pairs]) -> tuple[dict[str, float], Table]:
         kept = [name for name in domains if name != left_out]
         return fitted(
             [(pairs[name], 1.0) for name in kept] + [(pairs[f"{name} swapped"], 0.05) for name in kept],
-            from_cosine=0.65,
+            from_cosine=0.75,
         )
 
     final = without("")

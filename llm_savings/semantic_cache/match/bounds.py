@@ -43,7 +43,7 @@ def _tail(wrong: int, total: int, rate: float) -> float:
 
 
 def safe_threshold(
-    scored: Sequence[tuple[float, bool]], *, lookups: int, max_error: float, confidence: float = 0.95, steps: int = 50
+    scored: Sequence[tuple[float, bool]], *, lookups: int, max_error: float, confidence: float = 0.95, steps: int = 200
 ) -> float:
     """Return the lowest score at which serving keeps wrong answers within `max_error` of the lookups, or infinity.
 

@@ -19,7 +19,7 @@ SCORED = 3  # candidates that no guard blocks and that are scored; the fourth ne
 NEIGHBOURS = 5
 # A fifth neighbour farther off than SPARSE tells nothing more: in a broad English domain (QQP) one near question among
 # far ones is as often a question that differs in a word as a paraphrase.
-SPARSE: dict[Language, float] = {"en": 0.65, "ko": 0.5}
+SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
 LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
