@@ -27,7 +27,7 @@ from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
     from llm_savings.budget import Budget
-    from llm_savings.langchain import CostCallback, track_costs
+    from llm_savings.langchain import CostCallback, SemanticCache, track_costs
     from llm_savings.ledger import Ledger
     from llm_savings.meter import Meter
     from llm_savings.pricing import PriceBook
@@ -49,6 +49,7 @@ __all__ = [
     "PriceBook",
     "RecordError",
     "SavingsError",
+    "SemanticCache",
     "StructuredOutputError",
     "UnknownModelError",
     "UnpricedError",
@@ -65,6 +66,7 @@ _LAZY = {
     "Ledger": "llm_savings.ledger",
     "Meter": "llm_savings.meter",
     "PriceBook": "llm_savings.pricing",
+    "SemanticCache": "llm_savings.langchain",
     "track_costs": "llm_savings.langchain",
 }
 

@@ -41,6 +41,7 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
     generations = _generations(result)
     messages = _messages(generations)
     meta = _metadata(result, generations, messages)
+    evidence = _evidence(meta)
     hit = _is_hit(messages)
     usage, estimated, suspect = None, False, False
     try:
@@ -66,6 +67,7 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         estimated=estimated,
         suspect=suspect,
         unpriced=beyond,
+        strategies={"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {},
     )
 
 
@@ -76,6 +78,8 @@ def read_partial(result: LLMResult | None, start: Start) -> tuple[Answer, bool]:
         return Answer(), False
     messages = _messages(generations)
     meta = _metadata(cast("LLMResult", result), generations, messages)
+    if _is_hit(messages):
+        return Answer(hit=True), True
     complete = any(m.usage_metadata for m in messages) and (meta.get("finish_reason") or meta.get("stop_reason"))
     answer = Answer(
         model=_text(meta.get("model_name")) or _text(meta.get("model")),
@@ -132,7 +136,7 @@ def _usage(
         return _settled_ttl(lambda ttl: Usage.from_litellm(counted, cache_ttl=ttl), meta, start, prices)
     if (type(counted) is dict or isinstance(counted, Mapping)) and "prompt_tokens" in counted:
         return Usage.from_openai(counted), False
-    reported = [m.usage_metadata for m in messages if m.usage_metadata]
+    reported = [usage for m in messages if (usage := _reported(m))]
     if not reported:
         return None, False
     # Every choice of one request carries the usage of the whole request.
@@ -203,7 +207,21 @@ def _is_hit(messages: Sequence[AIMessage]) -> bool:
     if not messages:
         return False
     usage: Any = messages[0].usage_metadata
-    return messages[0].id is None or bool(usage and usage.get("total_cost") == 0)
+    if messages[0].id is None or bool(usage and usage.get("total_cost") == 0):
+        return True
+    return _evidence(messages[0].response_metadata).get("cache") == "hit"
+
+
+def _evidence(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What our own cache says of its part in an answer."""
+    found = metadata.get("llm_savings")
+    return found if isinstance(found, dict) and "cache" in found else {}
+
+
+def _reported(message: AIMessage) -> Any:
+    """The usage of the call that made the answer; on an answer given again that is not the message's own."""
+    found = _evidence(message.response_metadata)
+    return found.get("usage") if found.get("cache") == "hit" else message.usage_metadata
 
 
 def _mode(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> Mode | None:

@@ -23,7 +23,7 @@ from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import Generation
 
-# Who asks the cache, for each way in; streams never do.
+# Who asks the cache, for each way in; LangChain's own streams never do.
 _WAYS = {"generate": "_generate_with_cache", "agenerate": "_agenerate_with_cache"}
 _lock = threading.Lock()
 _wrapped: dict[str, Callable[..., Any]] = {}
@@ -39,10 +39,14 @@ def cached_request() -> Mapping[str, Any] | None:
     frame = sys._getframe(2)
     while frame is not None and frame.f_globals is vars(manager):
         frame = frame.f_back
-    if frame is None or frame.f_globals is not vars(chat_models) or frame.f_code.co_name not in _WAYS:
+    if frame is None or frame.f_globals is not vars(chat_models):
         return None
-    model, method = frame.f_locals.get("self"), _WAYS[frame.f_code.co_name]
-    if not isinstance(model, BaseChatModel) or _cache_of(model) is None:
+    model, method = frame.f_locals.get("self"), _WAYS.get(frame.f_code.co_name)
+    if not isinstance(model, BaseChatModel) or cache_of(model) is None:
+        return None
+    if frame.f_code.co_name in getattr(model, "asks_cache_in", ()):  # see `with_cached_streaming`
+        return frame.f_locals.get("params")
+    if method is None:
         return None
     own = getattr(BaseChatModel, method, None)
     return frame.f_locals.get("params") if own and getattr(getattr(model, method), "__func__", None) is own else None
@@ -64,7 +68,14 @@ def forget(run_id: UUID) -> None:
     _refusals.pop(run_id, None)
 
 
-def _cache_of(model: BaseChatModel) -> BaseCache | None:
+def refusal(run_id: UUID | None) -> Exception | None:
+    """Why this run may be answered by its cache only, if so."""
+    refused = _refusals.get(run_id) if run_id is not None else None
+    return None if refused is None else refused()
+
+
+def cache_of(model: BaseChatModel) -> BaseCache | None:
+    """The cache that LangChain asks for this model."""
     cache = model.cache
     return cache if isinstance(cache, BaseCache) else None if cache is False else get_llm_cache()
 
@@ -88,7 +99,7 @@ def _guard(model: BaseChatModel, run_manager: Any) -> BaseChatModel:
     refused = _refusals.get(run_manager.run_id) if run_manager is not None and _refusals else None
     if refused is None:
         return model
-    cache = _cache_of(model)
+    cache = cache_of(model)
     if cache is None:  # there was one when the run began
         raise refused()
     return model.model_copy(update={"cache": _OnlyHits(cache, refused)})

@@ -18,7 +18,7 @@ from llm_savings.ledger import Mode, Sent
 from llm_savings.meter import Meter
 from llm_savings.unseen import may_read_more
 
-_MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
+MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
 _CALLING = ("ai", "AIMessageChunk")  # types of messages that may carry calls of tools
 # Parameters that become tokens of the prompt.
 _PROMPT_KEYS = frozenset(
@@ -55,7 +55,7 @@ class Start:
         self.metadata: Mapping[str, Any] = event.get("metadata") or {}
         self.tags: Sequence[str] = event.get("tags") or ()
         self.batch: int = event.get("batch_size") or 1
-        self.model = str(self.metadata.get("ls_model_name") or text(self.params, _MODEL_KEYS) or self._kind())
+        self.model = str(self.metadata.get("ls_model_name") or text(self.params, MODEL_KEYS) or self._kind())
         self.provider: str | None = self.metadata.get("ls_provider")
 
     def _kind(self) -> str:

@@ -51,6 +51,10 @@ SURE, LIKELY = NormalDist().inv_cdf(CONFIDENCE), 0.5
 """Normal quantiles of the lower bounds that give a threshold up: by all that is known, and by what is recent."""
 
 
+AUDITS, AUDITED = 0.02, 500
+"""The share of hits audited in the long run, at most, and from how many labels on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What was counted in a domain during some time.
@@ -229,14 +233,15 @@ def suspended(counts: Mapping[str, int]) -> bool:
 def audit_chance(now: Threshold, rate: float) -> float:
     """How likely a would-be hit should be answered as a miss, to learn whether it would have been right.
 
-    Free labels come from below the threshold. Where they are wrong more often than the shipped calibration says, those
-    above it are looked at more closely, up to every second hit.
+    A rate above `AUDITS` falls to it as labels come in. Free labels come from below the threshold: where they are wrong
+    more often than the shipped calibration says, hits are looked at more closely, up to every second one.
 
     Args:
         now: The threshold in use.
-        rate: The share of hits audited where nothing is suspicious; 0 for none.
+        rate: The share of hits audited at first; 0 for none.
     """
-    return min(max(rate, 0.5), rate * max(1.0, now.suspicion) ** 2)
+    falling = max(min(rate, AUDITS), min(rate, AUDITED * AUDITS / max(1, now.labels_above)))
+    return min(max(rate, 0.5), falling * max(1.0, now.suspicion) ** 2)
 
 
 def threshold(

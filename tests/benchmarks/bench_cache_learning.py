@@ -140,7 +140,7 @@ def by_match(calibration: Stream) -> Scorer:
 
 def by_cosine(calibration: Stream) -> Scorer:
     """A logistic curve over the cosine, fitted on another domain."""
-    columns = np.zeros((len(calibration.cosine), 16))
+    columns = np.zeros((len(calibration.cosine), len(NAMES)))
     columns[:, 0] = calibration.cosine
     weights = fit(columns, calibration.nearest_right.astype(float), rounds=800)
 
