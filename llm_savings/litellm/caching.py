@@ -9,6 +9,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn, Unpack, get_args
@@ -273,7 +274,8 @@ class SemanticCache(Cache):
     def _unkept(self, asked: Asked | None) -> None:
         _log.exception("an answer was not cached")
         if asked is not None:
-            self._gave_up(asked)
+            with suppress(Exception):  # whatever it is, the user's call goes on
+                self._gave_up(asked)
 
     def _gave_up(self, asked: Asked) -> None:
         if asked.dropped is not None:
