@@ -103,9 +103,9 @@ def bare(tokens: tuple[str, ...]) -> tuple[str, ...]:
         True
     """
     kept: list[str] = []
-    for token in tokens:
+    for word in tokens:
         last = kept[-1] if kept else ""
-        if token in _POLITE or (token in _ASKING and last == "how"):
+        if word in _POLITE or (word in _ASKING and last == "how"):
             continue
-        kept.append("is" if token == "'s" and last in _ASKED else token)
+        kept.append("is" if word == "'s" and last in _ASKED else word)
     return tuple(kept)
