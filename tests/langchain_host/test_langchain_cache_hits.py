@@ -368,6 +368,22 @@ async def test_plain_llms(cache: SemanticCache) -> None:
     assert list(cache.stats().hits.values()) == [2]
 
 
+@pytest.mark.parametrize("way", ASKING)
+async def test_hits_of_plain_llms_are_in_the_ledger(way: Way, cache: SemanticCache) -> None:
+    """LangChain asks the cache before it begins a run, and tells no callback of a hit."""
+    prices = PriceBook().with_overrides({"plain": {"input": "1", "output": "1"}})
+    cost = CostCallback(":memory:", prices=prices, tags={"app": "a"})
+    model = FakeListLLM(responses=["x y z"], metadata={"ls_model_name": "plain"})
+    for _ in range(2):
+        await way(model, ["a question"], {"callbacks": [cost], "tags": ["feature:faq"]})
+    paid, hit = rows(cost)
+    assert paid.settled and hit.settled
+    assert (hit.status, hit.basis, hit.settled.actual) == ("hit", "estimated", 0)
+    assert hit.settled.baseline == paid.settled.actual == cost.saved
+    assert hit.settled.strategies["semantic_cache"]["tier"] == "exact"
+    assert hit.sent.tags == paid.sent.tags == {"app": "a", "feature": "faq"}
+
+
 ASKED_PLAIN: list[str] = []
 
 
