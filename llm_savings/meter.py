@@ -73,6 +73,7 @@ class Live:
         began: When, on the monotonic clock.
         counted: Its prompt in tokens, if they were counted.
         done: Whether it is settled.
+        strategies: What each saving did, however the call ends.
     """
 
     sent: Sent
@@ -80,6 +81,7 @@ class Live:
     began: float
     counted: int | None = None
     done: bool = False
+    strategies: Mapping[str, Any] | None = None
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
@@ -181,6 +183,8 @@ class Meter(Guarded):
             live.done = True
         try:
             latency = time.monotonic() - live.began
+            if live.strategies:
+                answer = replace(answer, strategies={**live.strategies, **answer.strategies})
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
             # Adding up takes longer than writing it down, and few look at the sums after every call.

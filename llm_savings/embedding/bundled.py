@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_savings.embedding.text import Script, hangul_rows, idf_slot, latin_rows, normalised, split
+from llm_savings.embedding.text import Script, hangul_rows, hangul_weight, idf_slot, latin_rows, normalised, split
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _MOST_WORDS_KEPT = 20_000  # about 20 MB of word vectors; then the memory is emptied and fills again
@@ -66,13 +66,13 @@ class _Weights:
 
 @lru_cache(maxsize=1)
 def _weights() -> _Weights:
-    """The weight files, mapped into memory: read once, shared with forked processes.
+    """The weight files, read once (16 MB, 20 ms); forked processes share them.
 
-    Two threads that come first together may both map them; that costs nothing and needs no lock to survive a fork.
+    Two threads that come first together may both read them: no lock, so none that a fork could leave held.
     """
 
     def array(name: str) -> NDArray[np.generic]:
-        return np.load(_WEIGHTS / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(_WEIGHTS / f"{name}.npy", allow_pickle=False)
 
     pieces = (_WEIGHTS / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     name, highest = (_WEIGHTS / "name.txt").read_text(encoding="utf-8").split()
@@ -181,17 +181,19 @@ class BundledEmbedder:
                     np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
 
     def _learn(self, form: str, script: int, weights: _Weights) -> _Entry:
-        idf = weights.highest_idf * float(weights.idf[idf_slot(form)]) / 255
+        idf = int(weights.idf[idf_slot(form)])
         if script == Script.HANGUL:
-            rows, table, scale = hangul_rows(form), weights.hangul, weights.hangul_scale
+            rows, table, scale, weight = hangul_rows(form), weights.hangul, weights.hangul_scale, hangul_weight(idf)
         else:
-            rows = np.asarray(latin_rows(form, weights.vocabulary) if script == Script.LATIN else [], np.int64)
-            table, scale = weights.latin, weights.latin_scale
-        if len(rows):
-            raw: NDArray[np.float32] = scale[rows] @ table[rows].astype(np.float32) / np.float32(sqrt(len(rows)))
-            entry = _Entry(raw, _unit(raw), idf)
-        else:
-            entry = _Entry(np.zeros(0, np.float32), np.zeros(table.shape[1], np.float32), idf)
+            rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
+            table, scale, weight = weights.latin, weights.latin_scale, 1.0
+        raw = np.zeros(0, np.float32)
+        unit = np.zeros(table.shape[1], np.float32)
+        if rows:
+            at = np.array(rows)
+            raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
+            unit = _unit(raw)
+        entry = _Entry(raw, unit, weights.highest_idf * idf / 255)
         if len(self._known) >= _MOST_WORDS_KEPT:
             self._known.clear()
         self._known[form, script] = entry

@@ -1,10 +1,26 @@
-"""Metering and budgets for LiteLLM's SDK, Router and proxy: `litellm.callbacks = [CostLogger("costs.db")]`.
+"""Metering, budgets and the semantic cache for LiteLLM's SDK, Router and proxy.
 
-`completion` and `acompletion` are LiteLLM's own: a budget of `CostLogger` stops both exactly, without a wrapper.
+`litellm.callbacks = [CostLogger("costs.db")]` and `litellm.cache = SemanticCache("cache.db")`. `completion` and
+`acompletion` are LiteLLM's own: a budget of `CostLogger` stops both exactly, without a wrapper.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from litellm import acompletion, completion
 
 from llm_savings.litellm.costs import CostLogger
 
-__all__ = ["CostLogger", "acompletion", "completion"]
+if TYPE_CHECKING:
+    from llm_savings.litellm.caching import SemanticCache
+
+__all__ = ["CostLogger", "SemanticCache", "acompletion", "completion"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SemanticCache":  # metering needs neither numpy nor LiteLLM's cache
+        found = globals()[name] = import_module("llm_savings.litellm.caching").SemanticCache
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

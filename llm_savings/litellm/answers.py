@@ -39,7 +39,7 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
             usage, sure = usage_of(details, raw)
     except UsageError:
         suspect = True
-    if _ended_unsaid(details.get("original_response")):
+    if ended_unsaid(details.get("original_response")):
         sure = False  # what came is counted, what the provider went on to write is not
     if not usage and not suspect:
         # A success for no tokens at all is a usage that nobody reported.
@@ -55,7 +55,7 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
     )
 
 
-def _ended_unsaid(stream: Any) -> bool:
+def ended_unsaid(stream: Any) -> bool:
     """Whether a stream ended without the provider saying so, as LiteLLM lets one of Anthropic's that is cut short.
 
     Called with what the user reads from or, under asyncio, what that reads from: it knows which block is still open.

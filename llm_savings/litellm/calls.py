@@ -39,6 +39,9 @@ BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_end
 """The call types that a provider bills for an answer; files, lists and the like cost nothing."""
 
 _TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
+EVIDENCE = "llm_savings_cache"
+"""Where a call's details tell what the semantic cache found."""
+
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
 
 _NOTHING: Mapping[str, Any] = {}
@@ -138,6 +141,12 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     params = _part(details, "litellm_params")
     own, other = _part(params, "metadata"), _part(params, "litellm_metadata")
     return {**other, **own} if own and other else own or other
+
+
+def strategies_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What each saving did for the call, as its row keeps it."""
+    found = details.get(EVIDENCE)
+    return {"semantic_cache": found} if isinstance(found, dict) else {}
 
 
 class CallIds:

@@ -25,7 +25,7 @@ from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
-from llm_savings.litellm.calls import BILLED, CallIds, call_sent, output_limit, question
+from llm_savings.litellm.calls import BILLED, CallIds, call_sent, output_limit, question, strategies_of
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
 from llm_savings.meter import METERED, Answer, Live, Meter, current_call
@@ -203,6 +203,8 @@ class CostLogger(Metered, CustomLogger):
             attempt = self._begun(details, details, before.number + 1 if before else 1)
         if attempt.trace is not None:
             attempt.known, attempt.trace.asked = None, question(details)
+            if attempt.number == 1:  # what is sent again was not looked up again
+                attempt.trace.live.strategies = strategies_of(details)
             attempt.mock = details.get("api_key") == _MOCK_KEY
             attempt.reported = self._streams.ask(details) and not attempt.mock
         keep(details, self._where, attempt)
@@ -280,6 +282,8 @@ class CostLogger(Metered, CustomLogger):
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
+        if hit:
+            live.strategies = strategies_of(details)
         self.meter.answered(live, answer_of(details, response, hit=hit, reported=attempt.reported))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:

@@ -26,6 +26,7 @@ from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
+from llm_savings.semantic_cache.learning import audit_chance
 from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, language_of, prepare
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
@@ -186,7 +187,12 @@ class AnswerCache:
         if self.local:
             self.keep(question, answer, **kept)
         else:
+            self.hold(question)
             await asyncio.to_thread(self.keep, question, answer, **kept)
+
+    def hold(self, question: Question) -> None:
+        """The answer comes after the asking task has ended, as that of a stream: others go on waiting for it."""
+        self._flights.hold(question.id)
 
     def gave_up(self, question: Question) -> None:
         """No answer to this question will be kept: it failed, or is not to be cached. One of those who wait goes on."""
@@ -256,6 +262,8 @@ class AnswerCache:
                 found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
             else:
                 found = self._alike(asked, now)
+            if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
+                return Miss(reason="too old", question=asked)
             if isinstance(found, Hit) and self.settings.shadow:
                 return replace(_instead(found), reason="shadow")
             return found
@@ -283,15 +291,16 @@ class AnswerCache:
         p = found.probability
         hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         miss = replace(_instead(hit), reason="unlike", would=None)
+        now = self._errors.threshold(domain)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
-            likely = p >= self._errors.threshold(domain).value
+            likely = p >= now.value
         if not likely:
             return miss
         if self._errors.suspended(best.entry.id):
             return replace(_instead(hit), reason="wrong before", would=None)
-        if self._chance() < settings.audit_rate:
+        if self._chance() < audit_chance(now, settings.audit_rate):
             return _instead(hit)
         return hit
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 Judge = Callable[[str, str, str, str], bool | None]
 """(question asked, question stored, stored answer, fresh answer) -> right, wrong, or None for undecided."""
 
-SAME, DIFFERENT = 0.85, 0.2
-"""Share of words two answers have in common: from the first on they agree, up to the second they do not."""
+SAME, ALIKE, DIFFERENT = 0.85, 0.4, 0.2
+"""Share of words two answers have in common: they agree, say something of the same, or have little to do."""
 
 NEAR, FAR = 0.92, 0.35
 """The same of the cosine of their vectors, when there is an embedder."""
 
-SHORT = 12
-"""Words up to which an answer is one statement: there a number or a "not" more makes it another answer."""
+FEW, SHORT = 5, 12
+"""Words up to which two answers may share none and still agree, and up to which an answer is one statement."""
 
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?")
 _OPENER = re.compile(
@@ -76,17 +76,19 @@ def compare(stored: str, fresh: str, *, embed: Callable[[str], Sequence[float]] 
     cosine = _cosine(embed(stored), embed(fresh)) if embed is not None else None
     figures, others = _numbers(mine), _numbers(theirs)
     negated = len(_NOT.findall(one)) % 2 != len(_NOT.findall(other)) % 2
-    if figures != others or negated:
-        # In a long answer a figure more may be an example more; in a short one another figure is another answer.
-        clash = negated or bool(figures - others and others - figures)
-        return False if clash and (max(len(mine), len(theirs)) <= SHORT or shared <= DIFFERENT) else None
-    if shared >= SAME and (cosine is None or cosine >= FAR):
-        return True
+    turned = negated or bool(figures - others and others - figures)
+    # In a long answer another figure may be another example; in the same few words it makes another answer.
+    if turned and shared >= ALIKE and max(len(mine), len(theirs)) <= SHORT:
+        return False
     if cosine is None:
-        return False if shared <= DIFFERENT / 4 and min(len(mine), len(theirs)) > 3 else None
-    if cosine >= NEAR:
-        return True
-    return False if cosine <= FAR and shared <= DIFFERENT else None
+        if shared <= DIFFERENT / 4 and min(len(mine), len(theirs)) > FEW:
+            return False
+    elif cosine <= FAR and shared <= DIFFERENT:
+        return False
+    if figures != others or negated:
+        return None
+    agree = shared >= SAME and (cosine is None or cosine > FAR)
+    return True if agree or (cosine is not None and cosine >= NEAR) else None
 
 
 def _plain(text: str) -> str:

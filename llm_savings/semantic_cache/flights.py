@@ -22,6 +22,7 @@ class _Flight:
     thread: int
     task: asyncio.Task[object] | None
     since: float
+    held: bool = False
     landed: threading.Event = field(default_factory=threading.Event)
     waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = field(
         default_factory=list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]]
@@ -73,6 +74,12 @@ class Flights(Guarded):
             await asyncio.wait_for(future, self.patience)
         return True
 
+    def hold(self, key: str) -> None:
+        """The call goes on after its task has ended: its answer is a stream, or is being stored."""
+        with self._lock:
+            if (flight := self._flights.get(key)) is not None:
+                flight.held = True
+
     def land(self, key: str) -> None:
         """The call has ended, with an answer or without one. Doing it again changes nothing."""
         with self._lock:
@@ -95,6 +102,8 @@ class Flights(Guarded):
 
     def _left(self, key: str, flight: _Flight) -> None:
         with self._lock:
+            if flight.held:
+                return
             if self._flights.get(key) is flight:
                 del self._flights[key]
         self._landed(flight)

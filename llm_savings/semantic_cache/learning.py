@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
-LOWEST, STEP, BINS = -2.5, 0.5, 24
-"""Bins of p on the logit scale: below -2.5, then every 0.5, from 9.0 up the last."""
+LOWEST, STEP, BINS = -1.5, 0.25, 32
+"""Bins of p on the logit scale: below -1.5 (0.18), then every 0.25, from 6.0 (0.9975) up the last."""
 
 CONFIDENCE = 0.95
 """How sure the upper bounds are: `served_bound` at all looks together, `error_bound` at each."""
@@ -32,24 +32,27 @@ CONFIDENCE = 0.95
 FEWEST_LABELS = 100
 """Below this nothing loosens."""
 
-EPOCH, EPOCHS = 500, 12
-"""Lookups in the first epoch, and how many epochs there are; the last one does not end."""
+EPOCH, GROWTH, EPOCHS = 500, 1.5, 24
+"""Lookups in the first epoch, how much longer each later one is, and how many there are; the last one does not end."""
 
-PRIOR = 16
+PRIOR = 8
 """What the shipped calibration counts for in each bin, in labels."""
 
 SHIPPED = 4
 """What it counts for when it is corrected for the domain, in wrong labels."""
 
-FIRST = 6
-"""Labels from this bin on (even odds) correct it."""
+EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number in range(BINS))
+"""How often the shipped calibration expects a candidate to be wrong, by bin."""
 
-LOOSE = NormalDist().inv_cdf(CONFIDENCE)
-DOUBT = 1.0
-"""Normal quantile of the lower bound from which on a threshold is given up: as soon as it is likely too loose."""
+NEAR = 6
+"""Labels from so many bins below the shipped threshold on correct it."""
 
-AUDITS = 1000
-"""Audits are more frequent until so many labels are known at or above a probability."""
+SURE, LIKELY = NormalDist().inv_cdf(CONFIDENCE), 0.5
+"""Normal quantiles of the lower bounds that give a threshold up: by all that is known, and by what is recent."""
+
+
+AUDITS, AUDITED = 0.02, 500
+"""The share of hits audited in the long run, at most, and from how many labels on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Counts:
     """What was counted in a domain during some time.
 
     Attributes:
-        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (24,), as the other four.
+        seen: Lookups with a candidate, by bin of the candidate's probability. Shape (32,), as the other four.
         served: Those answered from the cache, by bin.
         right: Candidates whose stored answer was right, by bin.
         wrong: Candidates whose stored answer was wrong, by bin.
@@ -83,8 +86,8 @@ class Evidence:
 
     Attributes:
         all: Counted since the beginning.
-        recent: Counted in the last two epochs: the last half to three quarters of all lookups.
-        epoch: The epoch that new counts belong to. The first lasts 500 lookups; each later one doubles their number.
+        recent: Counted in the last two epochs: the last third to half of all lookups.
+        epoch: The epoch that new counts belong to.
     """
 
     all: Counts = Counts()
@@ -99,19 +102,24 @@ class Evidence:
             >>> Evidence.from_counts(seen(0.9, False) | label(0.9, True)).all.labels()
             1
         """
+        epoch = epoch_of(sum(n for name, n in counts.items() if name.endswith(".lookups")))
+        whole, recent = dict.fromkeys(_NAMES, 0), dict.fromkeys(_NAMES, 0)
+        for name, n in counts.items():
+            when, _, what = name.partition(".")
+            if what in whole and when.isdecimal():
+                whole[what] += n
+                if int(when) >= epoch - 1:
+                    recent[what] += n
+        return cls(_counts(whole), _counts(recent), epoch)
 
-        def counted(epochs: range) -> Counts:
-            def total(name: str) -> int:
-                return sum(max(0, counts.get(f"{epoch}.{name}", 0)) for epoch in epochs)
 
-            def bins(kind: str) -> tuple[int, ...]:
-                return tuple(total(f"{kind}{number}") for number in range(BINS))
+_NAMES = (*(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)), "lookups")
 
-            return Counts(bins("s"), bins("h"), bins("r"), bins("w"), bins("u"), total("lookups"))
 
-        whole = counted(range(EPOCHS))
-        epoch = min(EPOCHS - 1, max(0, (whole.lookups // EPOCH).bit_length()))
-        return cls(whole, counted(range(max(0, epoch - 1), epoch + 1)), epoch)
+def _counts(named: Mapping[str, int]) -> Counts:
+    numbers = [max(0, n) for n in named.values()]
+    seen, served, right, wrong, unsure = (tuple(numbers[i * BINS : (i + 1) * BINS]) for i in range(5))
+    return Counts(seen, served, right, wrong, unsure, numbers[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ class Threshold:
         labels_above: Those among them at or above the threshold.
         lookups: Lookups this rests on.
         look: How often the bound has been looked at in order to loosen.
+        suspicion: How many times as wrong as the shipped calibration says candidates near the threshold and above are.
     """
 
     value: float
@@ -143,6 +152,7 @@ class Threshold:
     labels_above: int = 0
     lookups: int = 0
     look: int = 0
+    suspicion: float = 1.0
 
     @property
     def per_hit_estimate(self) -> float:
@@ -155,8 +165,13 @@ class Threshold:
         return min(1.0, self.error_bound / self.hit_share) if self.hit_share else 1.0
 
 
+def epoch_of(lookups: int) -> int:
+    """The epoch after so many lookups."""
+    return 0 if lookups < EPOCH else min(EPOCHS, 1 + math.floor(math.log(lookups / EPOCH, GROWTH)))
+
+
 def bin_of(p: float) -> int:
-    """The bin of a probability, 0 to 23. What is not a number is in the lowest."""
+    """The bin of a probability, 0 to 31. What is not a number is in the lowest."""
     if not p > 0.0:
         return 0
     if p >= 1.0:
@@ -215,17 +230,18 @@ def suspended(counts: Mapping[str, int]) -> bool:
     return counts.get("right", 0) < 5 * counts.get("wrong", 0)
 
 
-def audit_chance(evidence: Evidence, p: float, rate: float) -> float:
+def audit_chance(now: Threshold, rate: float) -> float:
     """How likely a would-be hit should be answered as a miss, to learn whether it would have been right.
 
+    A rate above `AUDITS` falls to it as labels come in. Free labels come from below the threshold: where they are wrong
+    more often than the shipped calibration says, hits are looked at more closely, up to every second one.
+
     Args:
-        evidence: What is known about the domain.
-        p: The probability of the candidate.
-        rate: The share of hits audited in the long run; 0 for none. While few labels are known at or above `p`, more
-            are, up to every second hit.
+        now: The threshold in use.
+        rate: The share of hits audited at first; 0 for none.
     """
-    known = max(1, evidence.all.labels(bin_of(p)))
-    return rate if rate <= 0 else min(1.0, max(rate, min(0.5, rate * AUDITS / known)))
+    falling = max(min(rate, AUDITS), min(rate, AUDITED * AUDITS / max(1, now.labels_above)))
+    return min(max(rate, 0.5), falling * max(1.0, now.suspicion) ** 2)
 
 
 def threshold(
@@ -233,8 +249,9 @@ def threshold(
 ) -> Threshold:
     """The threshold to use now.
 
-    It is the shipped one until evidence speaks. It loosens only to where the upper bound of the share of wrong answers
-    is at most `max_error`, and tightens as soon as the estimate is above it.
+    It is the shipped one until evidence speaks. It loosens at a look, to where the upper bound of the share of wrong
+    answers is at most `max_error`, the recent estimate is too, and so is the bound of what was served until now. As
+    soon as it is likely too loose it tightens, to where the bound holds.
 
     Args:
         evidence: What is known about the domain.
@@ -243,19 +260,20 @@ def threshold(
         previous: What this returned last. It holds the threshold between two looks, so that it does not flap and the
             bound is not tried too often.
     """
-    whole, recent = _Judge(evidence.all), _Judge(evidence.recent)
+    near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
+    whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
     look = _look(evidence.all.labels())
     z = _quantile(look)
     value, looks = (shipped, 0) if previous is None else (previous.value, previous.look)
     at = bin_of(value) if value <= 1 else BINS
-    mild, mild_recent = _Judge(evidence.all, mild=True), _Judge(evidence.recent, mild=True)
-    if max(mild.error(at, -DOUBT), mild_recent.error(at, -DOUBT)) > max_error:
-        while at < BINS and max(mild.error(at, DOUBT), mild_recent.error(at)) > max_error:
+    mild, mild_recent = _Judge(evidence.all, near, mild=True), _Judge(evidence.recent, near, mild=True)
+    if max(mild.error(at, -SURE), mild_recent.error(at, -LIKELY)) > max_error:
+        while at < BINS and max(mild.error(at, SURE), mild_recent.error(at)) > max_error:
             at += 1
         value = edge(at) if at < BINS else 2.0
     if look > looks and whole.served(z) <= max_error:
         first = at
-        while first > 1 and whole.error(first - 1, LOOSE) <= max_error >= recent.error(first - 1):
+        while first > 1 and whole.error(first - 1, SURE) <= max_error >= recent.error(first - 1):
             first -= 1
         if first < at:
             at, value = first, edge(first)
@@ -264,7 +282,7 @@ def threshold(
         value=value,
         shipped=shipped,
         error_estimate=whole.error(at) if known.lookups else 0.0,
-        error_bound=min(1.0, whole.error(at, LOOSE)) if known.lookups else 1.0,
+        error_bound=min(1.0, whole.error(at, SURE)) if known.lookups else 1.0,
         served_estimate=whole.served(0.0),
         served_bound=min(1.0, whole.served(z)),
         hit_share=sum(known.seen[at:]) / max(1, known.lookups),
@@ -272,6 +290,7 @@ def threshold(
         labels_above=known.labels(at),
         lookups=known.lookups,
         look=max(looks, look),
+        suspicion=whole.factor,
     )
 
 
@@ -281,49 +300,47 @@ class _Judge:
     What the comparison could not tell is left out, or, to be mild, taken for right.
     """
 
-    def __init__(self, counts: Counts, *, mild: bool = False) -> None:
+    def __init__(self, counts: Counts, near: int, *, mild: bool = False) -> None:
         self.lookups = max(1, counts.lookups)
-        self.counts = counts
         told = zip(counts.right, counts.wrong, counts.unsure, strict=True)
-        self.labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
-        expected = math.fsum(n * _doubt(i) for i, n in enumerate(self.labels) if i >= FIRST)
+        labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
+        expected = math.fsum(n * rate for n, rate in zip(labels[near:], EXPECTED[near:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
-        factor = (sum(counts.wrong[FIRST:]) + SHIPPED) / (expected + SHIPPED)
-        self.rates = [
-            (wrong + PRIOR * min(1.0, factor * _doubt(i))) / (labels + PRIOR)
-            for i, (wrong, labels) in enumerate(zip(counts.wrong, self.labels, strict=True))
-        ]
+        factor = (sum(counts.wrong[near:]) + SHIPPED) / (expected + SHIPPED)
+        above: list[_Strata] = [(0, 0.0, 0.0, 0.0)]
+        served: _Strata = (0, 0.0, 0.0, 0.0)
+        for i in reversed(range(BINS)):
+            n, wrong, answered = counts.seen[i], counts.wrong[i], counts.served[i]
+            each = 1 / (labels[i] + PRIOR)
+            rate = (wrong + PRIOR * min(1.0, factor * EXPECTED[i])) * each
+            unlabelled = max(0, n - labels[i])
+            above.append(_more(above[-1], n, wrong + unlabelled * rate, 1 + unlabelled * each))
+            served = _more(served, answered, answered * rate, answered * each)
+        self.above, self.answered, self.factor = above[::-1], served, factor
 
     def error(self, first: int, z: float = 0.0) -> float:
         """What serving from this bin on gives. With a normal quantile its upper bound, or its lower one."""
-        strata: list[tuple[int, float, float]] = []
-        for i in range(first, BINS):
-            unlabelled = max(0, self.counts.seen[i] - self.labels[i])
-            weight = 1 + unlabelled / (self.labels[i] + PRIOR)
-            strata.append((self.counts.seen[i], self.counts.wrong[i] + unlabelled * self.rates[i], weight))
-        return _score(strata, self.lookups, z)
+        return _score(self.above[first], self.lookups, z)
 
     def served(self, z: float = 0.0) -> float:
         """What has been served until now, likewise."""
-        strata = [
-            (served, served * self.rates[i], served / (self.labels[i] + PRIOR))
-            for i, served in enumerate(self.counts.served)
-        ]
-        return _score(strata, self.lookups, z)
+        return _score(self.answered, self.lookups, z)
 
 
-def _score(strata: list[tuple[int, float, float]], lookups: int, z: float) -> float:
-    """The score bound of a weighted sum of Poisson counts: of each the lookups, the wrong, and a label's weight."""
-    wrong = math.fsum(wrong for _, wrong, _ in strata)
-    variance = math.fsum(wrong * weight for _, wrong, weight in strata)
-    # A wrong answer not seen yet weighs as much as a lookup's label does on average; without any lookups, 1.
-    unseen = (math.fsum(n * weight for n, _, weight in strata) / (sum(n for n, _, _ in strata) or 1)) or 1.0
+_Strata = tuple[int, float, float, float]
+"""Sums over bins: lookups, wrong ones, wrong ones times what a label stands for, lookups times the same."""
+
+
+def _more(strata: _Strata, n: int, wrong: float, weight: float) -> _Strata:
+    return strata[0] + n, strata[1] + wrong, strata[2] + wrong * weight, strata[3] + n * weight
+
+
+def _score(strata: _Strata, lookups: int, z: float) -> float:
+    """The score bound of a weighted sum of Poisson counts, as a share of the lookups."""
+    n, wrong, variance, weights = strata
+    # A wrong answer not seen yet weighs as much as a lookup's label does on average.
+    unseen = weights / n if weights else 1.0
     return (wrong + unseen * z * z / 2 + z * math.sqrt(variance + (unseen * z / 2) ** 2)) / lookups
-
-
-def _doubt(number: int) -> float:
-    """How often the shipped calibration expects a candidate of this bin to be wrong."""
-    return 1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP))
 
 
 def _look(labels: int) -> int:

@@ -33,6 +33,7 @@ class Request:
             Plain values only; None means the same as absent.
         namespace: Whose answers may be shared: a tenant, a key, a team.
         user: Who asks, as a keyed hash, for erasing; not part of the scope.
+        max_age: Seconds that an answer may be old, or None for any age; not part of the scope.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Request:
     parameters: Mapping[str, Any]
     namespace: str = ""
     user: str | None = None
+    max_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Question:
         model: The model asked for.
         namespace: Whose answer it is.
         user: Who asks, as a keyed hash.
+        max_age: Seconds that an answer may be old.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Question:
     model: str
     namespace: str
     user: str | None = None
+    max_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ def read(
         model=request.model,
         namespace=request.namespace,
         user=request.user,
+        max_age=request.max_age,
     )
 
 

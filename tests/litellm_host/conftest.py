@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import litellm
 import pytest
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm_budgets import reports
 from litellm_checks import Metered, until
+from litellm_semantic import with_cache
 
 from llm_savings.litellm import CostLogger
 from llm_savings.sandbox import Sandbox
@@ -85,3 +87,12 @@ async def all_reported() -> AsyncIterator[None]:
         if reports.left <= reports.ended:
             break
         await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def semantic(metered: Metered) -> AsyncIterator[Metered]:
+    """The logger and the sandbox, with a semantic cache in memory."""
+    with_cache()
+    yield metered
+    litellm.cache = None
+    await GLOBAL_LOGGING_WORKER.flush()  # no report of this test's calls comes in the middle of the next test

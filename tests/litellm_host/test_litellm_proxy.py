@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 from litellm_checks import CLAUDE, FAQ, GPT, Metered
+from litellm_proxy import KEY, need_proxy, running
 
 from llm_savings.litellm import CostLogger
 from llm_savings.sandbox import Sandbox
 
-for name in ("backoff", "apscheduler", "fastapi_sso", "email_validator", "uvloop"):
-    pytest.importorskip(name, reason=f"the proxy needs {name}, of litellm[proxy]")
+need_proxy()
 
 _PLUGIN = """
 import os
@@ -36,47 +31,18 @@ model_list:
 litellm_settings:
   callbacks: [shop_costs.costs]
   num_retries: 2
-general_settings: {master_key: sk-a-proxy-of-these-tests-alone}
+general_settings: {master_key: %(key)s}
 router_settings:
   fallbacks: [{small: [other]}]
 """
-_KEY = {"Authorization": "Bearer sk-a-proxy-of-these-tests-alone"}
 
 
 @pytest.fixture
 def proxy(box: Sandbox, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of a proxy whose calls are under a budget."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "shop_costs.py").write_text(_PLUGIN)
-    urls = {"gpt": GPT, "claude": CLAUDE, "openai": box.openai_url, "anthropic": box.anthropic_url}
-    (tmp_path / "proxy.yaml").write_text(_CONFIG % urls)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = os.pathsep.join([str(tmp_path / "code"), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(tmp_path / "proxy.yaml")]
-    with (tmp_path / "proxy.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env={**os.environ, "PYTHONPATH": path, "COSTS": str(tmp_path / "costs.db")},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_KEY, timeout=30) as client:
-            deadline = time.monotonic() + 90
-            while True:
-                try:
-                    if client.get("/health/liveliness").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                assert time.monotonic() < deadline and process.poll() is None, (tmp_path / "proxy.log").read_text()
-                time.sleep(0.1)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
+    given = {"gpt": GPT, "claude": CLAUDE, "openai": box.openai_url, "anthropic": box.anthropic_url, "key": KEY}
+    with running(tmp_path, _CONFIG % given, {"shop_costs": _PLUGIN}, COSTS=str(tmp_path / "costs.db")) as client:
+        yield client
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,7 +1,5 @@
 """From the nearest stored questions to the probability that a stored answer is right."""
 
-from __future__ import annotations
-
 from llm_savings.semantic_cache.match.canonical import canonical
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.model import Candidate, Judgement, MatchModel

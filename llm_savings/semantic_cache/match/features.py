@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Protocol
 
 from llm_savings.semantic_cache.match.question import Question
 
 NAMES = (
-    "cosine", "margin", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped", "words",
-    "length", "asks", "inversions", "tokens", "latin",
+    "cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped",
+    "words", "length", "asks", "inversions", "tokens", "latin",
 )  # fmt: skip
+SPARSE = 0.5  # a fifth neighbour farther off than this tells nothing more
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
-SIGNS = (1, 1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
+SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
 
 
 class WordSpace(Protocol):
@@ -23,18 +26,26 @@ class WordSpace(Protocol):
         likeness: Two words to the cosine of their vectors, 0 where one has none.
     """
 
-    weight: dict[str, float]
-    likeness: dict[tuple[str, str], float]
+    @property
+    def weight(self) -> Mapping[str, float]:
+        """Return the weights."""
+        ...
+
+    @property
+    def likeness(self) -> Mapping[tuple[str, str], float]:
+        """Return the cosines."""
+        ...
 
 
-def features(asked: Question, stored: Question, *, cosine: float, margin: float, space: WordSpace) -> tuple[float, ...]:
+def features(asked: Question, stored: Question, *, cosine: float, crowd: float, space: WordSpace) -> tuple[float, ...]:
     """Return the features of a pair in the order of `NAMES`.
 
     Args:
         asked: The question asked now.
         stored: The question answered before.
         cosine: Of their vectors.
-        margin: How far this cosine is above the best of the other candidates (negative below it).
+        crowd: Cosine of the fifth nearest question. Where even that is near, everything looks alike (a bank's
+            customers ask about cards and transfers), and the same cosine says less: what counts is the margin to it.
         space: Word weights and likeness.
     """
     mine, theirs = set(asked.words), set(stored.words)
@@ -69,7 +80,8 @@ def features(asked: Question, stored: Question, *, cosine: float, margin: float,
     bits = asked.grams.bit_count() + stored.grams.bit_count()
     return (
         cosine,
-        margin,
+        -math.log(1.03 - min(cosine, 1.0)),  # the last steps to 1 tell more than those before
+        min(max(crowd, SPARSE), 1.0),
         2.0 * (asked.grams & stored.grams).bit_count() / bits if bits else 0.0,
         1.0 - missing / total if total else 0.0,
         1.0 - close / total if total else 0.0,
@@ -100,9 +112,14 @@ def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: set[str
     """Return the share of neighbouring shared words that stand the other way round in the other question."""
     if len(shared) < 2:
         return 0.0
+    mine = [word for word in dict.fromkeys(words) if word in shared]
+    theirs = [word for word in dict.fromkeys(others) if word in shared]
+    return 0.0 if mine == theirs else max(_turns(mine, theirs), _turns(theirs, mine)) / (len(shared) - 1)
+
+
+def _turns(words: list[str], others: list[str]) -> int:
     place = {word: index for index, word in enumerate(others)}
-    order = [place[word] for word in words if word in shared]
-    return sum(after < before for before, after in zip(order, order[1:], strict=False)) / (len(order) - 1)
+    return sum(place[after] < place[before] for before, after in pairwise(words))
 
 
 def _latin(question: Question, left: list[str]) -> bool:

@@ -7,13 +7,16 @@ from functools import lru_cache
 
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.words import stem_korean
 
 _PREFIXES = {
     "en": ("un", "in", "im", "il", "ir", "dis", "non", "de", "a", "anti", "mis"),
     "ko": ("불", "비", "미", "무", "부", "반", "탈"),
 }
+_SPECIFIC = frozenset({"why", "when", "where", "who", "whom", "whose"})
 # Parts that tell even where the word exchanged with has none (서울에서 부산).
 _TELLING = frozenset({"from", "to", "than", "instead"})
+_TOLD_BY_ORDER = 4  # from so many shared words on, another order is another sentence more often than a turn of phrase
 _OPPOSED = frozenset({("from", "to"), ("to", "from"), ("before", "after"), ("after", "before")})
 
 
@@ -21,7 +24,8 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
     """Return the names of what tells `asked` and `stored` apart for certain; empty when nothing does.
 
     Names: the kinds of facts (number, unit, date, weekday, day, month, version, code, currency), "negation",
-    "antonym", "direction" (A to B is not B to A) and "order" (the same words, two of them exchanged). Symmetric.
+    "antonym", "direction" (A to B is not B to A), "order" (the same words, two of them exchanged) and "question" (why,
+    when or who of the very same). Symmetric.
 
     Example:
         >>> blocks(prepare("Is it open on Monday?"), prepare("Is it open on Friday?"))
@@ -34,14 +38,17 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
         found.add("negation")
     both = (asked.left | asked.right) & (stored.left | stored.right)
     # A pair counts where the two questions share no side of it: "on" beside "off" in one of them says nothing.
-    if (both and both & ~((asked.left & stored.left) | (asked.right & stored.right))) or (
-        asked.words != stored.words and _opposed(asked, stored)
-    ):
+    opposed = both & ~((asked.left & stored.left) | (asked.right & stored.right))
+    if opposed or (asked.words != stored.words and _opposed(asked, stored)):
         found.add("antonym")
     if _turned(asked, stored):
         found.add("direction")
     elif _exchanged(asked, stored):
         found.add("order")
+    if asked.asks != stored.asks and asked.language == "en" and set(asked.words) == set(stored.words):
+        mine, theirs = set(asked.asks.split()), set(stored.asks.split())
+        if mine & _SPECIFIC != theirs & _SPECIFIC:
+            found.add("question")
     return tuple(sorted(found))
 
 
@@ -93,12 +100,15 @@ def _exchanged(asked: Question, stored: Question) -> bool:
         if len(asked.tokens) != len(stored.tokens):
             return False
         places = [mine for mine, theirs in zip(asked.tokens, stored.tokens, strict=True) if mine != theirs]
-        return len(places) == 2 and Counter(asked.tokens) == Counter(stored.tokens)
-    if abs(len(asked.tokens) - len(stored.tokens)) > 1:
-        return False
+        if len(places) != 2 or Counter(asked.tokens) != Counter(stored.tokens):
+            return False
+        return not all(stem_korean(token)[1] for token in places)  # particles keep each word's part wherever it stands
     mine, theirs = Counter(asked.tokens), Counter(stored.tokens)
     if mine == theirs:
         return True
-    if asked.words == stored.words or Counter(asked.words) != Counter(stored.words):
-        return False
-    return (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
+    own, other = set(asked.words), set(stored.words)
+    both = own & other
+    if len(own ^ other) > max(2, len(both) // 2) or len(both) < _TOLD_BY_ORDER:
+        short = (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
+        return short and asked.words != stored.words and Counter(asked.words) == Counter(stored.words)
+    return [word for word in asked.words if word in both] != [word for word in stored.words if word in both]

@@ -49,7 +49,7 @@ class Lexicon:
 @cache
 def lexicon(language: Language) -> Lexicon:
     """Return the word lists of `language`."""
-    table = tomllib.loads((files(__package__) / "lexicon.toml").read_text("utf-8"))
+    table = tomllib.loads((files("llm_savings.semantic_cache.match") / "lexicon.toml").read_text("utf-8"))
     words: dict[str, str] = table["english" if language == "en" else "korean"]
     left: dict[str, int] = {}
     right: dict[str, int] = {}

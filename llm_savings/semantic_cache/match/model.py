@@ -16,7 +16,10 @@ from llm_savings.semantic_cache.match.question import Question
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
-_MARGIN = 0.2  # a candidate without a rival leads by this
+NEIGHBOURS = 5
+# With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
+# word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
+LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.55}
 
 
 class Candidate(NamedTuple):
@@ -43,6 +46,12 @@ class Judgement:
     features: tuple[float, ...]
 
 
+def crowding(cosines: Sequence[float], language: Language) -> float:
+    """Return the cosine of the fifth nearest, or what is assumed where there are fewer."""
+    fifth = cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS else math.nan
+    return fifth if math.isfinite(fifth) else LONELY[language]
+
+
 class MatchModel:
     """Judges candidates: guards first, then one small logistic model for each language.
 
@@ -50,7 +59,8 @@ class MatchModel:
 
     Example:
         >>> model = MatchModel.load()
-        >>> judgement = model.judge(prepare("배송이 얼마나 걸려요?"), [Candidate(prepare("배송 기간은 얼마나 걸리나요?"), 0.8)])
+        >>> stored = Candidate(prepare("배송 기간은 얼마나 걸리나요?"), 0.9)
+        >>> judgement = model.judge(prepare("배송이 얼마나 걸려요?"), [stored])
         >>> judgement.probability >= model.threshold_for(0.01, "ko")
         True
     """
@@ -76,6 +86,7 @@ class MatchModel:
         left = SCORED
         if not asked.tokens:
             candidates = ()
+        crowd = crowding([cosine for _, cosine in candidates], asked.language)
         *linear, intercept = self._linear[asked.language]
         for place, (question, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01 or question.language != asked.language:
@@ -85,12 +96,7 @@ class MatchModel:
                 nearest = blocked
             if blocked:
                 continue
-            rival = max(
-                [other.cosine for at, other in enumerate(candidates) if at != place and other.cosine <= 1.01],
-                default=-1.0,
-            )
-            margin = min(max(cosine - rival, -_MARGIN), _MARGIN)
-            found = features(asked, question, cosine=cosine, margin=margin, space=self._words)
+            found = features(asked, question, cosine=cosine, crowd=crowd, space=self._words)
             value = intercept
             for weight, number in zip(linear, found, strict=True):
                 value += weight * number
@@ -105,9 +111,10 @@ class MatchModel:
     def threshold_for(self, max_error: float, language: Language, embedder: str = "bundled") -> float:
         """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.
 
-        Shipped thresholds hold on domains that their calibration left out (see scripts/fit_match.py), for the bundled
-        embedder. Any other embedder gets the strictest of them until labels of its own are there: its cosines mean
-        something else.
+        The thresholds come from whole streams of questions under Clopper-Pearson bounds, the strictest domain deciding
+        (see scripts/fit_match.py). They hold for cosines of the bundled embedder. Under any other name the stricter
+        ones are returned that models keep in a domain they were not fitted on; until such an embedder has labels of
+        its own, give `judge` the bundled embedder's cosines of what it found, since its own mean something else.
 
         Args:
             max_error: Allowed share of lookups answered wrongly, above 0 to 1; 0 serves nothing.
@@ -122,5 +129,5 @@ class MatchModel:
     @classmethod
     def load(cls, words: WordSpace | None = None) -> MatchModel:
         """Return the shipped model; `words` replaces the bundled embedder's word vectors."""
-        weights = json.loads((files(__package__) / "weights.json").read_text("utf-8"))
+        weights = json.loads((files("llm_savings.semantic_cache.match") / "weights.json").read_text("utf-8"))
         return cls(weights, words or bundled_words())

@@ -159,9 +159,11 @@ _NOTHING: frozenset[tuple[str, str]] = frozenset()
 def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
     """Put a blank between digits and what they count, and read counts in words (두 시간)."""
     lists = lexicon("ko")
-    for number, unit in _KO_COUNT.findall(text):
+    for match in _KO_COUNT.finditer(text):
+        number, unit = match[1], match[2]
         if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
-            facts |= {("number", lists.numbers[number]), ("unit", lists.units.get(unit, unit))}
+            facts.add(("number", lists.numbers[number]))
+            facts.add(("unit", lists.units.get(unit, unit)))
     return _KO_UNIT.sub(r"\1 \2", text)
 
 
@@ -235,7 +237,7 @@ def _fact(token: str) -> tuple[tuple[str, str] | None, bool]:
             return ("currency", lists.currency[word]), word.isalpha()
         if word in lists.days:
             return ("day" if word in {"tomorrow", "yesterday"} else "weekday", lists.days[word]), False
-    if token in lists.months and token != "may":  # "may" asks more often than it dates
+    if token in lists.months and token not in {"may"}:  # which asks more often than it dates
         return ("month", lists.months[token]), False
     if not token[0].isalnum() and token[0] != "'":
         return ("unit" if token in {"%", "°"} else "code", token), False
@@ -244,7 +246,8 @@ def _fact(token: str) -> tuple[tuple[str, str] | None, bool]:
 
 def _number(token: str) -> tuple[str, str]:
     """Return the fact of a token that begins with a digit: a number, date or version, or a code (3d, 2nd-hand)."""
-    value = _NUMBER.match(token)[0]  # type: ignore[index]
+    match = _NUMBER.match(token)
+    value = match[0] if match else token
     rest = token[len(value) :]
     if rest and rest not in {"st", "nd", "rd", "th"}:
         return ("code", token)

@@ -18,17 +18,20 @@ NEGATION = re.compile(
     r"|금지|금합|(?<![가-힣])(?:아닌|아니라|아니고)|[가-힣]수\s?없|[가-힣]\s수\s?없"
 )
 # Which part a word plays, by the particle behind it (Korean) or the preposition before it (English).
-ROLES = {
-    "에서": "from", "부터": "from", "에게서": "from", "한테서": "from", "에서부터": "from", "으로부터": "from", "로부터": "from",
-    "로": "to", "으로": "to", "까지": "to", "에게": "to", "한테": "to", "께": "to", "에": "at",
-    "이": "subject", "가": "subject", "께서": "subject", "을": "object", "를": "object", "보다": "than", "의": "of", "말고": "instead", "대신": "instead",
-}  # fmt: skip
-PREPOSITIONS = {
-    "from": "from", "to": "to", "into": "to", "onto": "to", "towards": "to", "by": "by", "for": "for", "of": "of",
-    "than": "than", "before": "before", "after": "after", "over": "over", "with": "with", "without": "without",
-    "in": "at", "at": "at", "on": "at",
-}  # fmt: skip
-
+_PARTICLES_BY_ROLE = {
+    "from": "에서 부터 에게서 한테서 에서부터 으로부터 로부터",
+    "to": "로 으로 까지 에게 한테 께",
+    "at": "에",
+    "subject": "이 가 께서",
+    "object": "을 를",
+    "than": "보다",
+    "of": "의",
+    "instead": "말고 대신",
+}
+ROLES = {particle: role for role, particles in _PARTICLES_BY_ROLE.items() for particle in particles.split()}
+PREPOSITIONS = {"into": "to", "onto": "to", "towards": "to", "in": "at", "on": "at"} | {
+    word: word for word in ("from", "to", "by", "for", "of", "than", "before", "after", "over", "with", "without", "at")
+}
 
 # Behind a single syllable only what hardly ever ends a noun is cut (사고 is not 사 + 고), and only after the kind of
 # letter that it follows: 사과 is not 사 + 과, 차이 is not 차 + 이, 가을 is not 가 + 을.

@@ -1,0 +1,1 @@
+"""How the bundled embedder is built."""
