@@ -118,9 +118,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found, waits = self._find(asked), 0
-        while self._leaves(found, waits) and self._flights.wait(asked.id):
-            found, waits = self._again(asked), waits + 1
+        since, found, waits = time.monotonic(), self._find(asked), 0
+        while self._leaves(found, waits) and self._flights.wait(asked.id, since):
+            since, found, waits = time.monotonic(), self._again(asked), waits + 1
         return self._noted(found, began)
 
     async def alookup(self, request: Request) -> Lookup:
@@ -129,9 +129,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        found, waits = await self._finding(self._find, asked), 0
-        while self._leaves(found, waits) and await self._flights.await_(asked.id):
-            found, waits = await self._finding(self._again, asked), waits + 1
+        since, found, waits = time.monotonic(), await self._finding(self._find, asked), 0
+        while self._leaves(found, waits) and await self._flights.await_(asked.id, since):
+            since, found, waits = time.monotonic(), await self._finding(self._again, asked), waits + 1
         return self._noted(found, began)
 
     def keep(
@@ -291,16 +291,16 @@ class AnswerCache:
         p = found.probability
         hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         miss = replace(_instead(hit), reason="unlike", would=None)
-        now = self._errors.threshold(domain)
+        limit = self._errors.threshold(domain)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
-            likely = p >= now.value
+            likely = p >= limit.value
         if not likely:
             return miss
         if self._errors.suspended(best.entry.id):
             return replace(_instead(hit), reason="wrong before", would=None)
-        if self._chance() < audit_chance(now, settings.audit_rate):
+        if self._chance() < audit_chance(limit, settings.audit_rate):
             return _instead(hit)
         return hit
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 
 from llm_savings.storage.forks import Guarded
 
@@ -29,6 +31,11 @@ class _Flight:
     )
 
 
+_REMEMBERED = 1_000  # landings; a lookup takes less time than so many calls
+_LANDED = _Flight(0, None, 0.0)
+_LANDED.landed.set()
+
+
 class Flights(Guarded):
     """The questions that are being asked right now in this process.
 
@@ -39,6 +46,7 @@ class Flights(Guarded):
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self._flights: dict[str, _Flight] = {}
+        self._recent: OrderedDict[str, float] = OrderedDict()  # when calls landed, the last one last
         super().__init__()
 
     def after_fork(self, *, child: bool) -> None:
@@ -47,22 +55,26 @@ class Flights(Guarded):
         if child:
             self._flights = {}
 
-    def wait(self, key: str) -> bool:
+    def wait(self, key: str, since: float = inf) -> bool:
         """Wait for a call under way with this key; True if there was one, so that it pays to look again.
 
         False: the caller leads, and must end with `land`, whatever happens.
+
+        Args:
+            key: Of the question.
+            since: When the caller began to look (`time.monotonic`): what landed later, it may have missed.
         """
         thread = threading.get_ident()
-        flight = self._join(key, None, lambda other: other.thread == thread)
+        flight = self._join(key, since, None, lambda other: other.thread == thread)
         if flight is None:
             return False
         flight.landed.wait(self.patience)
         return True
 
-    async def await_(self, key: str) -> bool:
+    async def await_(self, key: str, since: float = inf) -> bool:
         """As `wait`, on an event loop."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        flight = self._join(key, task, lambda other: other.task is task)
+        flight = self._join(key, since, task, lambda other: other.task is task)
         if flight is None:
             return False
         future = loop.create_future()
@@ -84,16 +96,25 @@ class Flights(Guarded):
         """The call has ended, with an answer or without one. Doing it again changes nothing."""
         with self._lock:
             flight = self._flights.pop(key, None)
+            if flight is not None:
+                self._recent[key] = time.monotonic()
+                self._recent.move_to_end(key)
+                if len(self._recent) > _REMEMBERED:
+                    self._recent.popitem(last=False)
         if flight is not None:
             self._landed(flight)
 
-    def _join(self, key: str, task: asyncio.Task[object] | None, own: Callable[[_Flight], bool]) -> _Flight | None:
+    def _join(
+        self, key: str, since: float, task: asyncio.Task[object] | None, own: Callable[[_Flight], bool]
+    ) -> _Flight | None:
         """The call to wait for, or None if the caller leads or must not wait."""
         now = time.monotonic()
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None and now - flight.since <= self.patience:
                 return None if own(flight) else flight
+            if self._recent.get(key, -inf) > since:
+                return _LANDED
             flight = self._flights[key] = _Flight(threading.get_ident(), task, now)
         if task is not None:
             # A task that fails or is cancelled may never say so.

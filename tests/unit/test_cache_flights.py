@@ -167,6 +167,16 @@ def test_an_old_leader_does_not_land_its_successors_flight() -> None:
     assert not waited.is_alive()
 
 
+def test_who_looked_before_an_answer_landed_looks_again() -> None:
+    flights = Flights(60)
+    began = time.monotonic()
+    assert not flights.wait("q", began)
+    flights.land("q")
+    assert flights.wait("q", began)  # its look may have been too early
+    assert not flights.wait("q", time.monotonic())
+    assert not flights.wait("r", began)
+
+
 def test_different_questions_do_not_wait() -> None:
     flights = Flights(60)
     assert not flights.wait("q")

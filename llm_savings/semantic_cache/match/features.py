@@ -13,7 +13,6 @@ NAMES = (
     "cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped",
     "words", "length", "asks", "inversions", "tokens", "latin",
 )  # fmt: skip
-SPARSE = 0.5  # a fifth neighbour farther off than this tells nothing more
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
 SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
 
@@ -81,7 +80,7 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     return (
         cosine,
         -math.log(1.03 - min(cosine, 1.0)),  # the last steps to 1 tell more than those before
-        min(max(crowd, SPARSE), 1.0),
+        min(max(crowd, 0.5), 1.0),  # below a half nothing is near at all
         2.0 * (asked.grams & stored.grams).bit_count() / bits if bits else 0.0,
         1.0 - missing / total if total else 0.0,
         1.0 - close / total if total else 0.0,

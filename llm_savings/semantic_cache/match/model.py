@@ -17,9 +17,12 @@ from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
 NEIGHBOURS = 5
+# A fifth neighbour farther off than SPARSE tells nothing more: in a broad English domain (QQP) one near question among
+# far ones is as often a question that differs in a word as a paraphrase.
+SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
-LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.55}
+LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
 
 
 class Candidate(NamedTuple):
@@ -49,7 +52,7 @@ class Judgement:
 def crowding(cosines: Sequence[float], language: Language) -> float:
     """Return the cosine of the fifth nearest, or what is assumed where there are fewer."""
     fifth = cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS else math.nan
-    return fifth if math.isfinite(fifth) else LONELY[language]
+    return max(fifth, SPARSE[language]) if math.isfinite(fifth) else LONELY[language]
 
 
 class MatchModel:
@@ -112,17 +115,18 @@ class MatchModel:
         """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.
 
         The thresholds come from whole streams of questions under Clopper-Pearson bounds, the strictest domain deciding
-        (see scripts/fit_match.py). They hold for cosines of the bundled embedder. Under any other name the stricter
-        ones are returned that models keep in a domain they were not fitted on; until such an embedder has labels of
-        its own, give `judge` the bundled embedder's cosines of what it found, since its own mean something else.
+        (see scripts/fit_match.py). They hold for cosines of the bundled embedder. Any other gets the
+        threshold of half the error; until it has labels of its own, give `judge` the bundled embedder's cosines of
+        what it found, since its own mean something else.
 
         Args:
             max_error: Allowed share of lookups answered wrongly, above 0 to 1; 0 serves nothing.
             language: Of the asked question.
             embedder: "bundled" or any other name.
         """
-        tables = self._weights["thresholds"][language]
-        table: list[tuple[float, float]] = tables["bundled" if embedder == "bundled" else "foreign"]
+        table: list[tuple[float, float]] = self._weights["thresholds"][language]
+        if embedder != "bundled":
+            max_error /= 2
         allowed = [threshold for error, threshold in table if error <= max_error]
         return min(allowed, default=math.inf)
 
