@@ -134,19 +134,21 @@ class SemanticCache(Cache):
 
     def add_cache(self, result: Any, dynamic_cache_object: Any = None, **kwargs: Any) -> None:
         """Keep an answer, if it may be given again."""
+        asked = None
         try:
             if (asked := self._take(kwargs)) is not None and (kept := self._kept(asked, result, kwargs)) is not None:
                 self.answers.keep(asked.question, **kept)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
-            _log.exception("an answer was not cached")
+            self._unkept(asked)
 
     async def async_add_cache(self, result: Any, dynamic_cache_object: Any = None, **kwargs: Any) -> None:
         """As `add_cache`, without holding up the event loop."""
+        asked = None
         try:
             if (asked := self._take(kwargs)) is not None and (kept := self._kept(asked, result, kwargs)) is not None:
                 await self.answers.akeep(asked.question, **kept)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
-            _log.exception("an answer was not cached")
+            self._unkept(asked)
 
     async def async_add_cache_pipeline(self, result: Any, dynamic_cache_object: Any = None, **kwargs: Any) -> None:
         """Embeddings are not cached."""
@@ -233,22 +235,17 @@ class SemanticCache(Cache):
 
     def _kept(self, asked: Asked, result: Any, call: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is kept of an answer; None if it may not be given again."""
-        body, ttl = None, lasting(call)
+        ttl, body = lasting(call), body_of(result)
         details: dict[str, Any] = getattr(asked.logging and asked.logging(), "model_call_details", None) or {}
-        try:
-            body = body_of(result)
-            if body is not None and (
-                kind_of_body(body) != asked.kind
-                or (ttl is not None and ttl <= 0)
-                or not is_whole(body, asked.kind, tools=self.answers.settings.tools)
-                or not answers_all(body, call)
-                or (call.get("stream") is True and ended_unsaid(details.get("original_response")))
-            ):
-                body = None
-        finally:
-            if body is None:
-                self._gave_up(asked)
-        if body is None:
+        if (
+            body is None
+            or kind_of_body(body) != asked.kind
+            or (ttl is not None and ttl <= 0)
+            or not is_whole(body, asked.kind, tools=self.answers.settings.tools)
+            or not answers_all(body, call)
+            or (call.get("stream") is True and ended_unsaid(details.get("original_response")))
+        ):
+            self._gave_up(asked)
             return None
         if asked.dropped is not None:
             asked.dropped.detach()
@@ -272,6 +269,11 @@ class SemanticCache(Cache):
         except Exception as error:  # noqa: BLE001 (an answer is worth keeping whatever it took)
             _log.debug("an answer has no price: %s", type(error).__name__)
             return None
+
+    def _unkept(self, asked: Asked | None) -> None:
+        _log.exception("an answer was not cached")
+        if asked is not None:
+            self._gave_up(asked)
 
     def _gave_up(self, asked: Asked) -> None:
         if asked.dropped is not None:

@@ -61,6 +61,13 @@ async def test_time_to_live(semantic: Metered, ask: Callable[..., Any], monkeypa
     assert await requests(semantic, ask(messages=user("zero"), cache={"ttl": 0}), ask(messages=user("zero"))) == 2
 
 
+@pytest.mark.parametrize("ttl", [float("nan"), 1e12, "soon", None, True])
+async def test_a_time_that_is_none_is_in_nobodys_way(metered: Metered, ttl: Any) -> None:
+    with_cache(wait=60)
+    calls = [lambda: metered.acomplete(cache={"ttl": ttl}), metered.complete]
+    assert await requests(metered, *calls) in (1, 2)
+
+
 async def test_an_answer_may_be_too_old(
     semantic: Metered, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

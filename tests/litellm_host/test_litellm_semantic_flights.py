@@ -89,6 +89,17 @@ async def test_tasks_with_a_store_elsewhere(metered: Metered) -> None:
     assert metered.box.requests() == 1
 
 
+async def test_machines_share_by_way_of_postgresql(metered: Metered, postgres_url: str) -> None:
+    cache = with_cache(postgres_url, namespace="litellm")
+    await asyncio.gather(*[metered.acomplete() for _ in range(20)])
+    assert metered.box.requests() == 1
+    cache.answers.close()
+    with_cache(postgres_url, namespace="litellm")  # as another machine would
+    assert (await metered.acomplete())._hidden_params["cache_hit"]
+    assert said(metered.stream()) == said(metered.complete())
+    assert metered.box.requests() == 1
+
+
 async def test_a_stream_read_by_another_task(semantic: Metered) -> None:
     async def ask() -> str:
         stream = await asyncio.create_task(semantic.acomplete(stream=True))  # as servers do; the asking task is over

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from litellm_checks import CLAUDE, GPT, WEATHER, Metered, called, failing
 from litellm_semantic import requests, settle, user
 
-from llm_savings.litellm.cache_answers import body_of, is_whole, kind_of_body, reply_of, text_of
+from llm_savings.litellm.cache_answers import answers_all, body_of, is_whole, kind_of_body, reply_of, text_of
 from llm_savings.litellm.cache_requests import request_of
 from llm_savings.semantic_cache.entries import Which
 from llm_savings.semantic_cache.scope import Policy, Question, read
@@ -232,6 +232,22 @@ def test_what_is_an_answer(body: dict[str, Any], tools: bool) -> None:
     kind = kind_of_body(body)
     assert kind is not None
     assert is_whole(body, kind, tools=tools) is (body in WHOLE or (tools and body in CALLING))
+
+
+@pytest.mark.parametrize(
+    ("ask", "body", "complete"),
+    [
+        ({}, {"choices": [{}]}, True),
+        ({"n": 2}, {"choices": [{}]}, False),
+        ({"n": 2}, {"choices": [{}, {}]}, True),
+        ({"logprobs": True}, {"choices": [{"logprobs": None}]}, False),
+        ({"logprobs": True}, {"choices": [{"logprobs": {"content": []}}]}, True),
+        ({"n": None, "logprobs": 0}, {"choices": [{}]}, True),
+        ({"n": 2}, {"output": []}, True),
+    ],
+)
+def test_what_has_all_that_was_asked(ask: dict[str, Any], body: dict[str, Any], complete: bool) -> None:
+    assert answers_all(body, ask) is complete
 
 
 @pytest.mark.parametrize("result", [None, 1, "{", "[]", {"data": []}, {"choices": []}])

@@ -430,3 +430,21 @@ def test_times_are_aware() -> None:
     cache = make()
     keep(cache, FIRST)
     assert served(cache, FIRST).entry.created_at <= datetime.now(UTC)
+
+
+def test_a_call_says_how_old_an_answer_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make()
+    keep(cache, FIRST)
+    now = datetime.now(UTC)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return now + timedelta(seconds=100)
+
+    monkeypatch.setattr("llm_savings.semantic_cache.cache.datetime", Later)
+    for text in (FIRST, ALIKE):
+        assert served(cache, text, max_age=200).age >= 99
+        assert missed(cache, text, max_age=50).reason == "too old"
+        assert missed(cache, text, max_age=0).reason == "too old"
+    assert cache.question(asking(FIRST, max_age=1)).scope == cache.question(asking(FIRST)).scope  # type: ignore[union-attr]

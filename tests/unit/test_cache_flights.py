@@ -185,3 +185,19 @@ def test_different_questions_do_not_wait() -> None:
     other.start()
     other.join(5)
     assert done == [False]
+
+
+async def test_a_held_call_goes_on_after_its_task() -> None:
+    flights = Flights(5)
+
+    async def lead() -> None:
+        assert not await flights.await_("q")
+        flights.hold("q")
+
+    await asyncio.create_task(lead())
+    follower = asyncio.create_task(flights.await_("q"))
+    await asyncio.sleep(0.05)
+    assert not follower.done()
+    flights.land("q")
+    assert await follower
+    flights.hold("q")  # nobody leads any more
