@@ -4,45 +4,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, Unpack
-from uuid import UUID
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import Generation
 
 from llm_savings import settings as environment
 from llm_savings.errors import ConfigError
-from llm_savings.langchain.answers import read_answer
 from llm_savings.langchain.cache_requests import Calling, calling, chosen_namespace, watch_structured
 from llm_savings.langchain.cached_answers import given, read, show, why_not_kept, words, write
-from llm_savings.langchain.requests import MODEL_KEYS, Start
-from llm_savings.ledger import Sent
-from llm_savings.meter import settle
-from llm_savings.metered import Metered
-from llm_savings.pricing import PriceBook
-from llm_savings.semantic_cache import (
-    AnswerCache,
-    Miss,
-    Options,
-    Refusal,
-    Request,
-    Settings,
-    Stats,
-    Which,
-)
+from llm_savings.langchain.cached_costs import price_of, report
+from llm_savings.semantic_cache import AnswerCache, Miss, Options, Refusal, Request, Settings, Stats, Which
 from llm_savings.semantic_cache.settings import seconds
 from llm_savings.semantic_cache.trouble import Trouble
 
+_log = logging.getLogger("llm_savings.langchain")
 _MOST = 1_000  # misses whose answers are awaited; of older ones only the latency is lost
 _TRIES = 3  # answers that cannot be read, until nothing is looked up any more
 _LITELLMS = frozenset(
@@ -96,6 +81,7 @@ class SemanticCache(BaseCache):
     def __init__(self, target: str | Path | None = None, **options: Unpack[Options]) -> None:
         self.answers = AnswerCache(target, Settings.of(options), text_of=words)
         self._missed: OrderedDict[tuple[int, int], _Missed] = OrderedDict()
+        self._told: set[str] = set()
         self._lock = threading.Lock()
         self.trouble = Trouble("LangChain's semantic cache")
         watch_structured()
@@ -105,7 +91,12 @@ class SemanticCache(BaseCache):
         with self.trouble.caught("lookup"):
             call = calling(prompt)
             found = self.find(self._request(call, prompt, llm_string))
-            return found if isinstance(found, list) else self._miss((prompt, llm_string), call, found)
+            if not isinstance(found, list):
+                return self._miss((prompt, llm_string), call, found)
+            if call is not None and isinstance(call.prompt, str):
+                with self.trouble.caught("metering"):
+                    report(call, found)
+            return found
         return None
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
@@ -113,7 +104,12 @@ class SemanticCache(BaseCache):
         with self.trouble.caught("lookup"):
             call = calling(prompt)
             found = await self.afind(self._request(call, prompt, llm_string))
-            return found if isinstance(found, list) else self._miss((prompt, llm_string), call, found)
+            if not isinstance(found, list):
+                return self._miss((prompt, llm_string), call, found)
+            if call is not None and isinstance(call.prompt, str):
+                with self.trouble.caught("metering"):
+                    await asyncio.to_thread(report, call, found)
+            return found
         return None
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
@@ -246,6 +242,9 @@ class SemanticCache(BaseCache):
         """Remember the miss until its answer comes, and see to it that nobody waits for one that does not."""
         missed = _Missed(key, found, time.perf_counter())
         with self._lock:
+            if found.reason.startswith("opaque") and found.reason not in self._told:
+                self._told.add(found.reason)
+                _log.warning("%r: not cached, as it cannot be told apart from others: %s", self, found.reason)
             self._missed[_identity(key)] = missed
             while len(self._missed) > _MOST:
                 self._missed.popitem(last=False)
@@ -291,27 +290,6 @@ class SemanticCache(BaseCache):
             if kept is None:
                 self.answers.gave_up(question)
         return kept
-
-
-def price_of(call: Calling, generations: Sequence[Generation]) -> Decimal | None:
-    """USD that an answer took, by the prices of the call's `CostCallback` if it has one; None when unknown."""
-    handlers = getattr(call.run, "handlers", ())
-    prices = next((handler.meter.prices for handler in handlers if isinstance(handler, Metered)), None) or _prices()
-    model: Any = call.model
-    event = {
-        "run_id": UUID(int=0),
-        "invocation_params": {**{key: getattr(model, key, None) for key in MODEL_KEYS}, **call.given},
-        "metadata": {**model._get_ls_params(stop=call.stop, **call.given), **call.metadata},
-    }
-    start = Start({"name": type(model).__name__}, call.prompt, event)
-    answer = read_answer(LLMResult(generations=[list(generations)]), start, prices)
-    sent = Sent(call_id="", host="langchain", requested_model=start.model, provider=start.provider)
-    return settle(prices, sent, replace(answer, hit=False), "ok").actual
-
-
-@cache
-def _prices() -> PriceBook:
-    return PriceBook()
 
 
 def _identity(key: tuple[str, str]) -> tuple[int, int]:

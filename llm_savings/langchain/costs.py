@@ -294,6 +294,10 @@ class CostCallback(Metered, BaseCallbackHandler):
             result = LLMResult(generations=[[whole] if whole else []])
             self._left(found, result)
 
+    def given(self, start: Start, response: LLMResult) -> None:
+        """Note an answer that a cache has given where LangChain begins no run: to a plain LLM's prompt."""
+        self._answered(_Open(start, self.meter.late(self._sent(start)), None, None, refused=True), response)
+
     def _sent(self, start: Start) -> Sent:
         return start.sent(self.meter, start.size(), user=self.user, session=self.session)
 

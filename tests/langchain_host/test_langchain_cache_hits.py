@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +25,7 @@ from langchain_checks import (
     responses,
     rows,
 )
-from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -335,6 +336,25 @@ async def test_shadow_records_and_serves_nothing(box: Sandbox, cost: CostCallbac
     assert shadow and shadow.strategies["semantic_cache"]["would"]["tier"] == "exact"
 
 
+def test_other_calls_in_between_are_not_mixed_up(box: Sandbox, cache: SemanticCache) -> None:
+    inner = anthropic(box).with_structured_output(Person)
+
+    class Asking(BaseCallbackHandler):
+        def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            inner.invoke("Extract: Ann is 30")
+
+    found = [openai(box).invoke(ASKED, config={"callbacks": [Asking()]}).content for _ in range(2)]
+    assert found[0] == found[1]
+    assert box.requests() == 2
+
+
+def test_those_who_make_errors_of_warnings_have_hits_too(box: Sandbox, cache: SemanticCache) -> None:
+    with warnings.catch_warnings(action="error"):
+        openai(box).invoke(ASKED)
+        openai(box).invoke(ASKED)
+    assert box.requests() == 1
+
+
 async def test_plain_llms(cache: SemanticCache) -> None:
     class Counting(FakeListLLM):
         def _call(self, *given: Any, **named: Any) -> str:
@@ -346,6 +366,22 @@ async def test_plain_llms(cache: SemanticCache) -> None:
     assert [model.invoke("q"), await model.ainvoke("q"), *model.batch(["q", "r"])] == ["x"] * 4
     assert ASKED_PLAIN == ["q", "r"]
     assert list(cache.stats().hits.values()) == [2]
+
+
+@pytest.mark.parametrize("way", ASKING)
+async def test_hits_of_plain_llms_are_in_the_ledger(way: Way, cache: SemanticCache) -> None:
+    """LangChain asks the cache before it begins a run, and tells no callback of a hit."""
+    prices = PriceBook().with_overrides({"plain": {"input": "1", "output": "1"}})
+    cost = CostCallback(":memory:", prices=prices, tags={"app": "a"})
+    model = FakeListLLM(responses=["x y z"], metadata={"ls_model_name": "plain"})
+    for _ in range(2):
+        await way(model, ["a question"], {"callbacks": [cost], "tags": ["feature:faq"]})
+    paid, hit = rows(cost)
+    assert paid.settled and hit.settled
+    assert (hit.status, hit.basis, hit.settled.actual) == ("hit", "estimated", 0)
+    assert hit.settled.baseline == paid.settled.actual == cost.saved
+    assert hit.settled.strategies["semantic_cache"]["tier"] == "exact"
+    assert hit.sent.tags == paid.sent.tags == {"app": "a", "feature": "faq"}
 
 
 ASKED_PLAIN: list[str] = []

@@ -129,7 +129,9 @@ async def test_models_that_do_not_identify_themselves_are_told_apart(cache: Sema
     assert len(CALLS) == len(models)
 
 
-async def test_what_cannot_be_told_apart_is_not_cached_and_counted(cache: SemanticCache) -> None:
+async def test_what_cannot_be_told_apart_is_not_cached_and_counted(
+    cache: SemanticCache, caplog: pytest.LogCaptureFixture
+) -> None:
     CALLS.clear()
     for model in (Own(tool=object()), Own(tool=lambda: 1)):
         model.invoke("hello")
@@ -138,6 +140,7 @@ async def test_what_cannot_be_told_apart_is_not_cached_and_counted(cache: Semant
     openai_like.invoke("hello")
     assert len(CALLS) == 5
     assert cache.stats().misses == {"opaque tool": 4, "opaque call.tools": 1}
+    assert caplog.text.count("opaque tool") == caplog.text.count("opaque call.tools") == 1
 
 
 @pytest.mark.parametrize("way", [invoke, ainvoke, batch])

@@ -20,6 +20,7 @@ from langchain_checks import (
     litellm_openai,
     openai,
     openai_with_usage,
+    responses,
     rows,
     stream,
 )
@@ -27,6 +28,7 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.tools import tool
 from pydantic import BaseModel
 
@@ -219,6 +221,28 @@ async def test_hits_are_streamed_when_the_budget_is_gone(
         await way(client(box), [ASKED], {"callbacks": [cost]})
     assert box.requests() == 1
     assert not cache.answers._flights._flights
+
+
+@pytest.mark.parametrize("asked", [[HumanMessage(ASKED)], ChatPromptValue(messages=[HumanMessage(ASKED)])])
+async def test_one_object_asked_again_and_again(asked: Any, box: Sandbox, cache: SemanticCache) -> None:
+    model = with_cached_streaming(openai_with_usage(box))
+    model.invoke(asked)
+    await model.ainvoke(asked)
+    for _ in range(2):
+        assert whole([*model.stream(asked)]).response_metadata["llm_savings"]["cache"] == "hit"
+        found = whole([chunk async for chunk in model.astream(asked)])
+        assert found.response_metadata["llm_savings"]["cache"] == "hit"
+    assert box.requests() == 1
+
+
+@pytest.mark.parametrize(("client", "version"), [(openai_with_usage, "v1"), (responses, "responses/v1")])
+def test_other_forms_of_answers(client: Any, version: str, box: Sandbox, cache: SemanticCache) -> None:
+    model = with_cached_streaming(client(box, output_version=version))
+    fresh, again, called = whole([*model.stream(ASKED)]), whole([*model.stream(ASKED)]), model.invoke(ASKED)
+    assert fresh.text == again.text == called.text
+    kinds = [[block["type"] for block in one.content] for one in (fresh, again, called)]  # type: ignore[index]
+    assert kinds[0] == kinds[1] == kinds[2]
+    assert box.requests() == 1
 
 
 async def test_namespaces_of_streams_do_not_meet(box: Sandbox, cache: SemanticCache) -> None:

@@ -129,3 +129,24 @@ def test_a_safe_threshold_keeps_its_promise_on_its_own_rows(scored: list[tuple[f
     threshold = safe_threshold(scored, lookups=lookups, max_error=error)
     wrong = sum(score > threshold and not right for score, right in scored)
     assert at_most(wrong, lookups) <= error or threshold == math.inf
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "same"),
+    [
+        ("How can I reset my password?", "How do I reset my password?", True),
+        ("Please, what's the refund policy?", "What is the refund policy?", True),
+        ("Hello, how would I cancel my order?", "how do i cancel my order", True),
+        ("Can I cancel my order?", "How do I cancel my order?", False),
+        ("How do I not cancel my order?", "How can I cancel my order?", False),
+        ("How can I reset my password 2 times?", "How do I reset my password 3 times?", False),
+        ("How can dogs chase cats?", "How do cats chase dogs?", False),
+    ],
+)
+def test_another_manner_of_asking_is_the_same_question_even_in_an_empty_cache(
+    asked: str, stored: str, same: bool
+) -> None:
+    embedder, model = BundledEmbedder(), MatchModel.load()
+    one, other = embedder.embed([asked, stored])
+    said = model.judge(prepare(asked), [Candidate(prepare(stored), float(one @ other))])
+    assert (said.probability >= model.threshold_for(0.01, "en")) is same

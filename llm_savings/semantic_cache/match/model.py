@@ -13,6 +13,7 @@ from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.words import bare
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
@@ -23,6 +24,9 @@ SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
 LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
+
+
+_SAME = 4.6  # logit of 0.99, for the same words asked in another manner
 
 
 class Candidate(NamedTuple):
@@ -90,7 +94,8 @@ class MatchModel:
         if not asked.tokens:
             candidates = ()
         crowd = crowding([cosine for _, cosine in candidates], asked.language)
-        *linear, intercept = self._linear[asked.language]
+        language, manner = asked.language, bare(asked.tokens)
+        *linear, intercept = self._linear[language]
         for place, (question, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01 or question.language != asked.language:
                 continue
@@ -103,6 +108,8 @@ class MatchModel:
             value = intercept
             for weight, number in zip(linear, found, strict=True):
                 value += weight * number
+            if language == "en" and bare(question.tokens) == manner:
+                value = max(value, _SAME)  # however few questions there are to tell what is usual here
             if value > score:
                 best, score, row = place, value, found
             left -= 1

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from llm_savings.semantic_cache.match.lexicon import lexicon
+from llm_savings.semantic_cache.match.stems import stem_english
 
 HANGUL = re.compile(r"[가-힣]")
 # A name with digits or joining signs is one token (gpt-4o, C++, snake_case, 3.11, 2024-01-05, #12); so is a word.
@@ -87,3 +88,24 @@ def _whole(stem: str) -> str:
     elif jamo[-1] in _FUSED:
         jamo = jamo[:-1] + _FUSED[jamo[-1]]
     return unicodedata.normalize("NFC", jamo)
+
+
+_POLITE = frozenset(map(stem_english, ("please", "kindly", "hi", "hello", "hey")))
+_ASKING = frozenset({"do", "can", "could", "would"})
+_ASKED = frozenset({"what", "who", "where", "how", "when"})
+
+
+def bare(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """English stems without what only the manner of asking adds: "please", "how can I" for "how do I", "what's".
+
+    Example:
+        >>> bare(("how", "can", "i", "pay", "please")) == bare(("how", "do", "i", "pay"))
+        True
+    """
+    kept: list[str] = []
+    for word in tokens:
+        last = kept[-1] if kept else ""
+        if word in _POLITE or (word in _ASKING and last == "how"):
+            continue
+        kept.append("is" if word == "'s" and last in _ASKED else word)
+    return tuple(kept)
