@@ -13,7 +13,15 @@ from rich.console import Console
 from llm_savings.cli.report import instant
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
-from llm_savings.report.cache_table import cache_document, cache_notes, cache_table, errors_table
+from llm_savings.report.cache_table import (
+    cache_document,
+    cache_notes,
+    cache_table,
+    curve_table,
+    errors_table,
+    tuning_document,
+    tuning_notes,
+)
 
 
 @click.group()
@@ -78,6 +86,33 @@ def invalidate(target: str, everything: bool, dry_run: bool, **named: str | None
     with _opened(target) as opened:
         count = sum(1 for _ in opened.entries(which)) if dry_run else opened.forget(which)
     click.echo(f"{count:,} answers {'would be ' if dry_run else ''}removed")
+
+
+@cache.command(epilog="Example: llm-savings cache tune pairs.csv --out tuned.json")
+@click.argument("pairs", type=click.Path(exists=True, dir_okay=False))
+@click.option("--max-error", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the thresholds, for SemanticCache(tuned=FILE).")
+@_json
+def tune(pairs: str, max_error: float, out: str | None, as_json: bool) -> None:
+    """Fit the cache to your own labelled PAIRS of questions, and show what it would serve of them.
+
+    A CSV file with the columns a, b and same (yes or no). Take pairs as the cache meets them: a question with the
+    nearest one asked before it.
+    """
+    from llm_savings.semantic_cache.match import MatchModel
+    from llm_savings.semantic_cache.tuning import read_pairs, tuned_with
+
+    found = tuned_with(MatchModel.load(), read_pairs(pairs), max_error=max_error)
+    if out is not None:
+        found.save(out)
+    if as_json:
+        click.echo(json.dumps(tuning_document(found), ensure_ascii=False, indent=2))
+        return
+    console = Console()
+    for language, fit in found.fits.items():
+        console.print(curve_table(language, fit))
+    for note in tuning_notes(found, out):
+        console.print(f"• {note}", markup=False, highlight=False)
 
 
 def _before(when: str | None) -> datetime | None:

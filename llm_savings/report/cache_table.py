@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +13,7 @@ from llm_savings.report.money import dollars, tokens
 
 if TYPE_CHECKING:
     from llm_savings.semantic_cache import Stats
+    from llm_savings.semantic_cache.tuning import Fit, Tuning
 
 _TIERS = {"exact": "the same words", "canonical": "but for case, spacing, punctuation", "semantic": "the same meaning"}
 
@@ -99,6 +101,56 @@ def cache_document(stats: Stats) -> dict[str, Any]:
         ],
         "entries": stats.entries,
         "bytes": stats.size,
+    }
+
+
+def curve_table(language: str, fit: Fit) -> Table:
+    """Precision and hits at each threshold, from the strictest to the loosest."""
+    table = _table("threshold", "hits", "right", "95% interval")
+    table.title, table.title_justify = f"{language}: {fit.pairs:,} pairs, {fit.same:,} of them the same", "left"
+    for step in fit.curve:
+        chosen = step.threshold >= fit.threshold
+        interval = f"{step.low:.1%} – {step.high:.1%}"
+        row = (f"{step.threshold:.3f}", f"{step.hits:.1%}", f"{step.precision:.1%}", interval)
+        table.add_row(*row, style="green" if chosen else "dim")
+    return table
+
+
+def tuning_notes(found: Tuning, out: str | None) -> list[str]:
+    """What the pairs support, each in a sentence."""
+    said: list[str] = []
+    for language, fit in found.fits.items():
+        if fit.threshold > 1:
+            said.append(
+                f"{language}: {fit.pairs:,} pairs are too few, or too often wrong, to promise at most "
+                f"{found.max_error:.1%} wrong lookups; the shipped threshold stays."
+            )
+        else:
+            hits = max((step.hits for step in fit.curve if step.threshold >= fit.threshold), default=0.0)
+            said.append(
+                f"{language}: from {fit.threshold:.3f} on {hits:.1%} of such lookups are answered, and at most "
+                f"{found.max_error:.1%} wrongly (95%), if lookups are like these pairs."
+            )
+    said += [f"{language}: {count:,} pairs are too few to fit." for language, count in found.skipped.items()]
+    if out is not None:
+        said.append(f"Written to {out}: SemanticCache(tuned={out!r}).")
+    return said
+
+
+def tuning_document(found: Tuning) -> dict[str, Any]:
+    """All of it for machines; shares from 0 to 1, no threshold as null."""
+    return {
+        "max_error": found.max_error,
+        "languages": {
+            name: {
+                "pairs": fit.pairs,
+                "same": fit.same,
+                "threshold": fit.threshold if fit.threshold <= 1 else None,
+                "curve": [asdict(step) for step in fit.curve],
+            }
+            for name, fit in found.fits.items()
+        },
+        "skipped": dict(found.skipped),
     }
 
 

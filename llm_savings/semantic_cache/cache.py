@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
 from llm_savings.semantic_cache.learning import audit_chance
-from llm_savings.semantic_cache.match import Candidate, MatchModel, canonical, language_of, prepare
+from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepare
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
 from llm_savings.semantic_cache.stores import Store, open_store
 from llm_savings.semantic_cache.tally import Tally
 from llm_savings.semantic_cache.trouble import Trouble
+from llm_savings.semantic_cache.tuning import read_tuned
 from llm_savings.storage.urls import masked
 
 _prepared = lru_cache(10_000)(prepare)  # a stored question is a candidate again and again
@@ -85,11 +86,13 @@ class AnswerCache:
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
         self._match = MatchModel.load()
+        tuned = self.settings.tuned
+        self._tuned = {} if tuned is None else read_tuned(tuned, self.settings.max_error)
         self._errors = Errors(
             self._store,
             self._tally,
             max_error=self.settings.max_error,
-            shipped=partial(self._match.threshold_for, embedder=self._kind),
+            shipped=self._shipped,
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
@@ -312,6 +315,10 @@ class AnswerCache:
             vector = self._embedder.embed([text])[0]
             return vector if vector.any() else None
         return None
+
+    def _shipped(self, max_error: float, language: Language) -> float:
+        tuned = self._tuned.get(language)
+        return self._match.threshold_for(max_error, language, self._kind) if tuned is None else tuned
 
     def _domain(self, question: Question) -> Domain:
         return Domain.of(question, language_of(question.text))

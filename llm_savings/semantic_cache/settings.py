@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     max_temperature: float
     tools: bool
     longest: int
+    tuned: str | Path | None
     audit_rate: float
     judge: Judge | None
     redact: Callable[[str], str] | None
@@ -57,6 +58,7 @@ class Settings:
         max_temperature: Requests with a higher one are not cached.
         tools: Whether answers that call tools, and the turns that follow, are cached.
         longest: Characters of a question up to which its meaning is looked for; longer ones hit only word for word.
+        tuned: A file of `llm-savings cache tune`: the thresholds that your own labelled pairs support.
         audit_rate: Share of hits by meaning that are answered by the model after all, to learn whether they are right.
             More of them (0.5) teach faster what more may be served; the rate falls to 0.02 by itself. 0 for none.
         judge: Compares a stored and a fresh answer, in place of comparing their words.
@@ -79,6 +81,7 @@ class Settings:
     max_temperature: float = 1.0
     tools: bool = False
     longest: int = 1_000
+    tuned: str | Path | None = None
     audit_rate: float = 0.02
     judge: Judge | None = None
     redact: Callable[[str], str] | None = None

@@ -9,13 +9,16 @@ vector machines", 1999), one for each language. So the order of candidates stays
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_savings.embedding import BundledEmbedder
 from llm_savings.errors import ConfigError, LogFormatError
+from llm_savings.semantic_cache.match import Candidate, MatchModel, language_of, prepare
 from llm_savings.semantic_cache.match.bounds import at_least, at_most, safe_threshold
 
 FEWEST = 30
@@ -80,6 +83,13 @@ class Fit:
         """The calibrated probability for the model's. 0 stays 0: a blocked candidate stays blocked."""
         return _logistic(self.slope * _odds(p) + self.shift) if p > 0 else 0.0
 
+    @property
+    def served_from(self) -> float:
+        """The threshold as a probability of the model's own, before calibration."""
+        if self.threshold > 1:
+            return math.inf
+        return _logistic((_odds(self.threshold) - self.shift) / self.slope)
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
@@ -94,6 +104,56 @@ class Tuning:
     max_error: float
     fits: dict[str, Fit] = field(default_factory=dict[str, Fit])
     skipped: dict[str, int] = field(default_factory=dict[str, int])
+
+    def save(self, path: str | Path) -> None:
+        """Write what a cache needs of it, for the setting `tuned`; no question is in it.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        thresholds = {name: fit.served_from for name, fit in self.fits.items() if fit.served_from <= 1}
+        document = {"max_error": self.max_error, "thresholds": thresholds}
+        Path(path).write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def read_tuned(path: str | Path, max_error: float) -> dict[str, float]:
+    """The thresholds that `Tuning.save` wrote, by language: probabilities of the match model's own.
+
+    Args:
+        path: The file.
+        max_error: The cache's own. Thresholds that allow more are refused.
+
+    Raises:
+        ConfigError: The file cannot be read, holds something else, or allows more errors than the cache does.
+    """
+    try:
+        document = json.loads(Path(path).read_text("utf-8"))
+        allowed = float(document["max_error"])
+        thresholds = {str(name): float(value) for name, value in document["thresholds"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"tuned={str(path)!r} is no file of llm-savings cache tune: {error}") from error
+    if not all(0 < value <= 1 for value in thresholds.values()):
+        raise ConfigError(f"tuned={str(path)!r}: thresholds {thresholds} are no probabilities")
+    if allowed > max_error:
+        raise ConfigError(
+            f"tuned={str(path)!r} allows {allowed:g} wrong, max_error only {max_error:g}; tune it for that"
+        )
+    return thresholds
+
+
+def tuned_with(model: MatchModel, pairs: Iterable[Pair], *, max_error: float = 0.01) -> Tuning:
+    """As `tune`, for a match model and the bundled embedder.
+
+    Raises:
+        ConfigError: As `tune`.
+    """
+    embedder = BundledEmbedder()
+
+    def probability(asked: str, stored: str) -> float:
+        one, other = embedder.embed([asked, stored])
+        return model.judge(prepare(asked), [Candidate(prepare(stored), float(one @ other))]).probability
+
+    return tune(pairs, probability=probability, language=language_of, max_error=max_error)
 
 
 def tune(
@@ -238,4 +298,4 @@ def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-max(min(x, 700.0), -700.0)))
 
 
-__all__ = ["FEWEST", "Fit", "Pair", "Step", "Tuning", "read_pairs", "tune"]
+__all__ = ["FEWEST", "Fit", "Pair", "Step", "Tuning", "read_pairs", "read_tuned", "tune", "tuned_with"]
