@@ -52,7 +52,7 @@ class Stats:
         Over all domains: their figures weighted by their lookups.
         """
         lookups = sum(threshold.lookups for threshold in self.errors.values())
-        if not lookups or not any(threshold.labels for threshold in self.errors.values()):
+        if not any(threshold.labels_above for threshold in self.errors.values()):
             return None
         figures = [(t.error_estimate, t.error_bound, t.lookups / lookups) for t in self.errors.values()]
         return sum(e * share for e, _, share in figures), min(1.0, sum(b * share for _, b, share in figures))
