@@ -363,9 +363,13 @@ class SqliteStore:
 
     def _check_owner(self, db: sqlite3.Connection) -> int:
         """The version of the cache's tables in this file, 0 for a new one."""
-        application = patiently(db, "PRAGMA application_id", self._busy).fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if application != _APPLICATION and (application or version or _has_tables(db)):
+        # In one statement: between two of them another process may have made the tables.
+        sql = (
+            "SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_master) "
+            "FROM pragma_application_id, pragma_user_version"
+        )
+        application, version, tables = patiently(db, sql, self._busy).fetchone()
+        if application != _APPLICATION and (application or version or tables):
             raise CacheError(
                 f"cache {self.path}: the file belongs to another program; give the cache a file of its own"
             )
@@ -432,10 +436,6 @@ def _condition(which: Which) -> tuple[str, list[Any]]:
     if which.ids is not None:
         parameters[0] = json.dumps(parameters[0])
     return where, parameters
-
-
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
 
 
 def _is_corrupt(error: BaseException) -> bool:
