@@ -93,7 +93,7 @@ class SqliteStore:
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
         found: dict[int, Near | None] = {}
         alive: list[Near] = []
-        with self._reading() as db:
+        with self._reading() as db, self._snapshot(db):
             nearby = self._nearby(db, _place(scope), moment)
             wanted = count * 2
             while True:
@@ -308,6 +308,19 @@ class SqliteStore:
                 return
             yield page
             last = page[-1][0]
+
+    @contextmanager
+    def _snapshot(self, db: sqlite3.Connection) -> Generator[None]:
+        """One state of a file for several statements: what others replace meanwhile is there as it was."""
+        if self._memory:
+            yield
+            return
+        patiently(db, "BEGIN", self._busy)
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):  # a broken file has ended it already
+                db.execute("COMMIT")
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
