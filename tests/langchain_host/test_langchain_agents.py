@@ -24,20 +24,13 @@ from langchain_checks import (
     stream,
 )
 from langchain_core.messages import HumanMessage
-from langchain_core.tools import tool
+from langchain_shapes import Person, order_status
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, field_validator
 
 from llm_savings.langchain import CostCallback
 from llm_savings.sandbox import Sandbox
-
-
-class Person(BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
 
 
 class Impossible(BaseModel):
@@ -49,12 +42,6 @@ class Impossible(BaseModel):
     @classmethod
     def never(cls, value: str) -> str:
         raise ValueError(f"not {value}")
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 @pytest.mark.parametrize("way", [invoke, ainvoke, stream, astream])

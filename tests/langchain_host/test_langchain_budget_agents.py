@@ -15,9 +15,8 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_shapes import Person, order_status
 from langgraph.checkpoint.memory import InMemorySaver
-from pydantic import BaseModel
 
 from llm_savings import Budget, BudgetExceededError, ConfigError, PriceBook
 from llm_savings.errors import UnboundedCallError
@@ -25,19 +24,6 @@ from llm_savings.langchain import BudgetMiddleware, CostCallback
 from llm_savings.sandbox import Sandbox
 
 ASKED: Any = {"messages": [HumanMessage("Where is order 17?")]}
-
-
-class Person(BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 async def run(agent: Any, asynchronous: bool, **config: Any) -> Any:

@@ -31,8 +31,7 @@ from langchain_core.language_models import BaseChatModel, SimpleChatModel
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.outputs import Generation
-from langchain_core.tools import tool
-from pydantic import BaseModel
+from langchain_shapes import Person, order_status
 
 from llm_savings import Budget, BudgetExceededError, PriceBook
 from llm_savings.langchain import CostCallback, only_hits
@@ -40,19 +39,6 @@ from llm_savings.sandbox import Sandbox
 
 ASKED, NEW = ["Where is my refund?"], ["Where is my order?"]
 ASKING = (invoke, ainvoke, batch, abatch)
-
-
-class Person(BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 class Broken(InMemoryCache):

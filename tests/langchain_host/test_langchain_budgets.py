@@ -32,9 +32,8 @@ from langchain_core.exceptions import ModelError
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
-from langchain_core.tools import tool
+from langchain_shapes import Person, order_status
 from langgraph.graph import END, START, StateGraph
-from pydantic import BaseModel
 from tenacity import wait_fixed
 
 from llm_savings import Budget, BudgetExceededError, Ledger, PriceBook
@@ -43,19 +42,6 @@ from llm_savings.langchain import CostCallback, track_costs
 from llm_savings.sandbox import Sandbox
 
 ASK = ["Where is my refund?"]
-
-
-class Person(BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 def capped(total: str = "1", **given: Any) -> CostCallback:

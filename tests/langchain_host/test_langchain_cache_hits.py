@@ -29,7 +29,7 @@ from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackH
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_shapes import order_status
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel, Field
@@ -49,12 +49,6 @@ class Person(BaseModel):
 
     name: str
     years: int = Field(alias="age")
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 @pytest.fixture

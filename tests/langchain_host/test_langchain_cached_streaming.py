@@ -29,8 +29,7 @@ from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompt_values import ChatPromptValue
-from langchain_core.tools import tool
-from pydantic import BaseModel
+from langchain_shapes import Person, order_status
 
 from llm_savings import Budget, BudgetExceededError, ConfigError
 from llm_savings.langchain import CostCallback, SemanticCache, with_cached_streaming
@@ -39,19 +38,6 @@ from llm_savings.sandbox import Sandbox
 from llm_savings.semantic_cache import Which
 
 ASKED = "Explain refunds\nin two\n\nparagraphs."
-
-
-class Person(BaseModel):
-    """Somebody."""
-
-    name: str
-    age: int
-
-
-@tool
-def order_status(order_id: str) -> str:
-    """Where an order is."""
-    return f"Order {order_id} is on its way."
 
 
 @pytest.fixture
