@@ -123,7 +123,7 @@ class AnswerCache:
             return self._noted(asked, began)
         since, found, waits = time.monotonic(), self._find(asked), 0
         while self._leaves(found, waits) and self._flights.wait(asked.id, since):
-            since, found, waits = time.monotonic(), self._again(asked), waits + 1
+            since, found, waits = time.monotonic(), self._find(asked, waited=True), waits + 1
         return self._noted(found, began)
 
     async def alookup(self, request: Request) -> Lookup:
@@ -132,9 +132,9 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        since, found, waits = time.monotonic(), await self._finding(self._find, asked), 0
+        since, found, waits = time.monotonic(), await self._finding(asked), 0
         while self._leaves(found, waits) and await self._flights.await_(asked.id, since):
-            since, found, waits = time.monotonic(), await self._finding(self._again, asked), waits + 1
+            since, found, waits = time.monotonic(), await self._finding(asked, waited=True), waits + 1
         return self._noted(found, began)
 
     def keep(
@@ -272,9 +272,6 @@ class AnswerCache:
             return found
         return Miss(reason="unavailable" if self._trouble.lasts() else "error", question=asked)
 
-    def _again(self, asked: Question) -> Lookup:
-        return self._find(asked, waited=True)
-
     def _alike(self, asked: Question, now: datetime) -> Lookup:
         """Another question with the same meaning, or why there is none."""
         settings = self.settings
@@ -363,8 +360,10 @@ class AnswerCache:
         waiting = waits < _WAITS and self.settings.wait > 0
         return waiting and isinstance(found, Miss) and found.reason not in ("shadow", "unavailable", "error")
 
-    async def _finding(self, find: Callable[[Question], Lookup], asked: Question) -> Lookup:
-        return find(asked) if self.local else await asyncio.to_thread(find, asked)
+    async def _finding(self, asked: Question, *, waited: bool = False) -> Lookup:
+        if self.local:
+            return self._find(asked, waited=waited)
+        return await asyncio.to_thread(self._find, asked, waited=waited)
 
     def _noted(self, found: Lookup, began: float) -> Lookup:
         """Count what was found, and show it to whoever looks."""

@@ -15,7 +15,7 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
 from llm_savings.errors import CacheError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
@@ -28,7 +28,7 @@ _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
 
-class PostgresStore:
+class PostgresStore(rows.Paged):
     """A PostgreSQL with pgvector 0.8 or later. Needs `pip install "llm-savings[postgres]"`.
 
     One table for each length of vectors. A small scope is searched exactly by way of its own index: a graph over all
@@ -45,7 +45,7 @@ class PostgresStore:
 
     @property
     def _dimensions(self) -> int:
-        return self._length if isinstance(self._length, int) else self._length()
+        return rows.dimensions_of(self._length)
 
     @property
     def _table(self) -> str:
@@ -117,20 +117,10 @@ class PostgresStore:
             count += len(gone)
         return count
 
-    def entries(self, which: Which) -> Iterator[Entry]:
-        """See `Store.entries`."""
-        for page in self._pages(f"seq, {rows.SELECTED}", which):
-            for _, *row in page:
-                yield rows.entry_of(row)
-
     def size(self) -> tuple[int, int]:
         """See `Store.size`."""
         with self._using() as db:
             return db.execute(f"SELECT COUNT(*), COALESCE(SUM(size), 0)::bigint FROM {self._table}").fetchone()
-
-    def weights(self) -> list[Weight]:
-        """See `Store.weights`."""
-        return [rows.weight_of(row) for page in self._pages(f"seq, {rows.WEIGHTS}", Which()) for _, *row in page]
 
     def add(self, owner: str, deltas: Mapping[str, int]) -> None:
         """See `Store.add`."""
@@ -160,7 +150,7 @@ class PostgresStore:
             self._idle.pop().close()
 
     def _pages(self, columns: str, which: Which) -> Iterator[list[Any]]:
-        """Rows of the entries meant, some at a time; `columns` begin with seq."""
+        """See `rows.Paged`."""
         where, parameters = _condition(which)
         sql = f"SELECT {columns} FROM {self._table} WHERE {where} AND seq > %s ORDER BY seq LIMIT {_PAGE}"
         last = 0

@@ -80,7 +80,7 @@ class RedisStore:
 
     @property
     def _dimensions(self) -> int:
-        return self._length if isinstance(self._length, int) else self._length()
+        return rows.dimensions_of(self._length)
 
     @property
     def _index(self) -> str:

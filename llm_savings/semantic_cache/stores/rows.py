@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from llm_savings.errors import CacheError, RecordError
 from llm_savings.ledger.records import from_picodollars, microseconds, to_picodollars
-from llm_savings.semantic_cache.entries import Entry, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Vector, Weight, Which
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Small = NDArray[np.int8]
@@ -163,6 +164,33 @@ def condition(which: Which, *, ids: str, tag: str, mark: str) -> tuple[str, list
     if which.expired_at is not None:
         given.append((f"expires_us <= {mark}", instant(which.expired_at)))
     return " AND ".join(sql for sql, _ in given) or "1 = 1", [value for _, value in given]
+
+
+def dimensions_of(given: Dimensions) -> int:
+    """How long vectors are; a function is asked now.
+
+    Raises:
+        CacheError: Whoever was asked does not know.
+    """
+    return given if isinstance(given, int) else given()
+
+
+class Paged(ABC):
+    """What a store reads of its table page by page, of rows that begin with seq."""
+
+    def entries(self, which: Which) -> Iterator[Entry]:
+        """See `Store.entries`."""
+        for page in self._pages(f"seq, {SELECTED}", which):
+            for _, *row in page:
+                yield entry_of(row)
+
+    def weights(self) -> list[Weight]:
+        """See `Store.weights`."""
+        return [weight_of(row) for page in self._pages(f"seq, {WEIGHTS}", Which()) for _, *row in page]
+
+    @abstractmethod
+    def _pages(self, columns: str, which: Which) -> Iterator[list[Any]]:
+        """Rows of the entries meant, some at a time; `columns` begin with seq."""
 
 
 def unit(vector: Vector, dimensions: int) -> Vector:

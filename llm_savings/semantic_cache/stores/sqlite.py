@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import watch
@@ -57,7 +57,7 @@ _VERSION = len(_MIGRATIONS)
 _INSERT = f"INSERT INTO cache_entries (place, {', '.join(rows.COLUMNS)}) VALUES (?{', ?' * len(rows.COLUMNS)})"
 
 
-class SqliteStore:
+class SqliteStore(rows.Paged):
     """One SQLite file in WAL mode, shared by threads and processes; or memory, which a fork copies."""
 
     local = True
@@ -79,7 +79,7 @@ class SqliteStore:
 
     @property
     def _dimensions(self) -> int:
-        return self._length if isinstance(self._length, int) else self._length()
+        return rows.dimensions_of(self._length)
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
@@ -149,20 +149,10 @@ class SqliteStore:
                 wipe_log(db, self._busy)
         return count
 
-    def entries(self, which: Which) -> Iterator[Entry]:
-        """See `Store.entries`."""
-        for page in self._pages(f"seq, {rows.SELECTED}", which):
-            for _, *row in page:
-                yield rows.entry_of(row)
-
     def size(self) -> tuple[int, int]:
         """See `Store.size`."""
         with self._reading() as db:
             return patiently(db, "SELECT entries, bytes FROM cache_totals", self._busy).fetchone()
-
-    def weights(self) -> list[Weight]:
-        """See `Store.weights`."""
-        return [rows.weight_of(row) for page in self._pages(f"seq, {rows.WEIGHTS}", Which()) for _, *row in page]
 
     def add(self, owner: str, deltas: Mapping[str, int]) -> None:
         """See `Store.add`."""
@@ -297,7 +287,7 @@ class SqliteStore:
     # Pages, connections, trouble
 
     def _pages(self, columns: str, which: Which) -> Iterator[list[Any]]:
-        """Rows of the entries meant, some at a time; `columns` begin with seq."""
+        """See `rows.Paged`."""
         where, parameters = _condition(which)
         sql = f"SELECT {columns} FROM cache_entries WHERE {where} AND seq > ? ORDER BY seq LIMIT {_PAGE}"
         last = 0
