@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from llm_savings.semantic_cache.entries import Entry
 from llm_savings.semantic_cache.scope import Question
@@ -104,3 +105,9 @@ Lookup = Hit | Miss
 
 last_lookup: ContextVar[Lookup | None] = ContextVar("llm_savings_last_lookup", default=None)
 """What the last lookup in this context found."""
+
+
+def evidence_of(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The evidence in an answer's metadata, if a semantic cache had a part in it."""
+    found = metadata.get("llm_savings")
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) and "cache" in found else None
