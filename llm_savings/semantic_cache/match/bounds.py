@@ -62,11 +62,14 @@ def safe_threshold(
     ordered = sorted(scored, reverse=True)
     stride = max(lookups // steps, 1)
     best = math.inf
-    wrong = 0
+    wrong, due = 0, stride
     for count, (score, right) in enumerate(ordered, 1):
         wrong += not right
-        if count % stride and count != len(ordered):
+        last = count == len(ordered)
+        # Equal scores are served together or not at all.
+        if not last and (count < due or score == ordered[count][0]):
             continue
+        due = count + stride
         if at_most(wrong, lookups, confidence=confidence) > max_error:
             break
         best = score
