@@ -97,7 +97,7 @@ def pairs(tmp_path: Path, count: int = 120) -> Path:
     places = ["Seoul", "Busan", "Paris", "Berlin", "London", "Tokyo", "Lima", "Oslo", "Cairo", "Rome"]
     lines = ["a,b,same"]
     for number in range(count):
-        place, other = places[number % 10], places[(number + 1 + number // 10) % 10]
+        place, other = places[number % 10], places[(number + 1 + number // 10 % 9) % 10]
         same = number % 2 == 0
         lines.append(f"How do I get to {place}?,How can I get to {place if same else other}?,{'yes' if same else 'no'}")
     path = tmp_path / "pairs.csv"
