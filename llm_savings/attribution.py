@@ -113,7 +113,8 @@ class Attribution:
     All amounts are USD, exact, and cover the calls whose price is known; `unknown` and `unpriced` count the others.
 
     Attributes:
-        actual: What the calls cost.
+        baseline: What the calls would have cost with nothing saved.
+        actual: What they cost.
         credits: What each strategy took off; signed.
         overhead: What was spent beside the answers: embeddings of the semantic cache, attempts that failed. It is a
             part of `actual`.
@@ -125,6 +126,7 @@ class Attribution:
         repriced: Calls that cost another price than today's book says. Their credits are at today's prices.
     """
 
+    baseline: Decimal = _ZERO
     actual: Decimal = _ZERO
     credits: Mapping[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
     overhead: Decimal = _ZERO
@@ -136,16 +138,12 @@ class Attribution:
 
     @property
     def saved(self) -> Decimal:
-        """USD that all strategies together took off, overheads paid; negative where they cost more."""
-        return _subtract(_sum(self.credits.values()), self.overhead)
-
-    @property
-    def baseline(self) -> Decimal:
-        """USD that the calls would have cost with nothing saved: `actual` + `saved`."""
-        return _add(self.actual, self.saved)
+        """Baseline minus actual: what all strategies together took off, overheads paid. Negative where they cost more."""
+        return _subtract(self.baseline, self.actual)
 
     def __add__(self, other: Attribution) -> Attribution:
         return Attribution(
+            baseline=_add(self.baseline, other.baseline),
             actual=_add(self.actual, other.actual),
             credits=_merged(self.credits, other.credits),
             overhead=_add(self.overhead, other.overhead),
@@ -223,14 +221,15 @@ def _attributed(call: Call, prices: PriceBook, view: View) -> Attribution:
         return Attribution(actual=actual, overhead=actual, calls=1)
     try:
         credits = shared_out(facts, prices, view)
-        repriced = not facts.hit and facts.price(prices, frozenset(LADDER)) != actual
+        today = facts.price(prices, frozenset(LADDER))
+        saved = _subtract(facts.price(prices, frozenset()), today)
     except SavingsError:  # what it cost is known; what it saved is not
-        return Attribution(actual=actual, calls=1, unpriced=1)
+        return Attribution(baseline=actual, actual=actual, calls=1, unpriced=1)
     estimated = settled.basis == "estimated"
     modelled: dict[Strategy, Decimal] = {
         name: usd for name, usd in credits.items() if estimated or _is_modelled(name, settled)
     }
-    return Attribution(actual=actual, credits=credits, modelled=modelled, calls=1, repriced=int(repriced))
+    return Attribution(_add(actual, saved), actual, credits, modelled=modelled, calls=1, repriced=int(today != actual))
 
 
 def _is_modelled(strategy: Strategy, settled: Settled) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
 from llm_savings import settings
+from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
+from llm_savings.report.strategies import strategies_document, strategies_notes, strategies_table
 
 LEDGER = click.option(
     "--ledger",
@@ -29,15 +31,27 @@ _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whos
 
 @click.command(epilog="Example: llm-savings report --by tag:feature --since 7d --tz Asia/Seoul")
 @LEDGER
-@click.option("--by", default="model", show_default=True, help="model, day, user, host, total or tag:NAME.")
+@click.option("--by", default="model", show_default=True, help="model, day, user, host, total, tag:NAME or strategy.")
+@click.option(
+    "--view",
+    default="waterfall",
+    show_default=True,
+    type=click.Choice(get_args(View)),
+    help="With --by strategy: how a dollar that two strategies save is shared out.",
+)
 @_SINCE
 @_UNTIL
 @_TZ
 @click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
-def report(ledger: str | None, by: str, since: str | None, until: str | None, tz: str, as_json: bool) -> None:
+def report(
+    ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool
+) -> None:
     """What the calls in a ledger cost, and what is not known of them."""
     start, end = instant(since, tz), instant(until, tz)
     book = Ledger(existing(ledger))
+    if by == "strategy":
+        _strategies(attribute(book.calls(since=start, until=end), view=view), view, as_json)
+        return
     lines = book.summary(by, since=start, until=end, tz=tz)
     if as_json:
         found = _document(ledger, by, tz, start, end, lines) | _budgets(book)
@@ -52,6 +66,16 @@ def report(ledger: str | None, by: str, since: str | None, until: str | None, tz
         return
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
     for note in [*notes(total(lines)), *_budget_notes(book), _price_note()]:
+        console.print(f"• {note}", markup=False, highlight=False)
+
+
+def _strategies(found: Attribution, view: View, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(strategies_document(found, view=view), indent=2))
+        return
+    console = Console()
+    console.print(strategies_table(found, view=view))
+    for note in [*strategies_notes(found, view=view), _price_note()]:
         console.print(f"• {note}", markup=False, highlight=False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -166,3 +167,41 @@ def test_instants() -> None:
     assert abs(datetime.now(UTC) - day - timedelta(hours=24)) < timedelta(minutes=1)
     with pytest.raises(ConfigError):
         instant("2026-13-01", "UTC")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    path = tmp_path / "saved.db"
+    routed = {"routing": {"baseline_model": "gpt-4o"}}
+    used = Usage(input=1000, output=1000)
+    with Ledger(path) as book:
+        for status, usd in (("ok", Decimal("0.00075")), ("hit", Decimal(0))):
+            sent = Sent(call_id=status, host="sdk", requested_model="gpt-4o-mini")
+            book.settle(sent, Settled(status=status, basis="measured", usage=used, actual=usd, strategies=routed))
+    return str(path)
+
+
+def test_report_by_strategy(saved: str) -> None:
+    shown = run("report", "--ledger", saved, "--by", "strategy")
+    assert shown.exit_code == 0, shown.output
+    for line in (
+        r"with nothing saved +\$0.025000",
+        r"routing +-\$0.023500 +-94.0%",
+        r"semantic cache +-\$0.000750 +-3.0%",
+    ):
+        assert re.search(line, shown.output), shown.output
+    assert "$0.024250 saved, 97.0% of what it would have cost." in shown.output
+    assert max(map(len, shown.output.splitlines()[:9])) <= 80
+
+
+def test_report_by_strategy_for_machines(saved: str) -> None:
+    found = json.loads(run("report", "--ledger", saved, "--by", "strategy", "--view", "if_removed", "--json").output)
+    assert Decimal(found["credits"]["semantic_cache"]) == Decimal("0.00075")
+    assert Decimal(found["credits"]["routing"]) == Decimal("0.01175")
+    assert (Decimal(found["baseline"]), found["calls"]) == (Decimal("0.025"), 2)
+    assert "'best' is not one of" in run("report", "--ledger", saved, "--view", "best").output
+
+
+def test_report_by_strategy_of_nothing(saved: str) -> None:
+    shown = run("report", "--ledger", saved, "--by", "strategy", "--since", "2100-01-01")
+    assert (shown.exit_code, "$0.00" in shown.output) == (0, True)

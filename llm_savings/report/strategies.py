@@ -1,0 +1,103 @@
+"""Who saved what, in a terminal and for machines."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from llm_savings.attribution import LADDER, Attribution, View
+from llm_savings.report.money import dollars
+
+_WIDTH = 32
+_NAMES = {
+    "routing": "routing",
+    "output": "shorter output",
+    "prompt_cache": "prompt cache",
+    "batch": "batch",
+    "semantic_cache": "semantic cache",
+}
+
+
+def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | None = None) -> Table:
+    """The way from the baseline down to the bill, a row a strategy. Only the rows of `if_removed` do not add up.
+
+    Example:
+        >>> strategies_table(Attribution()).row_count
+        2
+    """
+    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for name in ("", "USD", "share", ""):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    scale = max(found.baseline, found.actual)
+    table.add_row("with nothing saved", dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim"))
+    level = found.actual if view == "if_removed" else found.baseline
+    for strategy in LADDER:
+        usd = found.credits.get(strategy)
+        if usd is None:
+            continue
+        if view != "if_removed":
+            level -= usd
+        bar = _bar(level, level + usd, scale, "green" if usd >= 0 else "red")
+        table.add_row(_NAMES[strategy], dollars(-usd), _share(-usd, found.baseline), bar)
+    if found.overhead:
+        bar = _bar(found.actual - found.overhead, found.actual, scale, "red")
+        table.add_row("overheads", dollars(found.overhead), _share(found.overhead, found.baseline), bar)
+    table.add_section()
+    paid = _bar(Decimal(0), found.actual, scale, "bold")
+    table.add_row("paid", dollars(found.actual), _share(found.actual, found.baseline), paid, style="bold")
+    return table
+
+
+def strategies_notes(found: Attribution, *, view: View = "waterfall") -> list[str]:
+    """What a reader must know of the figures, in sentences."""
+    said: list[str] = []
+    if found.baseline > 0:
+        said.append(f"{dollars(found.saved)} saved, {found.saved / found.baseline:.1%} of what it would have cost.")
+    if view == "if_removed":
+        said.append("Each figure is what the bill would grow by without that strategy alone; they do not add up.")
+    if modelled := sum(found.modelled.values(), Decimal(0)):
+        said.append(f"{dollars(modelled)} of that is modelled: lengths or tokens that nobody measured.")
+    if found.repriced:
+        said.append(f"{_calls(found.repriced)} had other prices than today's book has, at which the credits are.")
+    if found.unknown:
+        said.append(f"{_calls(found.unknown)} may have cost something that nobody reported. Not in here.")
+    if found.unpriced:
+        said.append(f"{_calls(found.unpriced)} used something without a known price. Their savings are not in here.")
+    return said
+
+
+def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict[str, Any]:
+    """All of it for machines: exact amounts as decimal text, in USD."""
+    return {
+        "view": view,
+        "baseline": format(found.baseline, "f"),
+        "credits": {name: format(usd, "f") for name, usd in found.credits.items()},
+        "modelled": {name: format(usd, "f") for name, usd in found.modelled.items()},
+        "overhead": format(found.overhead, "f"),
+        "actual": format(found.actual, "f"),
+        "saved": format(found.saved, "f"),
+        "calls": found.calls,
+        "unknown": found.unknown,
+        "unpriced": found.unpriced,
+        "repriced": found.repriced,
+    }
+
+
+def _bar(start: Decimal, end: Decimal, scale: Decimal, style: str) -> Text:
+    if scale <= 0:
+        return Text("")
+    low, high = (round(_WIDTH * min(max(edge, Decimal(0)), scale) / scale) for edge in sorted((start, end)))
+    return Text(" " * low + "█" * (high - low), style)
+
+
+def _share(usd: Decimal, whole: Decimal) -> str:
+    return f"{usd / whole:+.1%}" if whole > 0 else ""
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
