@@ -138,7 +138,7 @@ class Attribution:
 
     @property
     def saved(self) -> Decimal:
-        """Baseline minus actual: what all strategies together took off, overheads paid. Negative where they cost more."""
+        """Baseline minus actual: what the strategies took off, overheads paid; negative where they cost more."""
         return _subtract(self.baseline, self.actual)
 
     def __add__(self, other: Attribution) -> Attribution:
@@ -282,13 +282,6 @@ _VIEWS = {"waterfall": _waterfall, "if_removed": _if_removed, "shapley": _shaple
 
 def _subsets(active: tuple[Strategy, ...], size: int) -> Iterable[_On]:
     return map(frozenset, combinations(active, size))
-
-
-def _sum(amounts: Iterable[Decimal]) -> Decimal:
-    whole = _ZERO
-    for amount in amounts:
-        whole = _add(whole, amount)
-    return whole
 
 
 def _merged(one: Mapping[Strategy, Decimal], other: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
