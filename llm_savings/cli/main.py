@@ -15,6 +15,7 @@ from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
 from llm_savings.cli.sandbox import sandbox
+from llm_savings.cli.scenario import scenario
 from llm_savings.errors import SavingsError
 
 
@@ -39,5 +40,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, cache, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)
