@@ -22,13 +22,13 @@ from math import factorial
 from typing import Any, Literal, get_args
 
 from llm_savings.errors import ConfigError, SavingsError, UnpricedError
+from llm_savings.evidence import Strategy
 from llm_savings.ledger import Call
 from llm_savings.ledger.records import Mode, Settled
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.usage import Usage
 
-Strategy = Literal["routing", "output", "prompt_cache", "batch", "semantic_cache"]
 LADDER: tuple[Strategy, ...] = get_args(Strategy)
 """The strategies in the order in which their steps are taken."""
 
@@ -70,6 +70,18 @@ class Facts:
     hit: bool = False
     provider: str | None = None
     at: datetime | None = None
+
+    @classmethod
+    def of(cls, strategies: Mapping[str, Any], *, model: str, usage: Usage, **known: Any) -> Facts:
+        """The facts of a call to which the strategies did this; what a strategy in shadow would do changes nothing."""
+        routing, output = (_evidence(strategies, name) for name in ("routing", "output"))
+        return cls(
+            model=model,
+            usage=usage,
+            baseline_model=routing.get("baseline_model"),
+            baseline_output=output.get("baseline_output"),
+            **known,
+        )
 
     @property
     def active(self) -> tuple[Strategy, ...]:
@@ -197,12 +209,10 @@ def facts_of(call: Call) -> Facts | None:
     sent, settled = call.sent, call.settled
     if settled is None or settled.basis in ("unknown", "suspect", "unpriced"):
         return None
-    routing, output = _evidence(settled, "routing"), _evidence(settled, "output")
-    return Facts(
+    return Facts.of(
+        settled.strategies,
         model=settled.model or sent.requested_model,
         usage=settled.usage,
-        baseline_model=routing.get("baseline_model"),
-        baseline_output=output.get("baseline_output"),
         mode=settled.mode or sent.mode,
         hit=settled.status == "hit",
         provider=sent.provider,
@@ -233,11 +243,12 @@ def _attributed(call: Call, prices: PriceBook, view: View) -> Attribution:
 
 
 def _is_modelled(strategy: Strategy, settled: Settled) -> bool:
-    return strategy == "output" and _evidence(settled, strategy).get("basis") != "measured"
+    return strategy == "output" and _evidence(settled.strategies, strategy).get("basis") != "measured"
 
 
-def _evidence(settled: Settled, strategy: Strategy) -> Mapping[str, Any]:
-    return settled.strategies.get(strategy) or {}
+def _evidence(strategies: Mapping[str, Any], strategy: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = strategies.get(strategy) or {}
+    return {} if found.get("shadow") else found
 
 
 def _with_output(usage: Usage, tokens: int) -> Usage:

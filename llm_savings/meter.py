@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from llm_savings.attribution import Facts
 from llm_savings.bounds import Size, upper_bound
 from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
@@ -282,12 +283,30 @@ def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple
     model = _priced_model(prices, sent.requested_model, answer.model, sent.provider)
     mode = answer.mode or sent.mode
     actual = prices.price(usage, model, mode=mode, at=sent.started_at, provider=sent.provider)
+    if "routing" in answer.strategies or "output" in answer.strategies:
+        try:
+            return actual, _unsaved(prices, sent, answer, usage, model)
+        except SavingsError:  # the baseline model has no price; what was spent is known all the same
+            pass
     # Batch is a saving; flex and priority are what the user ordered.
     list_mode: Mode = "standard" if mode == "batch" else mode
     cached = usage.cache_read or usage.cache_write_5m or usage.cache_write_1h or usage.audio_cache_read
     if list_mode == mode and not cached:
         return actual, actual
     return actual, prices.price(usage.uncached(), model, mode=list_mode, at=sent.started_at, provider=sent.provider)
+
+
+def _unsaved(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage, model: str) -> Decimal:
+    """USD without any saving, where another model or a longer answer is a part of that."""
+    facts = Facts.of(
+        answer.strategies,
+        model=model,
+        usage=usage,
+        mode=answer.mode or sent.mode,
+        provider=sent.provider,
+        at=sent.started_at,
+    )
+    return facts.price(prices, frozenset())
 
 
 _DATED = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})")

@@ -14,8 +14,9 @@ from itertools import product
 from random import Random
 from typing import Any
 
-from llm_savings.attribution import Attribution, Facts, Strategy, shared_out
+from llm_savings.attribution import Attribution, Facts, shared_out
 from llm_savings.errors import ConfigError
+from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 

@@ -23,6 +23,7 @@ from langchain_core.outputs.chat_generation import merge_chat_generation_chunks
 from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetExceededError, BudgetUnavailableError
+from llm_savings.evidence import evidence_in
 from llm_savings.langchain import current
 from llm_savings.langchain.answers import read_answer, read_failure, read_partial, reports_elsewhere
 from llm_savings.langchain.current import Mark
@@ -320,6 +321,7 @@ class CostCallback(Metered, BaseCallbackHandler):
                 current.refuse(start.params, refusal)
                 raise refusal from refusal.__cause__
             live = self.meter.late(sent)
+        live.strategies = evidence_in(start.metadata)
         if live.sent.budgets:
             current.expect_refusals()
         mark, batch = current.claim(live, start.params), None

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from llm_savings import tokens
 from llm_savings.bounds import limits
+from llm_savings.evidence import evidence_in
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
 from llm_savings.unseen import may_read_more
@@ -145,8 +146,8 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def strategies_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     """What each saving did for the call, as its row keeps it."""
-    found = details.get(EVIDENCE)
-    return {"semantic_cache": found} if isinstance(found, dict) else {}
+    found, said = details.get(EVIDENCE), evidence_in(metadata_of(details))
+    return {**said, "semantic_cache": found} if isinstance(found, dict) else said
 
 
 class CallIds:

@@ -21,11 +21,12 @@ from litellm.integrations.custom_logger import CustomLogger
 from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError
+from llm_savings.evidence import evidence_in
 from llm_savings.ledger import Ledger, tenant_hash
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
-from llm_savings.litellm.calls import BILLED, CallIds, call_sent, output_limit, question, strategies_of
+from llm_savings.litellm.calls import BILLED, CallIds, call_sent, metadata_of, output_limit, question, strategies_of
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
 from llm_savings.meter import METERED, Answer, Live, Meter, current_call
@@ -203,8 +204,9 @@ class CostLogger(Metered, CustomLogger):
             attempt = self._begun(details, details, before.number + 1 if before else 1)
         if attempt.trace is not None:
             attempt.known, attempt.trace.asked = None, question(details)
-            if attempt.number == 1:  # what is sent again was not looked up again
-                attempt.trace.live.strategies = strategies_of(details)
+            # What is sent again was not looked up in the cache again.
+            done = strategies_of(details) if attempt.number == 1 else evidence_in(metadata_of(details))
+            attempt.trace.live.strategies = done
             attempt.mock = details.get("api_key") == _MOCK_KEY
             attempt.reported = self._streams.ask(details) and not attempt.mock
         keep(details, self._where, attempt)

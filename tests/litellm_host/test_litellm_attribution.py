@@ -13,6 +13,8 @@ from litellm import Router
 from litellm_checks import FAQ, GPT, Metered, called, failing
 
 from llm_savings import PriceBook
+from llm_savings.attribution import attribute
+from llm_savings.evidence import noted
 from llm_savings.ledger import tenant_hash
 from llm_savings.litellm import CostLogger
 from llm_savings.litellm.calls import CallIds, call_sent, choices, output_limit, prompt_bound
@@ -37,6 +39,15 @@ async def test_a_calls_own_labels(metered: Metered, way: str) -> None:
     assert (row.sent.user, row.sent.session, row.sent.tenant) == ("bob", "chat-1", None)
     by_team = {line.key: line.actual for line in metered.costs.ledger.summary("tag:team")}
     assert by_team == {"support": metered.box.bill().total}
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete", "stream", "astream"])
+async def test_what_a_strategy_did_is_kept(metered: Metered, way: str) -> None:
+    metadata = noted({"customer": "c-7"}, "routing", {"tier": "simple", "baseline_model": "gpt-4"})
+    await called(lambda: getattr(metered, way)(metadata=metadata))
+    row = await metered.row()
+    assert row.settled is not None and row.settled.strategies["routing"]["tier"] == "simple"
+    assert metered.costs.saved == attribute([row]).credits["routing"] > Decimal(0)
 
 
 @pytest.mark.parametrize(

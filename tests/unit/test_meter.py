@@ -6,6 +6,7 @@ import contextlib
 import threading
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_savings import Meter, PriceBook, Usage
+from llm_savings.attribution import attribute
 from llm_savings.bounds import Size, upper_bound
+from llm_savings.evidence import evidence_in, noted
 from llm_savings.ledger import Sent
 from llm_savings.meter import Answer, Live, may_have_billed, settle
 
@@ -221,3 +224,23 @@ def test_a_call_that_two_threads_settle_counts_once() -> None:
     for thread in threads:
         thread.join()
     assert meter.calls == 1
+
+
+def test_a_routed_call_is_compared_with_its_baseline_model() -> None:
+    meter = Meter(":memory:")
+    live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o-mini"))
+    live.strategies = evidence_in(noted(None, "routing", {"tier": "simple", "baseline_model": "gpt-4o"}))
+    meter.answered(live, Answer(model="gpt-4o-mini", usage=Usage(input=1000, output=1000)))
+    assert (meter.spent, meter.saved) == (Decimal("0.00075"), Decimal("0.01175"))
+    assert attribute(meter.ledger.calls()).credits == {"routing": Decimal("0.01175")}
+
+
+@pytest.mark.parametrize(
+    "evidence", [{"baseline_model": "nobody-knows-it"}, {"baseline_model": "gpt-4o", "shadow": True}]
+)
+def test_a_baseline_without_a_price_or_in_shadow_saves_nothing(evidence: dict[str, Any]) -> None:
+    meter = Meter(":memory:")
+    live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o-mini"))
+    live.strategies = {"routing": evidence}
+    meter.answered(live, Answer(model="gpt-4o-mini", usage=Usage(input=1000, output=1000)))
+    assert (meter.spent, meter.saved) == (Decimal("0.00075"), Decimal(0))

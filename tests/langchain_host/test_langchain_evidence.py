@@ -1,0 +1,36 @@
+"""What a strategy says in a run's metadata is kept with the call's row, in every mode."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from llm_savings import CostCallback
+from llm_savings.attribution import attribute
+from llm_savings.evidence import noted
+from llm_savings.sandbox import Sandbox
+
+ROUTED = noted({"user_id": "kim"}, "routing", {"tier": "simple", "baseline_model": "gpt-4o"})
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke", "stream", "astream", "batch"])
+async def test_the_row_says_what_routing_did(box: Sandbox, mode: str) -> None:
+    cost = CostCallback(":memory:")
+    model = ChatOpenAI(model="gpt-4o-mini", base_url=box.openai_url, api_key="sk-x", stream_usage=True)
+    config = {"callbacks": [cost], "metadata": ROUTED}
+    if mode == "invoke":
+        model.invoke("Where is my refund?", config)
+    elif mode == "ainvoke":
+        await model.ainvoke("Where is my refund?", config)
+    elif mode == "stream":
+        list(model.stream("Where is my refund?", config))
+    elif mode == "astream":
+        [chunk async for chunk in model.astream("Where is my refund?", config)]
+    else:
+        model.batch(["Where is my refund?"], config)
+    (call,) = cost.ledger.calls()
+    assert call.settled is not None and call.settled.strategies["routing"]["tier"] == "simple"
+    found = attribute([call])
+    assert found.credits["routing"] == cost.saved > Decimal(0)
