@@ -47,7 +47,7 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
             customers ask about cards and transfers), and the same cosine says less: what counts is the margin to it.
         space: Word weights and likeness.
     """
-    mine, theirs = set(asked.words), set(stored.words)
+    mine, theirs = asked.word_set, stored.word_set
     here = _unmatched(asked, theirs, stored)
     there = _unmatched(stored, mine, asked)
     weight, likeness = space.weight, space.likeness
@@ -56,24 +56,26 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
         total += weight[surface]
     for surface in stored.surfaces:
         total += weight[surface]
+    nearest, nearest_there = [0.0] * len(here), [0.0] * len(there)
+    for place, surface in enumerate(here):
+        for other_place, other_surface in enumerate(there):
+            near = likeness[surface, other_surface]
+            if near > nearest[place]:
+                nearest[place] = near
+            if near > nearest_there[other_place]:
+                nearest_there[other_place] = near
     missing = close = worst = single = 0.0
-    for left, right in ((here, there), (there, here)):
-        for surface in left:
-            best = 0.0
-            for other in right:
-                near = likeness[surface, other]
-                if near > best:
-                    best = near
-            lost = weight[surface] * (1.0 - best)
-            missing += weight[surface]
-            close += lost
-            if lost > worst:
-                worst = lost
-            single = 1.0 - best
+    for surface, best in zip(here + there, nearest + nearest_there, strict=True):
+        lost = weight[surface] * (1.0 - best)
+        missing += weight[surface]
+        close += lost
+        if lost > worst:
+            worst = lost
+        single = 1.0 - best
     gone, come = len(here), len(there)
     if not gone == come == 1:
         single = 0.0
-    own, other = set(asked.tokens), set(stored.tokens)
+    own, other = asked.token_set, stored.token_set
     common = len(own & other)
     longer = max(len(asked.tokens), len(stored.tokens), 1)
     bits = asked.grams.bit_count() + stored.grams.bit_count()
@@ -98,16 +100,16 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     )
 
 
-def _unmatched(question: Question, theirs: set[str], other: Question) -> list[str]:
+def _unmatched(question: Question, theirs: frozenset[str], other: Question) -> list[str]:
     """Return the content words, as written, that the other question lacks, written apart or together."""
-    left = [place for place, word in enumerate(question.words) if word not in theirs]
+    left = [pair for pair in zip(question.words, question.surfaces, strict=True) if pair[0] not in theirs]
     if left and question.language == "ko":
         joined = "".join(other.words)
-        left = [place for place in left if len(question.words[place]) < 2 or question.words[place] not in joined]
-    return [question.surfaces[place] for place in left]
+        return [surface for word, surface in left if len(word) < 2 or word not in joined]
+    return [surface for _, surface in left]
 
 
-def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: set[str]) -> float:
+def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: frozenset[str]) -> float:
     """Return the share of neighbouring shared words that stand the other way round in the other question."""
     if len(shared) < 2:
         return 0.0

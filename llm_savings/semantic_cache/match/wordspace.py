@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
-from llm_savings.embedding import BundledEmbedder
+from llm_savings.embedding import BundledEmbedder, Word
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_MOST = 20_000  # words, and pairs of words, kept: about 5 MB
+_MOST = 20_000  # words, and pairs of words, kept: about 15 MB, most of it their vectors
 
 
 class Filling(dict[Key, Value]):
@@ -38,16 +38,22 @@ class BundledWords:
         self._embedder = embedder
         self.weight: Filling[str, float] = Filling(self._weight)
         self.likeness: Filling[tuple[str, str], float] = Filling(self._likeness)
+        self._vector: Filling[str, Word | None] = Filling(self._single)
 
     def _weight(self, word: str) -> float:
         parts = self._embedder.words(word)
         return max((part.idf for part in parts), default=self._embedder.highest_idf)
 
+    def _single(self, word: str) -> Word | None:
+        """The word with its vector; None when the embedder reads it as several, or does not know it."""
+        parts = self._embedder.words(word)
+        return parts[0] if len(parts) == 1 and parts[0].vector.any() else None
+
     def _likeness(self, pair: tuple[str, str]) -> float:
-        first, second = (self._embedder.words(word) for word in pair)
-        if len(first) != 1 or len(second) != 1 or first[0].script != second[0].script or not first[0].vector.size:
+        first, second = self._vector[pair[0]], self._vector[pair[1]]
+        if first is None or second is None or first.script != second.script:
             return 0.0
-        return float(first[0].vector @ second[0].vector)
+        return float(first.vector @ second.vector)
 
 
 @lru_cache(maxsize=1)
