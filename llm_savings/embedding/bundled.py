@@ -154,6 +154,15 @@ class BundledEmbedder:
             out.append(Word(*match.span(script), form, Script(script), _unit(raw, script, weights), idf))
         return out
 
+    def idf(self, text: str) -> float:
+        """The IDF weight of the most telling word of a text, or of one never met where there is none."""
+        weights, known = _weights(), self._known
+        forms = [(found[0] or found[1] or found[2], found) for found in WORD.findall(normalised(text))]
+        return max(
+            [(known.get(form) or self._learn(form, found.index(form) + 1, weights)).idf for form, found in forms],
+            default=weights.highest_idf,
+        )
+
     def _fill(self, row: NDArray[np.float32], text: str, weights: _Weights) -> None:
         latin: NDArray[np.float32] | None = None
         hangul: NDArray[np.float32] | None = None
@@ -195,3 +204,7 @@ class BundledEmbedder:
             self._known.clear()
         self._known[form] = entry
         return entry
+
+
+bundled_embedder = lru_cache(maxsize=1)(BundledEmbedder)
+"""The process's own, which remembers words."""

@@ -13,21 +13,21 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from llm_savings import settings as environment
+from llm_savings.embedding import bundled_embedder
 from llm_savings.errors import CacheError
 from llm_savings.semantic_cache.comparing import compare
-from llm_savings.semantic_cache.embedders import bundled, embedder
+from llm_savings.semantic_cache.embedders import embedder
 from llm_savings.semantic_cache.entries import Entry, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
 from llm_savings.semantic_cache.learning import audit_chance
-from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepare
+from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepared
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
@@ -37,7 +37,6 @@ from llm_savings.semantic_cache.trouble import Trouble
 from llm_savings.semantic_cache.tuning import read_tuned
 from llm_savings.storage.urls import masked
 
-_prepared = lru_cache(10_000)(prepare)  # a stored question is a candidate again and again
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
 _WAITS = 2
@@ -283,15 +282,14 @@ class AnswerCache:
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
-        words, domain = _prepared(asked.text), self._domain(asked)
-        found = self._match.judge(words, [Candidate(_prepared(one.entry.text), one.cosine) for one in near])
+        found = self._match.judge(prepared(asked.text), [Candidate(one.text, one.cosine) for one in near])
         if found.best is None:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
         best = near[found.best]
         p = found.probability
         hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         miss = replace(_instead(hit), reason="unlike", would=None)
-        limit = self._errors.threshold(domain)
+        limit = self._errors.threshold(self._domain(asked))
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
@@ -329,7 +327,7 @@ class AnswerCache:
         stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
         right = None
         if self.settings.judge is None:
-            right = compare(stored, fresh, embed=lambda text: bundled().embed([text])[0])
+            right = compare(stored, fresh, embed=lambda text: bundled_embedder().embed([text])[0])
         else:
             with self._judging.caught("judge"):
                 right = self.settings.judge(question.text, miss.nearest.text, stored, fresh)

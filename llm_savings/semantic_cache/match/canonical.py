@@ -6,7 +6,9 @@ import re
 import unicodedata
 
 # Characters of another width, blanks that do not break, typographic quotes, and what is not seen at all.
-_ODD = re.compile("[\u00a0\u00ad\u0f0c\u2007\u200b\u2011\u2018\u2019\u201c\u201d\u2026\u202f\u2060\u3000\ufeff\uff00-\uffef]")
+_ODD = re.compile(
+    "[\u00a0\u00ad\u0f0c\u2007\u200b\u2011\u2018\u2019\u201c\u201d\u2026\u202f\u2060\u3000\ufeff\uff00-\uffef]"
+)
 _PLAIN = dict.fromkeys("\u200b\u2060\ufeff\u00ad", "") | {
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."
 }  # fmt: skip

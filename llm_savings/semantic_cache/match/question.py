@@ -122,7 +122,7 @@ def prepare(text: str) -> Question:
     role = ""
     for token, glued in _tokens(_WORDS if wordy else TOKEN, text, hangul):
         stem, surface, content, is_left, is_right, negated, ask, own, fact, unit, bits = _word(token, language)
-        if hangul and (glued or token in _INSTEAD) and tokens and (token in lexicon("ko").particles or token == "대신"):
+        if hangul and (glued or token in _INSTEAD) and tokens and token in lexicon("ko").particles | _INSTEAD:
             if roles:
                 roles[-1] = ROLES.get(token, "")  # RAG가, 3.11을: the particle of the name before it
             continue

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
-from llm_savings.embedding import BundledEmbedder, Word
+from llm_savings.embedding import BundledEmbedder, Word, bundled_embedder
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -36,13 +36,9 @@ class BundledWords:
 
     def __init__(self, embedder: BundledEmbedder) -> None:
         self._embedder = embedder
-        self.weight: Filling[str, float] = Filling(self._weight)
+        self.weight: Filling[str, float] = Filling(embedder.idf)
         self.likeness: Filling[tuple[str, str], float] = Filling(self._likeness)
         self._vector: Filling[str, Word | None] = Filling(self._single)
-
-    def _weight(self, word: str) -> float:
-        parts = self._embedder.words(word)
-        return max((part.idf for part in parts), default=self._embedder.highest_idf)
 
     def _single(self, word: str) -> Word | None:
         """The word with its vector; None when the embedder reads it as several, or does not know it."""
@@ -59,4 +55,4 @@ class BundledWords:
 @lru_cache(maxsize=1)
 def bundled_words() -> BundledWords:
     """Return the word space that the shipped weights were fitted with, shared by all models of the process."""
-    return BundledWords(BundledEmbedder())
+    return BundledWords(bundled_embedder())

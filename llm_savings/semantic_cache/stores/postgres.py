@@ -72,7 +72,7 @@ class PostgresStore(rows.Paged):
                 f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
                 {"asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
-        nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
+        nearest = [rows.near_of(row, -far) for far, *row in found]
         return sorted(nearest, key=lambda near: -near.cosine)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:

@@ -97,8 +97,7 @@ class RedisStore:
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked = rows.unit(vector, self._dimensions).tobytes()
-        wanted = count * 2
-        rows.instant(now)
+        wanted, moment = count * 2, rows.instant(now)
         while True:
             with self._using() as server:
                 _, *found = server.execute_command(
@@ -109,9 +108,9 @@ class RedisStore:
             pairs = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in found[1::2] if fields]
             nearest: list[Near] = []
             for fields in pairs:
-                entry = _entry_of([fields.get(name.encode()) for name in _READ])
-                if entry.expires_at is None or entry.expires_at > now:
-                    nearest.append(Near(entry, 1 - float(fields[b"far"])))
+                row = _row_of([fields.get(name.encode()) for name in _READ])
+                if row[7] is None or row[7] > moment:
+                    nearest.append(rows.near_of(row, 1 - float(fields[b"far"])))
                 if len(nearest) == count:
                     return nearest
             if len(found) < 2 * wanted:

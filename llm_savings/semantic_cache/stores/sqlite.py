@@ -91,18 +91,21 @@ class SqliteStore(rows.Paged):
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
-        found: dict[int, Near | None] = {}
-        alive: list[Near] = []
+        found: dict[int, Any] = {}
         with self._reading() as db, self._snapshot(db):
             nearby = self._nearby(db, _place(scope), moment)
             wanted = count * 2
             while True:
                 keys, cosines = nearby.search(asked, wanted)
+                alive: list[Near] = []
                 for start in range(0, len(keys), count):
-                    self._look(db, scope, dict(zip(keys[start : start + count], cosines[start:], strict=False)), found)
-                    alive = [near for key in keys if (near := _alive(nearby, key, found.get(key), now))]
-                    if len(alive) >= count:
-                        return alive[:count]
+                    some = keys[start : start + count]
+                    self._look(db, scope, some, found)
+                    for key, cosine in zip(some, cosines[start:], strict=False):
+                        if row := _alive(nearby, key, found[key], moment):
+                            alive.append(rows.near_of(row, cosine))
+                            if len(alive) == count:
+                                return alive
                 if len(keys) < wanted:
                     return alive
                 wanted *= 4
@@ -273,16 +276,14 @@ class SqliteStore(rows.Paged):
                     self._scopes[place].remove(seq)
         self._followed = last
 
-    def _look(
-        self, db: sqlite3.Connection, scope: str, cosines: Mapping[int, float], found: dict[int, Near | None]
-    ) -> None:
-        """Read the rows of these keys."""
-        keys = [key for key in cosines if key not in found]
+    def _look(self, db: sqlite3.Connection, scope: str, keys: list[int], found: dict[int, Any]) -> None:
+        """Read the rows of these keys; None where there is none in this scope."""
+        keys = [key for key in keys if key not in found]
         found.update(dict.fromkeys(keys))
         marks = ", ".join("?" * len(keys))
         sql = f"SELECT seq, {rows.SELECTED} FROM cache_entries WHERE seq IN ({marks}) AND scope = ?"
         for seq, *row in db.execute(sql, (*keys, rows.plain(scope))):
-            found[seq] = Near(rows.entry_of(row), cosines[seq])
+            found[seq] = row
 
     # Pages, connections, trouble
 
@@ -414,11 +415,14 @@ class SqliteStore(rows.Paged):
         _log.warning("cache %s is corrupt; it was moved to %s and a new one begun", self.path, aside)
 
 
-def _alive(nearby: Nearby, key: int, near: Near | None, now: datetime) -> Near | None:
-    """The entry of this key if it was read and is an answer still."""
-    if near is None or near.entry.expires_at is None or near.entry.expires_at > now:
-        return near
-    if not near.entry.sliding:  # it never comes back, so that no later lookup need read it again
+def _alive(nearby: Nearby, key: int, row: Any, now: int) -> Any:
+    """The row of this key if it was read and is an answer still."""
+    if row is None:
+        return None
+    expires, sliding = row[7:9]
+    if expires is None or expires > now:
+        return row
+    if not sliding:  # it never comes back, so that no later lookup need read it again
         nearby.remove(key)
     return None
 
