@@ -154,6 +154,15 @@ class BundledEmbedder:
             out.append(Word(*match.span(script), form, Script(script), _unit(raw, script, weights), idf))
         return out
 
+    def word(self, text: str) -> tuple[int, NDArray[np.float32]] | None:
+        """Script and unit vector of a text that is one word; None for any other, and for a word that is not known."""
+        found = WORD.findall(normalised(text))
+        if len(found) != 1:
+            return None
+        form, weights = "".join(found[0]), _weights()
+        script, raw, _ = self._known.get(form) or self._learn(form, found[0].index(form) + 1, weights)
+        return None if raw is None else (script, _unit(raw, script, weights))
+
     def idf(self, text: str) -> float:
         """The IDF weight of the most telling word of a text, or of one never met where there is none."""
         weights, known = _weights(), self._known

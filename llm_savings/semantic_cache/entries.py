@@ -81,6 +81,15 @@ class Near:
         return self.read()
 
 
+COUNTERS = "entry:"
+"""What the owner of an entry's counters begins with; its id follows."""
+
+
+def counters_of(entry_id: str) -> str:
+    """The owner of an entry's counters."""
+    return COUNTERS + entry_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Which:
     """Which entries are meant: those that all given conditions hold for. Nothing given means every entry.

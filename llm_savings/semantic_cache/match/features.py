@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -18,21 +18,15 @@ SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
 
 
 class WordSpace(Protocol):
-    """Where the weight of a word and the likeness of two come from; both are mappings that fill themselves.
-
-    Attributes:
-        weight: Word to its inverse document frequency, about 1 (common) to 10 (never seen).
-        likeness: Two words to the cosine of their vectors, 0 where one has none.
-    """
+    """Where the weight of a word and the likeness of two come from."""
 
     @property
     def weight(self) -> Mapping[str, float]:
-        """Return the weights."""
+        """Word to its inverse document frequency, about 1 (common) to 10 (never seen); it fills itself."""
         ...
 
-    @property
-    def likeness(self) -> Mapping[tuple[str, str], float]:
-        """Return the cosines."""
+    def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
+        """Return the cosine of each word's vector with each of the others', 0 where one has none."""
         ...
 
 
@@ -56,16 +50,12 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
         total += weight[surface]
     for surface in stored.surfaces:
         total += weight[surface]
-    nearest, nearest_there = [0.0] * len(here), [0.0] * len(there)
-    for place, surface in enumerate(here):
-        for other_place, other_surface in enumerate(there):
-            near = likeness[surface, other_surface]
-            if near > nearest[place]:
-                nearest[place] = near
-            if near > nearest_there[other_place]:
-                nearest_there[other_place] = near
+    nearest = [0.0] * (len(here) + len(there))
+    if here and there:
+        table = likeness(here, there)
+        nearest = [max(0.0, *line) for line in table] + [max(0.0, *line) for line in zip(*table, strict=True)]
     missing = close = worst = single = 0.0
-    for surface, best in zip(here + there, nearest + nearest_there, strict=True):
+    for surface, best in zip(here + there, nearest, strict=True):
         lost = weight[surface] * (1.0 - best)
         missing += weight[surface]
         close += lost

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from llm_savings.embedding import BundledEmbedder, Word, bundled_embedder
+from llm_savings.embedding import BundledEmbedder, bundled_embedder
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_MOST = 20_000  # words, and pairs of words, kept: about 15 MB, most of it their vectors
+_MOST = 20_000  # words kept: about 15 MB of vectors
 
 
 class Filling(dict[Key, Value]):
@@ -35,21 +35,23 @@ class BundledWords:
     """A `WordSpace` over an embedder's words; words of different scripts are never alike."""
 
     def __init__(self, embedder: BundledEmbedder) -> None:
-        self._embedder = embedder
         self.weight: Filling[str, float] = Filling(embedder.idf)
-        self.likeness: Filling[tuple[str, str], float] = Filling(self._likeness)
-        self._vector: Filling[str, Word | None] = Filling(self._single)
+        self._vector: Filling[str, tuple[int, Any] | None] = Filling(embedder.word)
 
-    def _single(self, word: str) -> Word | None:
-        """The word with its vector; None when the embedder reads it as several, or does not know it."""
-        parts = self._embedder.words(word)
-        return parts[0] if len(parts) == 1 and parts[0].vector.any() else None
-
-    def _likeness(self, pair: tuple[str, str]) -> float:
-        first, second = self._vector[pair[0]], self._vector[pair[1]]
-        if first is None or second is None or first.script != second.script:
-            return 0.0
-        return float(first.vector @ second.vector)
+    def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
+        """Return the cosine of each of some words with each of the others, 0 where one has no vector."""
+        vectors = [self._vector[word] for word in others]
+        found: list[list[float]] = []
+        for word in words:
+            one = self._vector[word]
+            if one is None:
+                found.append([0.0] * len(vectors))
+            else:
+                script, vector = one
+                found.append(
+                    [float(vector @ two[1]) if two is not None and two[0] == script else 0.0 for two in vectors]
+                )
+        return found
 
 
 @lru_cache(maxsize=1)

@@ -121,7 +121,7 @@ class Nearby:
         if self._gone:
             cosines[scale == 0] = -np.inf
         if len(some) > count:
-            best = np.argpartition(-cosines, count)[:count]
+            best = np.argpartition(cosines, -count)[-count:]
             some, scale, rows = some[best], scale[best], rows[best]
         exact = rows.astype(np.float32) @ vector[part] * scale
         found = zip(exact.tolist(), self._keys[some].tolist(), scale.tolist(), strict=True)
@@ -135,7 +135,7 @@ class Nearby:
         """
         n = self._count
         unlike, word, few = np.zeros(n, np.uint16), np.empty(n, np.uint64), np.empty(n, np.uint8)
-        signs = _signs(asked[None])[:, 0].tolist()
+        signs = memoryview(np.packbits(asked > 0).tobytes().ljust(8 * len(self._signs), b"\0")).cast("Q").tolist()
         for line, own in zip(self._signs[first:last, :n], signs[first:last], strict=True):
             np.bitwise_xor(line, own, out=word)
             np.add(unlike, np.bitwise_count(word, out=few), out=unlike)

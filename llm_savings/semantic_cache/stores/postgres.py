@@ -15,7 +15,7 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
 from llm_savings.errors import CacheError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
@@ -112,7 +112,7 @@ class PostgresStore(rows.Paged):
                     f"DELETE FROM {self._table} WHERE seq = ANY(%s) AND {where} RETURNING id",
                     ([seq for (seq,) in page], *parameters),
                 ).fetchall()
-                owners = [f"entry:{name}" for (name,) in gone]
+                owners = [counters_of(name) for (name,) in gone]
                 db.execute("DELETE FROM llm_savings_cache_counters WHERE owner = ANY(%s)", (owners,))
             count += len(gone)
         return count

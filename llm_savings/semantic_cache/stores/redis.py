@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Weight, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.urls import masked, passwords
 
@@ -162,7 +162,7 @@ class RedisStore:
                 some = ids[start : start + _REMOVED]
                 with self._using() as server:
                     count += server.unlink(*(f"{self._index}:{name}" for name in some))
-                    server.unlink(*(f"{_PREFIX}counters:entry:{name}" for name in some))
+                    server.unlink(*(f"{_PREFIX}counters:{counters_of(name)}" for name in some))
         return count
 
     def entries(self, which: Which) -> Iterator[Entry]:
@@ -196,7 +196,7 @@ class RedisStore:
         with self._using() as server, server.pipeline(transaction=False) as pipe:
             for name, delta in deltas.items():
                 pipe.hincrby(key, rows.plain(name), delta)
-            if owner.startswith("entry:"):
+            if owner.startswith(COUNTERS):
                 pipe.expire(key, _KEPT)
             pipe.execute()
 

@@ -8,8 +8,9 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
+from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import watch
@@ -92,7 +93,7 @@ class SqliteStore(rows.Paged):
         """See `Store.nearest`."""
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
         found: dict[int, Any] = {}
-        with self._reading() as db, self._snapshot(db):
+        with self._reading() as db, nullcontext() if self._memory else self._snapshot(db):
             nearby = self._nearby(db, _place(scope), moment)
             wanted = count * 2
             while True:
@@ -143,7 +144,7 @@ class SqliteStore(rows.Paged):
             with self._writing() as db, transaction(db, self._busy):
                 db.execute(
                     "DELETE FROM cache_counters WHERE owner IN "
-                    f"(SELECT 'entry:' || id FROM cache_entries WHERE {chosen})",
+                    f"(SELECT '{COUNTERS}' || id FROM cache_entries WHERE {chosen})",
                     given,
                 )
                 count += db.execute(f"DELETE FROM cache_entries WHERE {chosen}", given).rowcount
@@ -229,7 +230,8 @@ class SqliteStore(rows.Paged):
 
     def _nearby(self, db: sqlite3.Connection, place: int, now: int) -> Nearby:
         """The scope's vectors, as the database has them now."""
-        state = patiently(db, "PRAGMA data_version", self._busy).fetchone()[0], db.total_changes
+        others = 0 if self._memory else patiently(db, "PRAGMA data_version", self._busy).fetchone()[0]
+        state = others, db.total_changes
         if state != self._state:
             self._follow(db)
             self._state = state
@@ -280,9 +282,7 @@ class SqliteStore(rows.Paged):
         """Read the rows of these keys; None where there is none in this scope."""
         keys = [key for key in keys if key not in found]
         found.update(dict.fromkeys(keys))
-        marks = ", ".join("?" * len(keys))
-        sql = f"SELECT seq, {rows.SELECTED} FROM cache_entries WHERE seq IN ({marks}) AND scope = ?"
-        for seq, *row in db.execute(sql, (*keys, rows.plain(scope))):
+        for seq, *row in db.execute(_reading_of(len(keys)), (*keys, rows.plain(scope))):
             found[seq] = row
 
     # Pages, connections, trouble
@@ -303,9 +303,6 @@ class SqliteStore(rows.Paged):
     @contextmanager
     def _snapshot(self, db: sqlite3.Connection) -> Generator[None]:
         """One state of a file for several statements: what others replace meanwhile is there as it was."""
-        if self._memory:
-            yield
-            return
         patiently(db, "BEGIN", self._busy)
         try:
             yield
@@ -315,33 +312,31 @@ class SqliteStore(rows.Paged):
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
-        with self._translated():
+        try:
             if self._reader is None:
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
-                yield self._opened(self._reader)
+                if self._reader is None:  # another thread has closed it since
+                    raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
+                yield self._reader
+        except (sqlite3.Error, OSError) as error:
+            raise self._translated(error) from error
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
-        with self._translated(), self._lock:
-            if self._writer is None:
-                self._writer = self._open()
-            yield self._writer
-
-    def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
-        if db is None:  # another thread has closed it since
-            raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
-        return db
-
-    @contextmanager
-    def _translated(self) -> Generator[None]:
         try:
-            yield
+            with self._lock:
+                if self._writer is None:
+                    self._writer = self._open()
+                yield self._writer
         except (sqlite3.Error, OSError) as error:
-            if _is_corrupt(error):
-                self._set_aside()
-            raise CacheError(f"cache {self.path}: {error}") from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error | OSError) -> CacheError:
+        if _is_corrupt(error):
+            self._set_aside()
+        return CacheError(f"cache {self.path}: {error}")
 
     def _open(self) -> sqlite3.Connection:
         db = connect(self.path)
@@ -413,6 +408,12 @@ class SqliteStore(rows.Paged):
             with suppress(FileNotFoundError):
                 Path(self.path + suffix).rename(aside + suffix)
         _log.warning("cache %s is corrupt; it was moved to %s and a new one begun", self.path, aside)
+
+
+@lru_cache(maxsize=16)
+def _reading_of(count: int) -> str:
+    marks = ", ".join("?" * count)
+    return f"SELECT seq, {rows.SELECTED} FROM cache_entries WHERE seq IN ({marks}) AND scope = ?"
 
 
 def _alive(nearby: Nearby, key: int, row: Any, now: int) -> Any:
