@@ -88,7 +88,7 @@ def _weights() -> _Weights:
 
 
 def _unit(raw: NDArray[np.float32] | None, script: int, weights: _Weights) -> NDArray[np.float32]:
-    norm = 0.0 if raw is None else sqrt(float(raw @ raw))
+    norm = 0.0 if raw is None else sqrt(float(raw.dot(raw)))
     if raw is None or norm <= 1e-12:
         return np.zeros((weights.hangul if script == Script.HANGUL else weights.latin).shape[1], np.float32)
     return raw / np.float32(norm)
@@ -193,7 +193,7 @@ class BundledEmbedder:
         width = weights.latin.shape[1]
         for part, total, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
             if total is not None:
-                norm = float(total @ total)
+                norm = float(total.dot(total))
                 if norm > 1e-12:
                     np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -20,9 +20,8 @@ SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
 class WordSpace(Protocol):
     """Where the weight of a word and the likeness of two come from."""
 
-    @property
-    def weight(self) -> Mapping[str, float]:
-        """Word to its inverse document frequency, about 1 (common) to 10 (never seen); it fills itself."""
+    def weights(self, words: Sequence[str]) -> list[float]:
+        """Return each word's inverse document frequency, about 1 (common) to 10 (never seen)."""
         ...
 
     def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
@@ -44,20 +43,17 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     mine, theirs = asked.word_set, stored.word_set
     here = _unmatched(asked, theirs, stored)
     there = _unmatched(stored, mine, asked)
-    weight, likeness = space.weight, space.likeness
     total = 0.0
-    for surface in asked.surfaces:
-        total += weight[surface]
-    for surface in stored.surfaces:
-        total += weight[surface]
+    for weight in space.weights(asked.surfaces + stored.surfaces):
+        total += weight
     nearest = [0.0] * (len(here) + len(there))
     if here and there:
-        table = likeness(here, there)
+        table = space.likeness(here, there)
         nearest = [max(0.0, *line) for line in table] + [max(0.0, *line) for line in zip(*table, strict=True)]
     missing = close = worst = single = 0.0
-    for surface, best in zip(here + there, nearest, strict=True):
-        lost = weight[surface] * (1.0 - best)
-        missing += weight[surface]
+    for weight, best in zip(space.weights(here + there), nearest, strict=True):
+        lost = weight * (1.0 - best)
+        missing += weight
         close += lost
         if lost > worst:
             worst = lost

@@ -123,7 +123,7 @@ class Nearby:
         if len(some) > count:
             best = np.argpartition(cosines, -count)[-count:]
             some, scale, rows = some[best], scale[best], rows[best]
-        exact = rows.astype(np.float32) @ vector[part] * scale
+        exact = rows.astype(np.float32).dot(vector[part]) * scale
         found = zip(exact.tolist(), self._keys[some].tolist(), scale.tolist(), strict=True)
         return [(cosine, key) for cosine, key, there in found if there]
 

@@ -209,7 +209,7 @@ def unit(vector: Vector, dimensions: int) -> Vector:
     vector = np.asarray(vector, dtype=np.float32)
     if vector.shape != (dimensions,):
         raise CacheError(f"a vector has shape {vector.shape}; this store holds ({dimensions},)")
-    length = math.sqrt(vector @ vector)
+    length = math.sqrt(vector.dot(vector))
     if not 1e-6 < length < 1e6:  # NaN is neither
         raise CacheError(f"a vector has length {length}; expected a finite one that points somewhere")
     return vector / np.float32(length)
