@@ -16,7 +16,6 @@ _PLAIN = dict.fromkeys("\u200b\u2060\ufeff\u00ad", "") | {
 _CODE = re.compile(r"[`{};\\]|\n[ \t]|\w\(|==|=>|->|</|\w_\w|::|\$\w")
 _SIGN = re.compile(r"[`{};\\\n(=></_:$]")  # nothing without one of these looks like code
 _WORD = re.compile(r"[\"'(]*[^\W\d_]+(?:['-][^\W\d_]+)*[,.!?:;\"')]*")
-_ENDS = re.compile(r"(?<=[^\W_])\.$")
 _ASKS_EN = re.compile(
     r"(?:what|which|who|whom|whose|when|where|why|how|is|are|am|was|were|do|does|did|can|could|will|would|shall|should"
     r"|may|might|must|has|have|had|what's|who's|how's|where's)\b"
@@ -47,10 +46,8 @@ def canonical(text: str) -> str:
         return text
     text = " ".join([word if word == word.lower() else _fold(word) for word in text.split()])
     if text.endswith("?") and len(text) > 1 and (text[-2].isalnum() or text[-2] in ")\"'+#%"):
-        if _ASKS_EN.match(text) or _ASKS_KO.search(text):
-            return text[:-1]
-        return text
-    return _ENDS.sub("", text)
+        return text[:-1] if _ASKS_EN.match(text) or _ASKS_KO.search(text[-5:]) else text
+    return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text
 
 
 def _even(match: re.Match[str]) -> str:

@@ -29,6 +29,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 # A text of words and closing signs alone, as most are, and its tokens: those that `TOKEN` finds, found sooner.
 _WORDY = re.compile(r"[a-z가-힣\s,.?!']*")
 _WORDS = re.compile(r"[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[a-z]+")
+_HANGUL_WORDS = re.compile(r"[가-힣]+")
 _INSTEAD = frozenset({"말고", "대신"})
 _VERSION = frozenset({"v", "version", "버전"})
 _CODE = re.compile(r"(?=.*[a-z])(?=.*[\d_])[\w./-]+$|[a-z][+#]+$|--?[a-z]")
@@ -86,8 +87,7 @@ class _Word(NamedTuple):
 
 def language_of(text: str) -> Language:
     """The language that `prepare` reads a text in."""
-    hangul = 0 if text.isascii() else len(HANGUL.findall(text[:_LONGEST]))
-    return "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text[:_LONGEST])) else "en"
+    return _language(text[:_LONGEST])[0]
 
 
 def prepare(text: str) -> Question:
@@ -104,13 +104,12 @@ def prepare(text: str) -> Question:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2212", "-")
     text = text.lower()
-    hangul = 0 if text.isascii() else len(HANGUL.findall(text))
-    language: Language = "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text)) else "en"
+    language, hangul = _language(text)
     wordy = _WORDY.fullmatch(text) is not None
     if not wordy:
         text = _LATIN_UNIT.sub(r"\1 \2", text)
     if hangul:
-        text = _korean_counts(text, facts)
+        text = _korean_counts(text, facts, digits=not wordy)
     tokens: list[str] = []
     words: list[str] = []
     surfaces: list[str] = []
@@ -165,6 +164,12 @@ def prepare(text: str) -> Question:
     )
 
 
+def _language(text: str) -> tuple[Language, int]:
+    """The language of a text, and how many of its characters are Hangul."""
+    hangul = 0 if text.isascii() else sum(map(len, _HANGUL_WORDS.findall(text)))
+    return "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text)) else "en", hangul
+
+
 def _tokens(pattern: re.Pattern[str], text: str, hangul: int) -> Iterable[tuple[str, bool]]:
     """The tokens of a text, and whether each is written onto the one before it, which only Korean asks."""
     if not hangul:
@@ -180,7 +185,7 @@ def _tokens(pattern: re.Pattern[str], text: str, hangul: int) -> Iterable[tuple[
 _NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 
-def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
+def _korean_counts(text: str, facts: set[tuple[str, str]], *, digits: bool) -> str:
     """Put a blank between digits and what they count, and read counts in words (두 시간)."""
     lists = lexicon("ko")
     for match in _KO_COUNT.finditer(text):
@@ -188,7 +193,7 @@ def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
         if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
             facts.add(("number", lists.numbers[number]))
             facts.add(("unit", lists.units.get(unit, unit)))
-    return _KO_UNIT.sub(r"\1 \2", text)
+    return _KO_UNIT.sub(r"\1 \2", text) if digits else text
 
 
 @lru_cache(32768)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numkong import cdist
 
 from llm_savings.semantic_cache.entries import Vector
 from llm_savings.semantic_cache.stores.rows import Small, small
@@ -110,8 +111,6 @@ class Nearby:
         Only the words of 64 numbers are looked at where the vector is not zero: a Korean question has nothing in the
         Latin part.
         """
-        from numkong import cdist
-
         told = np.flatnonzero(asked)
         first, last = int(told[0]) // 64, int(told[-1]) // 64 + 1
         part = slice(64 * first, 64 * last)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -43,7 +44,7 @@ class PostgresStore(rows.Paged):
         self._pid = os.getpid()
         self._large: dict[str, tuple[float, bool]] = {}
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -78,7 +79,7 @@ class RedisStore:
             raise ConfigError(f"cache {masked(url)!r}: {self._hidden(error)}") from None
         self._put, self._used = self._redis.register_script(_PUT), self._redis.register_script(_USED)
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 
