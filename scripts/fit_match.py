@@ -115,8 +115,9 @@ class Fitting:
                 continue
             old = inside[random.integers(len(inside))]
             drawn = [vocabulary[place] for place in random.integers(len(vocabulary), size=30)]
-            drawn = [word for word in drawn if word != old and self.words.likeness[old, word] < 0.9] or drawn
-            new = max(drawn, key=lambda word: self.words.likeness[old, word]) if random.random() < 0.5 else drawn[0]
+            near = dict(zip(drawn, self.words.likeness([old], drawn)[0], strict=True))
+            drawn = [word for word in drawn if word != old and near[word] < 0.9] or drawn
+            new = max(drawn, key=near.__getitem__) if random.random() < 0.5 else drawn[0]
             pairs.append((text, text.lower().replace(old, new, 1), False))
         return self.judged(f"{stream.name} swapped", pairs)
 

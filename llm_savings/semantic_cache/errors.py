@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llm_savings.semantic_cache import learning
+from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.learning import Evidence, Threshold
 from llm_savings.semantic_cache.match import Language
 from llm_savings.semantic_cache.scope import Question
@@ -58,6 +59,7 @@ _PREFIX = "domain:"
 
 @dataclass(slots=True)
 class _Known:
+    owner: str
     evidence: Evidence
     read_at: float
     fresh: int = 0
@@ -106,11 +108,13 @@ class Errors:
 
     def saw(self, domain: Domain, p: float | None, *, served: bool) -> None:
         """A lookup whose best candidate had this probability, or that had none, and whether it was served."""
-        self._tally.add(domain.owner, learning.seen(p, served, self._of(domain).evidence.epoch))
+        known = self._of(domain)
+        self._tally.add(known.owner, learning.seen(p, served, known.evidence.epoch))
 
     def learn(self, domain: Domain, p: float, right: bool | None) -> None:
         """A candidate's stored answer was right or wrong, or nobody can tell."""
-        self._tally.add(domain.owner, learning.label(p, right, self._of(domain).evidence.epoch))
+        known = self._of(domain)
+        self._tally.add(known.owner, learning.label(p, right, known.evidence.epoch))
         with self._lock:
             if domain in self._known and right is not None:
                 # A wrong answer is a reason to look at once.
@@ -119,16 +123,20 @@ class Errors:
     def blame(self, entry_id: str, right: bool | None) -> None:
         """A would-be hit of this entry was right or wrong, or nobody can tell."""
         if deltas := learning.entry_label(right):
-            self._tally.add(_entry_owner(entry_id), deltas)
+            self._tally.add(counters_of(entry_id), deltas)
             self._tally.flush()
 
-    def suspended(self, entry_id: str) -> bool:
+    def suspended(self, entry_id: str, counts: Mapping[str, int] | None) -> bool:
         """Whether an entry was wrong too often to be served to a question that is only similar.
+
+        Args:
+            entry_id: The entry's.
+            counts: Its counters; None where they are still to be read.
 
         Raises:
             CacheError: The store cannot be read.
         """
-        return learning.suspended(self._store.counts(_entry_owner(entry_id)))
+        return learning.suspended(self._store.counts(counters_of(entry_id)) if counts is None else counts)
 
     def _of(self, domain: Domain) -> _Known:
         now = time.monotonic()
@@ -138,9 +146,10 @@ class Errors:
             return known
         if known is not None and known.fresh >= _FEW:
             self._tally.flush()
-        evidence = Evidence.from_counts(self._store.counts(domain.owner))
+        owner = domain.owner
+        evidence = Evidence.from_counts(self._store.counts(owner))
         with self._lock:
-            known = self._known.setdefault(domain, _Known(evidence, now))
+            known = self._known.setdefault(domain, _Known(owner, evidence, now))
             if evidence.all.labels() != known.evidence.all.labels():
                 known.fresh = _FEW
             known.evidence, known.read_at = evidence, now
@@ -148,7 +157,3 @@ class Errors:
             while len(self._known) > _DOMAINS:
                 self._known.popitem(last=False)
         return known
-
-
-def _entry_owner(entry_id: str) -> str:
-    return f"entry:{entry_id}"

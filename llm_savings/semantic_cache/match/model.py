@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
-from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.question import Question, prepare
 from llm_savings.semantic_cache.match.words import bare
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
@@ -30,10 +31,14 @@ _SAME = 4.6  # logit of 0.99, for the same words asked in another manner
 
 
 class Candidate(NamedTuple):
-    """A stored question near the asked one, and the cosine of their vectors."""
+    """A stored question near the asked one, which is read when its turn comes, and the cosine of their vectors."""
 
-    question: Question
+    question: Question | str
     cosine: float
+
+
+prepared = lru_cache(4_096)(prepare)
+"""As `prepare`, which it remembers: a stored question is a candidate again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +99,14 @@ class MatchModel:
         if not asked.tokens:
             candidates = ()
         crowd = crowding([cosine for _, cosine in candidates], asked.language)
-        language, manner = asked.language, bare(asked.tokens)
+        language = asked.language
+        manner = bare(asked.tokens) if language == "en" else ()
         *linear, intercept = self._linear[language]
-        for place, (question, cosine) in enumerate(candidates):
-            if not 0.0 < cosine <= 1.01 or question.language != asked.language:
+        for place, (stored, cosine) in enumerate(candidates):
+            if not 0.0 < cosine <= 1.01:
+                continue
+            question = prepared(stored) if isinstance(stored, str) else stored
+            if question.language != language:
                 continue
             blocked = blocks(asked, question)
             if nearest is None:

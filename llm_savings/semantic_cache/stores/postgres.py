@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -15,7 +16,7 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
 from llm_savings.errors import CacheError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
@@ -43,7 +44,7 @@ class PostgresStore(rows.Paged):
         self._pid = os.getpid()
         self._large: dict[str, tuple[float, bool]] = {}
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 
@@ -72,7 +73,7 @@ class PostgresStore(rows.Paged):
                 f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
                 {"asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
-        nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
+        nearest = [rows.near_of(row, -far) for far, *row in found]
         return sorted(nearest, key=lambda near: -near.cosine)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
@@ -112,7 +113,7 @@ class PostgresStore(rows.Paged):
                     f"DELETE FROM {self._table} WHERE seq = ANY(%s) AND {where} RETURNING id",
                     ([seq for (seq,) in page], *parameters),
                 ).fetchall()
-                owners = [f"entry:{name}" for (name,) in gone]
+                owners = [counters_of(name) for (name,) in gone]
                 db.execute("DELETE FROM llm_savings_cache_counters WHERE owner = ANY(%s)", (owners,))
             count += len(gone)
         return count
