@@ -95,8 +95,8 @@ class RoutedCall:
         self.runnable: Any = self._tiers.models[tier]
         if self._structured:
             self.runnable = self._structured.of(tier, self._structured.include_raw or self.judged)
-        elif tools := given.pop("tools", None):
-            self.runnable, given = self.runnable.bind_tools(tools, **given), {}
+        elif "tools" in given:
+            self.runnable, given = self.runnable.bind_tools(given.pop("tools"), **given), {}
         self.kwargs = {**given, "stop": self._stop} if self._stop else given
 
     @property

@@ -75,10 +75,10 @@ class ModelTiers:
             **told,
         )
 
-    def messages_for(self, tier: str, messages: list[BaseMessage]) -> list[BaseMessage]:
+    def messages_for(self, tier: str, messages: Sequence[BaseMessage]) -> list[Any]:
         """The messages as a tier's provider takes them: copies, where another provider's parts are taken out."""
         provider = self._providers[tier]
-        return [_portable(message, provider) for message in messages] if self._mixed else messages
+        return [_portable(message, provider) for message in messages] if self._mixed else [*messages]
 
 
 def conversation_of(config: Mapping[str, Any]) -> str | None:
