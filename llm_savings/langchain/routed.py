@@ -14,7 +14,8 @@ from pydantic import PrivateAttr
 
 from llm_savings.errors import ConfigError
 from llm_savings.langchain.routed_calls import STRUCTURED, RoutedCall, Structured
-from llm_savings.langchain.routing_tiers import ModelTiers, Routing, bare
+from llm_savings.langchain.routing_tiers import ModelTiers, bare
+from llm_savings.routed import Routing
 
 _NOT_HERE = ("cache", "rate_limiter", "custom_get_token_ids")
 

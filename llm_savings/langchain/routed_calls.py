@@ -14,7 +14,8 @@ from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
 
 from llm_savings.errors import BudgetError
-from llm_savings.langchain.routing_tiers import conversation_of, with_evidence, with_params
+from llm_savings.langchain.routing_tiers import conversation_of
+from llm_savings.routed import params_beside, with_evidence
 from llm_savings.routing import suffices
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class RoutedCall:
 
     def _aim(self, **more: Any) -> None:
         """Make ready what the decision says; `more` is said in its evidence."""
-        tier, given = self._decision.tier, with_params(self._decision, self._given)
+        tier, given = self._decision.tier, {**params_beside(self._decision, self._given), **self._given}
         # A run's id is for one run.
         config = {name: value for name, value in self._config.items() if not (more and name == "run_id")}
         metadata = with_evidence(self._config.get("metadata"), self._decision, **more)

@@ -14,7 +14,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding, ensure_config
 
 from llm_savings.errors import BudgetError, ConfigError
-from llm_savings.langchain.routing_tiers import ModelTiers, Routing, conversation_of, with_evidence, with_params
+from llm_savings.langchain.routing_tiers import ModelTiers, conversation_of
+from llm_savings.routed import Routing, params_beside, with_evidence
 
 _Answer = ModelResponse[Any] | AIMessage
 
@@ -90,7 +91,11 @@ class RoutingMiddleware(AgentMiddleware[Any, Any, Any]):
         changed: dict[str, Any] = {
             # Its metadata is the run's, and no part of what a cache takes for the question.
             "model": model.model_copy(update={"metadata": with_evidence(metadata, decision)}),
-            "model_settings": {**own, **with_params(decision, request.model_settings)},
+            "model_settings": {
+                **own,
+                **params_beside(decision, request.model_settings),
+                **request.model_settings,
+            },
             "messages": self._tiers.messages_for(decision.tier, request.messages),
         }
         if system:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -12,16 +12,10 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 
 from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
-from llm_savings.evidence import noted
-from llm_savings.labels import text
-from llm_savings.routing import ComplexityRouter, Decision, Tier
+from llm_savings.routed import Routing, at_least_in, conversation_in, router_for
+from llm_savings.routing import Decision, Tier
 from llm_savings.routing.history import portable_content
 
-Routing = ComplexityRouter | Callable[..., ComplexityRouter] | None
-"""A router for tiers of these names, what makes one of them (such as `ComplexityRouter.rules`), or None."""
-
-_CONVERSATION = ("thread_id", "session_id", "conversation_id")
-_AT_LEAST = ("at_least",)
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 # They take marks of what is to be cached in a prompt's blocks, or take them off.
 _TAKE_MARKS = frozenset(("anthropic", "bedrock", "google", "litellm"))
@@ -44,7 +38,9 @@ class ModelTiers:
             raise ConfigError(f"tiers={models!r}; give a mapping such as {{'simple': mini, 'complex': gpt4o}}")
         self.models = dict(models)
         self.bare = {name: bare(name, model) for name, model in models.items()}
-        self.router = _router({name: Tier(_named(model)) for name, model in self.bare.items()}, router, shadow)
+        self.router = router_for(
+            {name: Tier(_named(model)) for name, model in self.bare.items()}, router, shadow=shadow
+        )
         self._providers = {name: _told(model, "ls_provider") for name, model in self.bare.items()}
         self._mixed = len({_maker(provider) for provider in self._providers.values()}) > 1
 
@@ -63,15 +59,15 @@ class ModelTiers:
             given: The parameters of the call.
             known: `tools` and `response_format` where they are not among them.
         """
-        sources = (config.get("configurable") or {}, config.get("metadata") or {})
+        sources = _sources(config)
         told = {"tools": given.get("tools"), "response_format": given.get("response_format"), **known}
         if isinstance(messages, list):
             messages = [_asked(message) for message in messages if isinstance(message, BaseMessage)]
         return self.router.route(
             messages,
             max_tokens=limits(given)[0],
-            conversation=conversation_of(config),
-            at_least=next(filter(None, (text(source, _AT_LEAST) for source in sources)), None),
+            conversation=conversation_in(*sources),
+            at_least=at_least_in(*sources),
             **told,
         )
 
@@ -83,23 +79,11 @@ class ModelTiers:
 
 def conversation_of(config: Mapping[str, Any]) -> str | None:
     """The name of the conversation that a call belongs to, if its config tells."""
-    sources = (config.get("configurable") or {}, config.get("metadata") or {})
-    return next(filter(None, (text(source, _CONVERSATION) for source in sources)), None)
+    return conversation_in(*_sources(config))
 
 
-def with_evidence(metadata: Mapping[str, Any] | None, decision: Decision, **more: Any) -> Mapping[str, Any]:
-    """A run's metadata that says what routing did; the same where the package is switched off."""
-    if "disabled" in decision.reasons:
-        return metadata or {}
-    return noted(metadata, "routing", {**decision.evidence(), **more})
-
-
-def with_params(decision: Decision, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a call: the caller's own, and those of the tier that the caller does not set."""
-    params = dict(decision.params)
-    if limits(given)[0] is not None:  # the same limit has several names
-        params = {name: value for name, value in params.items() if limits({name: value})[0] is None}
-    return {**params, **given}
+def _sources(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return config.get("configurable") or {}, config.get("metadata") or {}
 
 
 def bare(name: str, model: object) -> BaseChatModel:
@@ -122,22 +106,6 @@ def _named(model: BaseChatModel) -> str:
 
 def _told(model: BaseChatModel, key: str) -> str:
     return str(cast("Mapping[str, Any]", model._get_ls_params()).get(key) or "")
-
-
-def _router(tiers: Mapping[str, Tier], router: Routing, shadow: bool) -> ComplexityRouter:
-    if router is None:
-        return ComplexityRouter(tiers, shadow=shadow)
-    found = router if isinstance(router, ComplexityRouter) or not callable(router) else router(tiers, shadow=shadow)
-    if not isinstance(found, ComplexityRouter):
-        raise ConfigError(
-            f"router is {type(found).__name__}; give a ComplexityRouter, or what makes one of tiers, such as "
-            "ComplexityRouter.rules"
-        )
-    if found.names != tuple(tiers):
-        raise ConfigError(f"router has the tiers {list(found.names)}, and tiers={list(tiers)}; give both the same")
-    if shadow and not found.shadow:
-        raise ConfigError("shadow=True, but the router given is not in shadow; give it shadow=True when it is made")
-    return found
 
 
 def _asked(message: BaseMessage) -> dict[str, Any]:
