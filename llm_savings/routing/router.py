@@ -17,7 +17,7 @@ from llm_savings.pricing import PriceBook
 from llm_savings.routing.article import article_class
 from llm_savings.routing.conversations import WARM, Conversations, escalation, stick, worth_a_cold_cache
 from llm_savings.routing.decisions import Decision
-from llm_savings.routing.difficulty import difficulty
+from llm_savings.routing.difficulty import Difficulty
 from llm_savings.routing.requests import Asked, read
 from llm_savings.routing.tiers import Capabilities, Rule, Tier, capabilities_of, read_rules, read_tiers, tier_named
 from llm_savings.usage import Usage
@@ -221,7 +221,7 @@ class ComplexityRouter:
             last = len(self.names) - 1
             places = {"simple": 0, "medium": last // 2 if last > 1 else 0, "complex": last}
             return _Proposal(places[said], None, f"article:{said}")
-        sufficiency = 1 / (1 + math.exp(difficulty(asked.text)))
+        sufficiency = 1 / (1 + math.exp(Difficulty.load().raw(asked.text)))
         place = next((k for k, cut in enumerate(self._cuts) if sufficiency >= cut), len(self._cuts))
         return _Proposal(place, sufficiency, "difficulty")
 
@@ -287,7 +287,5 @@ class ComplexityRouter:
 
 def _default_cuts(count: int) -> tuple[float, ...]:
     """From where on the probability that the cheapest tier suffices is enough for each tier but the strongest."""
-    easy, hard = 0.62, 0.38
-    if count == 2:
-        return ((easy + hard) / 2,)
-    return tuple(easy + (hard - easy) * k / (count - 2) for k in range(count - 1))
+    easy, hard = 0.78, 0.55
+    return tuple(hard + (easy - hard) * (count - 2 - k) / max(count - 2, 1) for k in range(count - 1))
