@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_savings.budget import Budget
     from llm_savings.langchain import CostCallback, SemanticCache, track_costs
     from llm_savings.ledger import Ledger
+    from llm_savings.litellm import ComplexityRouting
     from llm_savings.meter import Meter
     from llm_savings.pricing import PriceBook
     from llm_savings.routing import ComplexityRouter
@@ -42,6 +43,7 @@ __all__ = [
     "BudgetExceededError",
     "CacheError",
     "ComplexityRouter",
+    "ComplexityRouting",
     "ConfigError",
     "CostCallback",
     "Ledger",
@@ -65,6 +67,7 @@ __all__ = [
 _LAZY = {
     "Budget": "llm_savings.budget",
     "ComplexityRouter": "llm_savings.routing",
+    "ComplexityRouting": "llm_savings.litellm",
     "CostCallback": "llm_savings.langchain",
     "Ledger": "llm_savings.ledger",
     "Meter": "llm_savings.meter",

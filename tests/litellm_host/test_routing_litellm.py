@@ -336,4 +336,4 @@ def test_what_is_wrong_is_said_when_it_is_set_up(metered: Metered, given: dict[s
 
 def test_where_it_is_found() -> None:
     assert llm_savings.ComplexityRouter is ComplexityRouter
-    assert llm_savings.litellm.ComplexityRouting is ComplexityRouting
+    assert llm_savings.ComplexityRouting is llm_savings.litellm.ComplexityRouting is ComplexityRouting
