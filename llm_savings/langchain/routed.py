@@ -178,7 +178,7 @@ class RoutedChatModel(BaseChatModel):
 
     def generate(
         self, messages: list[list[BaseMessage]], stop: Any = None, callbacks: Any = None, **kwargs: Any
-    ) -> Any:
+    ) -> LLMResult:
         """The old way to ask: one answer for each list of messages."""
         config, kwargs = _split(kwargs, callbacks)
         return _result([self.invoke(each, config, stop=stop, **kwargs) for each in messages])

@@ -151,8 +151,9 @@ class _Strategy(CustomRoutingStrategyBase):
 
     def has_fallback(self, group: str) -> bool:
         """Whether the Router has somewhere to go when a group fails."""
-        fallbacks: Any = self._host.fallbacks or ()
-        return any(isinstance(each, Mapping) and (group in each or "*" in each) for each in fallbacks)
+        settings = getattr(self._host, "settings", None)  # litellm 1.109's way
+        fallbacks: Any = settings().fallbacks if settings else self._host.fallbacks
+        return any(isinstance(each, Mapping) and (group in each or "*" in each) for each in fallbacks or ())
 
     def portable_for(self, tier: str, messages: Any) -> Any:
         """The messages as a tier's provider takes them: a copy, where another's thoughts and marks are taken out."""
@@ -229,8 +230,9 @@ class _Choice:
         if isinstance(self._metadata, dict):  # the Router's own, where it looks for the fallbacks
             record_pre_routing_selection({self._where: self._metadata}, group)
         kwargs[self._where] = with_evidence(self._metadata, decision)
-        if self._where == "metadata":
-            kwargs["messages"] = self.asked["messages"] = strategy.portable_for(decision.tier, self._messages)
+        messages = strategy.portable_for(decision.tier, self._messages) if self._where == "metadata" else self._messages
+        if messages is not self.asked["messages"]:
+            kwargs["messages"] = self.asked["messages"] = messages
 
 
 def _is_marked(message: object) -> bool:

@@ -69,7 +69,11 @@ async def aresponses(router: Router, text: Any, **given: Any) -> Any:
     return await router.aresponses(model="auto", input=text, **given)
 
 
-WAYS = (completion, acompletion, stream, astream, aresponses)
+async def responses(router: Router, text: Any, **given: Any) -> Any:
+    return list(router.responses(model="auto", input=text, stream=True, **given))
+
+
+WAYS = (completion, acompletion, stream, astream, responses, aresponses)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -149,14 +153,12 @@ async def test_a_request_is_tried_again_and_balanced(metered: Metered) -> None:
     assert len(seen) == 2, "both deployments have their turns"
 
 
-async def cool(router: Router, metered: Metered, group: str) -> None:
-    """Have both deployments of a group cool down."""
+async def cool(router: Router, metered: Metered, way: Callable[..., Any], text: str) -> None:
+    """Have both deployments of a tier cool down."""
     metered.box.fail("429", times=2, retry_after=60)
     for _ in range(2):
         with pytest.raises(litellm.RateLimitError):
-            await router.acompletion(model=group, messages=asked(EASY))
-    with pytest.raises(Exception, match="No deployments available"):
-        await router.acompletion(model=group, messages=asked(EASY))
+            await way(router, text)
 
 
 @pytest.mark.parametrize("way", [completion, acompletion])
@@ -165,12 +167,12 @@ async def test_a_tier_that_is_cooling_down_gives_way_to_a_stronger_one(
 ) -> None:
     twins = [metered.deployment(name, model, timeout=9) for name, model in (("mini", GPT), ("big", BIG))]
     auto = router(metered, *twins, tiers={"simple": Tier("mini", max_tokens=5), "complex": "big"})
-    await cool(auto, metered, "mini")
+    await cool(auto, metered, way, EASY)
     assert (await way(auto, EASY)).model.startswith("gpt-4o-2024")
     (row,) = (row for row in await metered.rows(3) if row.status == "ok")
     assert routed(row)["reasons"][-1] == "cooldown"
     assert row.settled and row.settled.usage.output > 5, "the other tier's parameters are not sent"
-    await cool(auto, metered, "big")
+    await cool(auto, metered, way, HARD)
     with pytest.raises(Exception, match="No deployments available"):
         await way(auto, EASY)
 
@@ -181,7 +183,7 @@ async def test_a_tier_that_is_cooling_down_goes_to_its_fallback_if_it_has_one(
 ) -> None:
     more = [metered.deployment("mini", GPT, timeout=9), metered.deployment("spare", "openai/gpt-4.1-mini")]
     auto = router(metered, *more)
-    await cool(auto, metered, "mini")
+    await cool(auto, metered, way, EASY)
     auto.fallbacks = [{"mini": ["spare"]}]
     assert (await way(auto, EASY)).model.startswith("gpt-4.1-mini")
 
