@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import PrivateAttr
 
 from llm_savings.errors import ConfigError
-from llm_savings.langchain.routed_calls import STRUCTURED, RoutedCall, Structured
+from llm_savings.langchain.routed_calls import STRUCTURED, BoundTool, RoutedCall, Structured
 from llm_savings.langchain.routing_tiers import ModelTiers, bare
 from llm_savings.routed import Routing
 
@@ -200,7 +200,7 @@ class RoutedChatModel(BaseChatModel):
     def bind_tools(self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any) -> Runnable[Any, Any]:
         """Tools as they are given; the chosen tier's model takes them in its own way."""
         chosen = {} if tool_choice is None else {"tool_choice": tool_choice}
-        return self.bind(tools=list(tools), **chosen, **kwargs)
+        return self.bind(tools=[BoundTool.of(tool) for tool in tools], **chosen, **kwargs)
 
     def with_structured_output(self, schema: Any, *, include_raw: bool = False, **kwargs: Any) -> Runnable[Any, Any]:
         """Answers of a schema, each by the way of the chosen tier's model."""

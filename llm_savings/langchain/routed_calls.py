@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.config import merge_configs
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from llm_savings.errors import BudgetError
 from llm_savings.langchain.routing_tiers import conversation_of
@@ -27,27 +29,44 @@ STRUCTURED = "llm_savings_structured"
 _ENDS = ("finish_reason", "stop_reason")
 
 
+class BoundTool(dict[str, Any]):
+    """A tool as OpenAI writes it, for agents and the router, which look at what is bound; and as it was given."""
+
+    given: Any
+
+    @classmethod
+    def of(cls, tool: Any) -> Any:
+        """The tool, or what was given where nobody knows how OpenAI would write it."""
+        try:
+            found = cls(convert_to_openai_tool(tool))
+        except Exception:  # noqa: BLE001 - the chosen tier's model may know
+            return tool
+        found.given = tool
+        return found
+
+
 class Structured:
     """A schema, and the tiers' models as they answer in it."""
 
     def __init__(self, models: Mapping[str, Any], schema: Any, include_raw: bool, options: Mapping[str, Any]) -> None:
-        self.include_raw, self._models = include_raw, models
-        self._made: dict[tuple[str, bool], Runnable[Any, Any]] = {}
-        self._how = (schema, options)
-        for tier in models:
-            self.of(tier, include_raw)  # what a model cannot do, it says now
+        self.include_raw, self._how = include_raw, (models, schema, options)
+        self.wanted = self._made(include_raw)  # what a model cannot do, it says now
 
-    def of(self, tier: str, include_raw: bool) -> Runnable[Any, Any]:
-        """A tier's model."""
-        if (tier, include_raw) not in self._made:
-            schema, options = self._how
-            model = self._models[tier].with_structured_output(schema, include_raw=include_raw, **options)
-            self._made[tier, include_raw] = model
-        return self._made[tier, include_raw]
+    @cached_property
+    def raw(self) -> Mapping[str, Runnable[Any, Any]]:
+        """Tier name -> its model, with the raw answer and what could not be parsed."""
+        return self.wanted if self.include_raw else self._made(True)
+
+    def _made(self, include_raw: bool) -> dict[str, Runnable[Any, Any]]:
+        models, schema, options = self._how
+        return {
+            tier: model.with_structured_output(schema, include_raw=include_raw, **options)
+            for tier, model in models.items()
+        }
 
     def told(self) -> dict[str, Any]:
         """What routing is told of it."""
-        schema, options = self._how
+        _, schema, options = self._how
         if options.get("method") == "json_schema":
             return {"response_format": {"type": "json_schema"}}
         return {"tools": [schema]} if options.get("method") != "json_mode" else {}
@@ -67,8 +86,10 @@ class RoutedCall:
     def __init__(
         self, model: RoutedChatModel, input: Any, config: RunnableConfig | None, stop: Any, given: Mapping[str, Any]
     ) -> None:
-        own: Any = {name: value for name in ("callbacks", "tags", "metadata") if (value := getattr(model, name))}
-        self._config = merge_configs(own, ensure_config(config)) if own else ensure_config(config)
+        # Which packages a model comes from LangChain notes itself; the run is that of the tier's model.
+        metadata = {name: value for name, value in (model.metadata or {}).items() if name != "lc_versions"}
+        own: Any = {"callbacks": model.callbacks, "tags": model.tags or [], "metadata": metadata}
+        self._config = merge_configs(own, ensure_config(config))
         defaults = {"temperature": model.temperature, "max_tokens": model.max_tokens, "stream": model.streaming or None}
         self._given = {**{name: value for name, value in defaults.items() if value is not None}, **given}
         self._structured: Structured | None = self._given.pop(STRUCTURED, None)
@@ -95,9 +116,10 @@ class RoutedCall:
             self.input = self._tiers.messages_for(tier, self._messages)
         self.runnable: Any = self._tiers.models[tier]
         if self._structured:
-            self.runnable = self._structured.of(tier, self._structured.include_raw or self.judged)
+            self.runnable = (self._structured.raw if self.judged else self._structured.wanted)[tier]
         elif "tools" in given:
-            self.runnable, given = self.runnable.bind_tools(given.pop("tools"), **given), {}
+            tools = [getattr(tool, "given", tool) for tool in given.pop("tools")]
+            self.runnable, given = self.runnable.bind_tools(tools, **given), {}
         self.kwargs = {**given, "stop": self._stop} if self._stop else given
 
     @property

@@ -94,6 +94,14 @@ async def test_a_thread_sticks_to_its_tier_and_streams(box: Sandbox, cost: CostC
     assert_is_the_bill(cost, box)
 
 
+async def test_whoever_looks_sees_which_tools_are_bound(box: Sandbox, cost: CostCallback) -> None:
+    odd = {"type": "something_of_a_providers"}
+    bound: Any = RoutedChatModel(tiers=tiers(box)).bind_tools([order_status, Person, odd])
+    shown, person, other = bound.kwargs["tools"]
+    assert (shown["function"]["name"], person["function"]["name"], other) == ("order_status", "Person", odd)
+    assert shown.given is order_status and person.given is Person
+
+
 async def test_a_node_of_a_graph_that_passes_no_config_on(box: Sandbox, cost: CostCallback) -> None:
     model = RoutedChatModel(tiers=tiers(box))
     graph = StateGraph(MessagesState)

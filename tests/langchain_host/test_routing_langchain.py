@@ -22,7 +22,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from llm_savings import ComplexityRouter, ConfigError
 from llm_savings.attribution import attribute
-from llm_savings.langchain import CostCallback, RoutedChatModel, SemanticCache
+from llm_savings.langchain import CostCallback, RoutedChatModel, SemanticCache, with_cached_streaming
 from llm_savings.ledger import Call
 from llm_savings.routing import Capabilities, Rule, Tier
 from llm_savings.sandbox import Sandbox
@@ -209,6 +209,16 @@ async def test_the_tiers_cache_is_asked_by_its_own_key(box: Sandbox, cost: CostC
     credits = attribute([hit]).credits
     assert credits["semantic_cache"] == first.settled.actual, "a hit saves the price of the tier that was chosen"  # type: ignore
     assert credits["routing"] > 0
+
+
+async def test_streams_ask_the_cache_where_the_tiers_models_do(box: Sandbox, cost: CostCallback) -> None:
+    set_llm_cache(SemanticCache())
+    cached = {name: with_cached_streaming(model) for name, model in tiers(box).items()}
+    for _ in range(2):
+        list(RoutedChatModel(tiers=cached).stream(EASY, {"callbacks": [cost]}))
+    assert [row.status for row in rows(cost)] == ["ok", "hit"]
+    with pytest.raises(ConfigError, match="the models of its tiers"):
+        with_cached_streaming(model_of(box))
 
 
 async def test_a_conversation_sticks_to_its_tier(box: Sandbox) -> None:
