@@ -26,8 +26,9 @@ def noted(metadata: Mapping[str, Any] | None, strategy: Strategy, evidence: Mapp
         metadata: The call's metadata so far; it is not changed.
         strategy: Who did something.
         evidence: What it did, in plain JSON values; never text of a prompt. What attribution reads of it: `routing`
-            has "baseline_model", `output` has "baseline_output" (tokens) and "basis" ("measured" or "modelled").
-            With "shadow": True it says what would have been done, and counts for nothing.
+            has "baseline_model" (and "repeat": True for a second try of the same request), `output` has
+            "baseline_output" (tokens) and "basis" ("measured" or "modelled"). With "shadow": True it says what would
+            have been done, and counts for nothing.
 
     Example:
         >>> noted({"user": "kim"}, "routing", {"tier": "simple", "baseline_model": "gpt-4o"})

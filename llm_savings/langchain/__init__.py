@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
     from llm_savings.langchain.middleware import BudgetMiddleware
+    from llm_savings.langchain.routed import RoutedChatModel
+    from llm_savings.langchain.routing_middleware import RoutingMiddleware
 
 __all__ = [
     "BudgetMiddleware",
     "CostCallback",
     "CostTracking",
+    "RoutedChatModel",
+    "RoutingMiddleware",
     "SemanticCache",
     "cache_namespace",
     "track_costs",
@@ -27,6 +31,8 @@ __all__ = [
 # Agents are in `langchain`, and the cache's vectors in numpy, which the rest does not need.
 _LAZY = {
     "BudgetMiddleware": "middleware",
+    "RoutedChatModel": "routed",
+    "RoutingMiddleware": "routing_middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
     "with_cached_streaming": "cached_streaming",

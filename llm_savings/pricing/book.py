@@ -215,6 +215,13 @@ class PriceBook:
         most = _tokens(entry.get("max_output_tokens")) or _tokens(entry.get("max_tokens"))
         return Limits(_tokens(entry.get("max_input_tokens")), most)
 
+    def entry(self, model: str, *, provider: str | None = None) -> Mapping[str, Any]:
+        """What the price map says of a model, in the map's own keys; empty for an unknown model, never raises."""
+        try:
+            return self._tariff(model, provider).entry
+        except UnknownModelError:
+            return {}
+
     def resolve(self, model: str, *, provider: str | None = None) -> str:
         """The name in the book whose prices a model name has.
 

@@ -1,0 +1,293 @@
+"""`ComplexityRouter`: each request goes to the cheapest tier that will do, and the decision says why."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
+
+from llm_savings import settings
+from llm_savings.errors import ConfigError, SavingsError
+from llm_savings.pricing import PriceBook
+from llm_savings.routing.article import article_class
+from llm_savings.routing.conversations import WARM, Conversations, escalation, stick, worth_a_cold_cache
+from llm_savings.routing.decisions import Decision
+from llm_savings.routing.difficulty import difficulty
+from llm_savings.routing.requests import Asked, read
+from llm_savings.routing.tiers import Capabilities, Rule, Tier, capabilities_of, read_rules, read_tiers, tier_named
+from llm_savings.usage import Usage
+
+_log = logging.getLogger("llm_savings.routing")
+_EXAMPLE = Usage(input=500, output=500)  # which of two models is dearer
+
+
+class _Proposal(NamedTuple):
+    place: int
+    sufficiency: float | None
+    reason: str
+    pinned: bool = False
+
+
+class ComplexityRouter:
+    """Chooses the cheapest tier that will do, without asking anybody; for many threads.
+
+    A decision that fails for whatever reason falls back to the strongest tier, says so in its reasons, and logs a
+    warning; `route` does not raise.
+
+    Args:
+        tiers: Tier name -> a model's name or a `Tier`, from the cheapest to the strongest.
+        rules: Patterns that pin a request to a tier; the first that matches counts.
+        baseline: The tier that would be paid for without routing; by default the most expensive one by the price
+            book, or the strongest where prices are not known.
+        shadow: Decide and record, but send everything to the baseline's tier.
+        experiment: Share of the requests that is sent the other way, to learn what that would have done: to the
+            strongest tier instead of a cheaper one, or to the one below the strongest.
+        prices: The price book, for what models cost and take.
+
+    Raises:
+        ConfigError: A setting is wrong.
+
+    Example:
+        >>> router = ComplexityRouter({"simple": "gpt-4o-mini", "complex": "gpt-4o"})
+        >>> router.route("파이썬이 뭐야?").model
+        'gpt-4o-mini'
+    """
+
+    def __init__(
+        self,
+        tiers: Mapping[str, str | Tier],
+        *,
+        rules: Sequence[Rule] = (),
+        baseline: str | None = None,
+        shadow: bool = False,
+        experiment: float = 0.0,
+        prices: PriceBook | None = None,
+    ) -> None:
+        self.tiers: Mapping[str, Tier] = read_tiers(tiers)
+        self.names = tuple(self.tiers)
+        if not 0 <= experiment <= 0.5:
+            raise ConfigError(f"experiment={experiment!r}; give a share from 0 to 0.5, such as 0.05")
+        self.shadow, self.experiment = shadow, experiment
+        self._prices = prices or PriceBook()
+        self._rules = read_rules(rules, self.names)
+        self._baseline = None if baseline is None else tier_named(baseline, self.names, "baseline")
+        self._kind: Literal["model", "article"] = "model"
+        self._cuts = _default_cuts(len(self.names))
+        self._conversations = Conversations()
+        self._capabilities: dict[str, Capabilities] = {}
+
+    @classmethod
+    def rules(cls, tiers: Mapping[str, str | Tier], **options: Any) -> ComplexityRouter:
+        """A router by the source article's rules: its patterns of simple and complex requests, and length.
+
+        With three tiers its classes simple, medium and complex are the tiers; with two, medium goes to the cheaper
+        one, as in the article.
+
+        Args:
+            tiers: As for the class.
+            options: As for the class.
+        """
+        router = cls(tiers, **options)
+        router._kind = "article"
+        return router
+
+    @property
+    def baseline(self) -> str:
+        """The name of the tier that would be paid for without routing."""
+        if self._baseline is None:
+            self._baseline = self._dearest()
+        return self._baseline
+
+    def route(
+        self,
+        messages: Any,
+        *,
+        tools: Any = None,
+        response_format: Any = None,
+        max_tokens: int | None = None,
+        conversation: str | None = None,
+        at_least: str | None = None,
+    ) -> Decision:
+        """Where a request goes. Never raises.
+
+        Args:
+            messages: As the OpenAI protocol writes them, or the text of one user turn.
+            tools: Tool definitions, if any.
+            response_format: As the OpenAI protocol writes it.
+            max_tokens: Tokens of answer asked for.
+            conversation: A name of the conversation, if it is to stick to its tier.
+            at_least: The name of the weakest tier that will do for the caller.
+        """
+        try:
+            if settings.disabled():
+                return self._plain(self.baseline, "disabled")
+            asked = read(messages, tools=tools, response_format=response_format, max_tokens=max_tokens)
+            return self._decided(asked, conversation, at_least)
+        except Exception as error:  # noqa: BLE001  # a saving must not cost a call
+            _log.warning("Routing failed (%s: %s): the request goes to the strongest tier", type(error).__name__, error)
+            return self._plain(self.names[-1], "failed")
+
+    def escalated(self, decision: Decision, reason: str = "cascade") -> Decision | None:
+        """The decision for a second try with the next stronger tier; None where there is none.
+
+        Args:
+            decision: What the first try was sent by.
+            reason: Why, as a short code.
+        """
+        place = self.names.index(decision.tier) + 1
+        if place >= len(self.names):
+            return None
+        name = self.names[place]
+        tier = self.tiers[name]
+        reasons = (*decision.reasons, reason)
+        return replace(
+            decision,
+            tier=name,
+            chosen=name,
+            model=tier.model,
+            params=dict(tier.params),
+            reasons=reasons,
+            escalated=True,
+        )
+
+    def failed(self, conversation: str) -> None:
+        """Note that an answer in this conversation was no good: after two in a row it moves up a tier."""
+        self._conversations.failed(conversation, len(self.names) - 1)
+
+    def _decided(self, asked: Asked, conversation: str | None, at_least: str | None) -> Decision:
+        proposal = self._proposed(asked)
+        place, reasons = proposal.place, [proposal.reason]
+        strongest = len(self.names) - 1
+        why = None if proposal.pinned else escalation(asked)
+        standing = None if conversation is None else self._conversations.get(conversation)
+        if why:
+            before = standing.place if standing else self._proposed(replace(asked, text=asked.before)).place
+            place = min(max(place, before + 1), strongest)
+            reasons.append(why)
+        if conversation is not None:
+            wanted = place
+            warm = standing is not None and time.monotonic() - standing.at < WARM
+            after = stick(
+                standing,
+                place,
+                raised=bool(why),
+                worth=lambda: (
+                    standing is not None
+                    and worth_a_cold_cache(
+                        self._model(standing.place), self._model(place), asked, self._prices, warm=warm
+                    )
+                ),
+            )
+            if not proposal.pinned:
+                place = after.place
+            if place != wanted:
+                reasons.append("conversation")
+            self._conversations.put(conversation, after)
+        if at_least is not None and at_least in self.names and place < self.names.index(at_least):
+            place = self.names.index(at_least)
+            reasons.append("at_least")
+        place, guards = self._guarded(place, asked)
+        if guards:
+            reasons.append("guard")
+        chosen = place
+        arm, place = self._arm(place, asked, conversation, fixed=proposal.pinned or bool(why or guards))
+        name = self.baseline if self.shadow else self.names[place]
+        tier = self.tiers[name]
+        return Decision(
+            tier=name,
+            model=tier.model,
+            params=dict(tier.params),
+            chosen=self.names[chosen],
+            sufficiency=proposal.sufficiency,
+            reasons=tuple(reasons),
+            guards=guards,
+            baseline_model=self.tiers[self.baseline].model,
+            shadow=self.shadow,
+            arm=arm,
+            escalated=chosen > proposal.place,
+        )
+
+    def _proposed(self, asked: Asked) -> _Proposal:
+        for number, (pattern, tier) in enumerate(self._rules):
+            if pattern.search(asked.text):
+                return _Proposal(self.names.index(tier), None, f"rule:{number}", pinned=True)
+        if self._kind == "article":
+            said = article_class(asked.text)
+            last = len(self.names) - 1
+            places = {"simple": 0, "medium": last // 2 if last > 1 else 0, "complex": last}
+            return _Proposal(places[said], None, f"article:{said}")
+        sufficiency = 1 / (1 + math.exp(difficulty(asked.text)))
+        place = next((k for k, cut in enumerate(self._cuts) if sufficiency >= cut), len(self._cuts))
+        return _Proposal(place, sufficiency, "difficulty")
+
+    def _guarded(self, place: int, asked: Asked) -> tuple[int, tuple[str, ...]]:
+        """The nearest tier that takes this request, a stronger one if there is one, and what the tiers before lack."""
+        lacking = self._lacking(place, asked)
+        if not lacking:
+            return place, ()
+        for other in (*range(place + 1, len(self.names)), *range(place - 1, -1, -1)):
+            if not self._lacking(other, asked):
+                return other, lacking
+        return len(self.names) - 1, (*lacking, "none")
+
+    def _lacking(self, place: int, asked: Asked) -> tuple[str, ...]:
+        name = self.names[place]
+        known = self._capabilities.get(name)
+        if known is None:
+            known = self._capabilities[name] = capabilities_of(self.tiers[name], self._prices)
+        lacks = [need for need in sorted(asked.needs) if getattr(known, need) is False]
+        if known.context is not None and asked.tokens + asked.output > known.context:
+            lacks.append("context")
+        if known.output is not None and asked.output > known.output:
+            lacks.append("output")
+        return tuple(lacks)
+
+    def _arm(self, place: int, asked: Asked, conversation: str | None, *, fixed: bool) -> tuple[str | None, int]:
+        """The arm of the experiment and the tier of that arm; the same for a conversation or prompt every time."""
+        if not self.experiment or fixed or self.shadow:
+            return None, place
+        said = conversation if conversation is not None else asked.text
+        digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=b"llm-savings experiment").digest()
+        if int.from_bytes(digest, "big") >= self.experiment * 2**64:
+            return "routed", place
+        strongest = len(self.names) - 1
+        other = strongest if place < strongest else strongest - 1
+        return (None, place) if self._lacking(other, asked) else ("other", other)
+
+    def _plain(self, name: str, reason: str) -> Decision:
+        tier = self.tiers[name]
+        return Decision(
+            tier=name,
+            model=tier.model,
+            params=dict(tier.params),
+            chosen=name,
+            sufficiency=None,
+            reasons=(reason,),
+            baseline_model=tier.model if reason == "disabled" else self.tiers[self._baseline or self.names[-1]].model,
+            shadow=self.shadow,
+        )
+
+    def _model(self, place: int) -> str:
+        return self.tiers[self.names[place]].model
+
+    def _dearest(self) -> str:
+        def price(name: str) -> Decimal:
+            return self._prices.price(_EXAMPLE, self.tiers[name].model)
+
+        try:
+            return max(reversed(self.names), key=price)
+        except SavingsError:
+            return self.names[-1]
+
+
+def _default_cuts(count: int) -> tuple[float, ...]:
+    """From where on the probability that the cheapest tier suffices is enough for each tier but the strongest."""
+    easy, hard = 0.62, 0.38
+    if count == 2:
+        return ((easy + hard) / 2,)
+    return tuple(easy + (hard - easy) * k / (count - 2) for k in range(count - 1))
