@@ -7,5 +7,18 @@ from llm_savings.prompt_cache.memory import Memory
 from llm_savings.prompt_cache.plan import Mark, Plan, plan_breakpoints
 from llm_savings.prompt_cache.prompt import Place
 from llm_savings.prompt_cache.rules import Terms, terms_of
+from llm_savings.prompt_cache.simulate import Simulation, simulate
 
-__all__ = ["Mark", "Memory", "Place", "Plan", "Terms", "apply_plan", "plan_breakpoints", "steady", "terms_of"]
+__all__ = [
+    "Mark",
+    "Memory",
+    "Place",
+    "Plan",
+    "Simulation",
+    "Terms",
+    "apply_plan",
+    "plan_breakpoints",
+    "simulate",
+    "steady",
+    "terms_of",
+]

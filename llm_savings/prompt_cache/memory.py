@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from threading import Lock
@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 
 from llm_savings.errors import ConfigError
 from llm_savings.pricing import PriceBook
+from llm_savings.prompt_cache.odds import Odds, Watch
 from llm_savings.prompt_cache.rules import Terms, terms_of
 from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
 
+_UNSURE = 0.15
+_FADE = 0.95
+_SLOW = 0.995
+_PRIOR = 15.0
 Moment = float | datetime
 """Seconds since 1970 (UTC), or an aware datetime."""
 
@@ -31,7 +36,13 @@ class Known:
         sightings: How many requests had it.
         ends: Until when the provider holds it; 0 where it was never written.
         life: Which time to live it was written with, in seconds.
-        ended: Whether a request ended here: the end of a turn, not the middle of one.
+        ended: Whether a prompt ended here: it is the end of a turn, not the middle of one.
+        turns: How many requests of its conversation came before.
+        returns: How often it came again, the newer counting more.
+        soon: How many of these came within five minutes.
+        later: How many came within an hour.
+        expected: How many prompts that went on from here were expected to be followed up within five minutes.
+        followed: How many were.
     """
 
     seen: float
@@ -39,6 +50,33 @@ class Known:
     ends: float = 0.0
     life: float = 0.0
     ended: bool = False
+    turns: int = 0
+    returns: float = 0.0
+    soon: float = 0.0
+    later: float = 0.0
+    expected: float = 0.0
+    followed: float = 0.0
+
+    def sight(self, at: float) -> None:
+        """It came again."""
+        gap = at - self.seen
+        self.returns = _FADE * self.returns + 1
+        self.soon = _FADE * self.soon + (gap <= 300)
+        self.later = _FADE * self.later + (gap <= 3600)
+        self.seen, self.sightings = at, self.sightings + 1
+
+    @property
+    def liveliness(self) -> float:
+        """How much oftener than others the prompts that go on from here are followed up."""
+        return (self.followed + _PRIOR) / (self.expected + _PRIOR)
+
+    def in_time(self, seconds: float) -> tuple[float, float]:
+        """Its own returns, and those that came within a life of so many seconds.
+
+        The first does not count: without it nobody would ask.
+        """
+        more = max(0.0, self.returns - 1.0)
+        return more, (self.soon if seconds < 1800 else self.later) * more / max(self.returns, 1.0)
 
 
 class Memory:
@@ -46,9 +84,11 @@ class Memory:
 
     Args:
         capacity: How many prefixes are remembered; those unused the longest are forgotten first. A prefix takes some
-            200 bytes.
+            300 bytes, and so does each block of a longer prompt.
         prices: The price book; LiteLLM's bundled map by default.
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
+
+        ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
 
     Raises:
         ConfigError: `capacity` is not a positive number.
@@ -59,14 +99,24 @@ class Memory:
         0
     """
 
-    def __init__(self, *, capacity: int = 200_000, prices: PriceBook | None = None, account: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        capacity: int = 100_000,
+        prices: PriceBook | None = None,
+        account: str = "",
+        ttls: Sequence[str] | None = None,
+    ) -> None:
         if capacity < 1:
             raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 200_000")
         self.account = account
         self._capacity = capacity
         self._prices = prices or PriceBook()
         self._known: dict[int, Known] = {}
-        self._scales: dict[str, tuple[float, int]] = {}
+        self._scales: dict[str, tuple[float, float, int]] = {}
+        self._refused: dict[str, int] = {}
+        self._ttls = ttls
+        self.odds = Odds()
         self._lock = Lock()
         self._terms = lru_cache(maxsize=1024)(self._find_terms)
 
@@ -87,9 +137,18 @@ class Memory:
         """What caching means for a model; see `Terms`."""
         return self._terms(model, provider, base)
 
-    def scale(self, model: str) -> tuple[float, int]:
-        """Tokens that the provider counts for one that is estimated here, and from how many calls that is known."""
-        return self._scales.get(model, (1.0, 0))
+    def scale(self, model: str) -> float:
+        """Tokens that the provider counts for one that is estimated here."""
+        return self._scales.get(model, (1.0, 0.0, 0))[0]
+
+    def floor(self, model: str, minimum: int) -> float:
+        """From how many tokens of ours on a prefix is surely as long as the provider's minimum.
+
+        Our count is not the provider's. How far they differ is learned from usages; until then it is kept well clear.
+        """
+        _, spread, count = self._scales.get(model, (1.0, 0.0, 0))
+        margin = _UNSURE if not count else max(0.02, min(_UNSURE, 3 * spread + 0.1 / count))
+        return max(minimum * (1 + margin), self._refused.get(model, 0) + 1)
 
     def known(self, keys: Iterable[int]) -> list[Known | None]:
         """What is known of each prefix."""
@@ -105,29 +164,58 @@ class Memory:
             now: When the answer came; None is now.
             sent: Whether the marks were sent; False for a plan in shadow, of which the provider knows nothing.
         """
-        at = plan.at
+        at, keys = plan.at, plan.prompt.keys
         with self._lock:
-            for key in plan.prompt.keys:
+            for parent, chance, came in self.odds.settle(at):
+                if (known := self._known.get(parent)) is not None:
+                    known.expected = _SLOW * known.expected + chance
+                    known.followed = _SLOW * known.followed + came
+            self.odds.returned(keys, at)
+            turns = plan.turns
+            for key in keys:
                 known = self._known.pop(key, None)
                 if known is None:
-                    known = Known(at)
+                    known = Known(at, turns=turns)
                 else:
-                    known.seen, known.sightings = at, known.sightings + 1
+                    known.sight(at)
                 self._known[key] = known
-            for index, life in plan.written if sent else ():
-                known = self._known[plan.prompt.keys[index]]
-                known.ends, known.life = at + life.seconds, life.seconds
-            if plan.prompt.keys:
-                self._known[plan.prompt.keys[-1]].ended = True
+            if keys:
+                self._known[keys[plan.end]].ended = True
             while len(self._known) > self._capacity:
                 del self._known[next(iter(self._known))]
-            if usage is not None and usage.prompt and plan.prompt.tokens:
-                mean, count = self._scales.get(plan.model, (1.0, 0))
-                ratio = usage.prompt / max(plan.prompt.tokens[-1], 1)
-                self._scales[plan.model] = (mean + (ratio - mean) / min(count + 1, 50), count + 1)
+            self.odds.watch([Watch(at, *observed) for observed in plan.watched])
+            self._measure(plan, usage)
+            if sent:
+                self._hold(plan, usage)
+
+    def _hold(self, plan: Plan, usage: Usage | None) -> None:
+        """Note what the provider holds from now on, and what that cost and brought."""
+        refused = usage is not None and plan.marks and not usage.cache_read and usage == usage.uncached()
+        if refused:  # shorter than its minimum after all
+            longest = max(mark.tokens for mark in plan.marks)
+            self._refused[plan.model] = max(self._refused.get(plan.model, 0), longest)
+            return
+        for block, life in plan.written:
+            known = self._known.get(plan.prompt.keys[block])
+            if known is not None:
+                known.ends, known.life = plan.at + life.seconds, life.seconds
+        self.odds.account(*plan.account)
+
+    def _measure(self, plan: Plan, usage: Usage | None) -> None:
+        """Compare the provider's count of a prompt with ours."""
+        if usage is None or not usage.prompt or not plan.prompt.tokens:
+            return
+        ratio = usage.prompt / max(plan.prompt.tokens[-1], 1)
+        mean, spread, count = self._scales.get(plan.model, (ratio, 0.0, 0))
+        step = 1 / min(count + 1, 50)
+        spread += (abs(ratio - mean) / mean - spread) * step
+        self._scales[plan.model] = (mean + (ratio - mean) * step, spread, count + 1)
 
     def _find_terms(self, model: str, provider: str | None, base: str | None) -> Terms:
-        return terms_of(model, provider, self._prices, base=base)
+        terms = terms_of(model, provider, self._prices, base=base)
+        if self._ttls is None:
+            return terms
+        return replace(terms, lives=tuple(life for life in terms.lives if life.name in self._ttls))
 
 
 def seconds(now: Moment) -> float:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from llm_savings.prompt_cache.memory import Memory, Moment, seconds
-from llm_savings.prompt_cache.placing import Placed, place
+from llm_savings.prompt_cache.placing import Observed, place
 from llm_savings.prompt_cache.prompt import Place, Prompt, read_prompt
 from llm_savings.prompt_cache.rules import Dialect, Life, Terms
 
@@ -56,6 +56,10 @@ class Plan:
         prompt: The blocks that were read.
         terms: The provider's rules and prices.
         written: The blocks that the provider holds from now on, and for how long.
+        watched: Prefixes whose return is waited for, to learn from it.
+        turns: How many requests of the conversation came before, as far as is known.
+        end: The last block that a later prompt can share.
+        account: What the marks cost beyond plain input, what they bring at once, and the prompt's tokens.
     """
 
     model: str
@@ -71,6 +75,10 @@ class Plan:
     prompt: Prompt
     terms: Terms
     written: tuple[tuple[int, Life], ...] = ()
+    watched: tuple[Observed, ...] = ()
+    turns: int = 0
+    end: int = -1
+    account: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def evidence(self) -> dict[str, Any]:
         """What the plan did, for the call's row in the ledger: hashes and numbers, no text."""
@@ -115,26 +123,38 @@ def plan_breakpoints(
     given = options or {}
     terms = memory.terms(model, provider, given.get("api_base") or given.get("base_url"))
     prompt = read_prompt(messages, tools, system, seed=f"{terms.model}\0{memory.account}", options=given)
-    at = time.time() if now is None else seconds(now)
-    scale, calls = memory.scale(model)
-    placed = place(prompt, terms, memory.known(prompt.keys), at, scale, calls)
-    return _plan(model, terms, prompt, at, scale, placed)
+    return plan_prompt(prompt, terms, memory, now=time.time() if now is None else seconds(now), model=model)
 
 
-def _plan(model: str, terms: Terms, prompt: Prompt, at: float, scale: float, placed: Placed) -> Plan:
-    total = int(prompt.tokens[-1] * scale) if prompt.tokens else 0
+def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:
+    """Plan the marks of a prompt that was read, at so many seconds since 1970."""
+    scale = memory.scale(model)
+    placed = place(
+        prompt,
+        terms,
+        memory.known(prompt.keys),
+        memory.odds,
+        now=now,
+        scale=scale,
+        floor=memory.floor(model, terms.minimum),
+    )
+    tokens = [count * scale for count in prompt.tokens]
+    total = tokens[-1] if tokens else 0.0
     marks: list[Mark] = []
-    before = 0
-    expected = float(total)
+    before = paid = gained = saved = 0.0
     for spot in placed.spots:
-        tokens = int(prompt.tokens[spot.block] * scale)
-        segment = tokens - before
-        cost = segment * (terms.read if spot.live else spot.life.write) - spot.saves * segment
-        expected += cost - segment
-        marks.append(
-            Mark(prompt.places[spot.block], spot.life.name, tokens, spot.why, _usd(cost, terms), _usd(segment, terms))
+        segment = tokens[spot.block] - before
+        price = terms.read if spot.live else spot.life.write
+        later = 0.0 if spot.live else spot.chance * (1.0 - terms.read)
+        paid += max(0.0, price - 1.0) * segment
+        gained += max(0.0, 1.0 - price) * segment
+        saved += (1.0 - price + later) * segment
+        cost = _usd((price - later) * segment, terms)
+        why = Mark(
+            prompt.places[spot.block], spot.life.name, int(tokens[spot.block]), spot.why, cost, _usd(segment, terms)
         )
-        before = tokens
+        marks.append(why)
+        before = tokens[spot.block]
     stable = format(prompt.keys[prompt.shared], "016x") if prompt.shared >= 0 else ""
     return Plan(
         model=model,
@@ -142,14 +162,18 @@ def _plan(model: str, terms: Terms, prompt: Prompt, at: float, scale: float, pla
         marks=tuple(marks),
         own=tuple((prompt.places[block], ttl) for block, ttl in sorted(prompt.own.items())),
         reasons=placed.reasons,
-        expected_usd=_usd(expected, terms),
+        expected_usd=_usd(total - saved, terms),
         unmarked_usd=_usd(total, terms),
         prefix=stable,
         prompt_cache_key=f"ls-{stable}" if terms.key and stable else None,
-        at=at,
+        at=now,
         prompt=prompt,
         terms=terms,
-        written=tuple((spot.block, spot.life) for spot in placed.spots) + placed.own,
+        written=(*((spot.block, spot.life) for spot in placed.spots), *placed.own),
+        watched=placed.watched,
+        turns=placed.turns,
+        end=placed.end,
+        account=(paid, gained, total),
     )
 
 
