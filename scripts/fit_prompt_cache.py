@@ -21,7 +21,7 @@ from llm_savings.prompt_cache.odds import EDGES, FEATURES, Odds
 PENALTY = 1.0
 # No trace tells of tools, and how often a conversation's beginning was sent says another thing in other traffic: these
 # are set by hand and learned in use.
-KEPT = {"leaf": {"tool": 1.0, "sightings": 0.0}, "trunk": {"tool": 0.0}}
+KEPT = {"leaf": {"calls": 1.0, "sightings": 0.0}, "trunk": {"calls": 0.0}}
 LATE = {"leaf": (-2.8, -3.8), "trunk": (-2.5, -3.5)}  # half an hour of traffic does not tell what comes later
 
 

@@ -7,19 +7,25 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
+from secrets import token_bytes
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from llm_savings.errors import ConfigError
 from llm_savings.pricing import PriceBook
 from llm_savings.prompt_cache.odds import Odds, Watch
+from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.rules import Terms, terms_of
+from llm_savings.settings import hash_key
+from llm_savings.tokens import count
 from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
 
 _UNSURE = 0.15
+_MOST_COUNTS = 20_000
 _FADE = 0.95
 _SLOW = 0.995
 _PRIOR = 15.0
@@ -41,6 +47,7 @@ class Known:
         returns: How often it came again, the newer counting more.
         soon: How many of these came within five minutes.
         later: How many came within an hour.
+        pace: Seconds between requests that have it, the newer counting more.
         expected: How many prompts that went on from here were expected to be followed up within five minutes.
         followed: How many were.
     """
@@ -54,6 +61,7 @@ class Known:
     returns: float = 0.0
     soon: float = 0.0
     later: float = 0.0
+    pace: float = 3600.0
     expected: float = 0.0
     followed: float = 0.0
 
@@ -63,6 +71,7 @@ class Known:
         self.returns = _FADE * self.returns + 1
         self.soon = _FADE * self.soon + (gap <= 300)
         self.later = _FADE * self.later + (gap <= 3600)
+        self.pace += (min(max(gap, 0.0), 3600.0) - self.pace) * max(0.05, 1 / self.sightings)
         self.seen, self.sightings = at, self.sightings + 1
 
     @property
@@ -114,6 +123,8 @@ class Memory:
         self._prices = prices or PriceBook()
         self._known: dict[int, Known] = {}
         self._scales: dict[str, tuple[float, float, int]] = {}
+        self._secret: bytes | None = None
+        self._counts: dict[int, int] = {}
         self._refused: dict[str, int] = {}
         self._ttls = ttls
         self.odds = Odds()
@@ -137,6 +148,15 @@ class Memory:
         """What caching means for a model; see `Terms`."""
         return self._terms(model, provider, base)
 
+    def seed(self, model: str) -> bytes:
+        """What a prompt's hashes start from: a secret of this machine's, the model and the account."""
+        if self._secret is None:
+            try:
+                self._secret = hash_key()
+            except OSError:  # no folder to keep it in: hashes differ from process to process
+                self._secret = token_bytes(32)
+        return blake2b(f"{model}\0{self.account}".encode(), key=self._secret[:64]).digest()
+
     def scale(self, model: str) -> float:
         """Tokens that the provider counts for one that is estimated here."""
         return self._scales.get(model, (1.0, 0.0, 0))[0]
@@ -149,6 +169,24 @@ class Memory:
         _, spread, count = self._scales.get(model, (1.0, 0.0, 0))
         margin = _UNSURE if not count else max(0.02, min(_UNSURE, 3 * spread + 0.1 / count))
         return max(minimum * (1 + margin), self._refused.get(model, 0) + 1)
+
+    def reaches(self, prompt: Prompt, minimum: int, block: int) -> bool:
+        """Whether a prefix has so many tokens by a real count, where an estimate by length might be wrong about it.
+
+        Text of one letter repeated, or of spaces, has far fewer tokens than its length says. Each block is counted once
+        (with tiktoken, which no provider's tokenizer in use undercuts by much) and remembered by its hash.
+        """
+        total = 0
+        for key, raw in zip(prompt.keys[: block + 1], prompt.heads, strict=False):
+            if (found := self._counts.get(key)) is None:
+                found = count(raw.decode("utf-8", "replace"))
+                if len(self._counts) >= _MOST_COUNTS:
+                    self._counts.clear()
+                self._counts[key] = found
+            total += found
+            if total >= minimum:
+                return True
+        return block >= len(prompt.heads)
 
     def known(self, keys: Iterable[int]) -> list[Known | None]:
         """What is known of each prefix."""
@@ -165,6 +203,8 @@ class Memory:
             sent: Whether the marks were sent; False for a plan in shadow, of which the provider knows nothing.
         """
         at, keys = plan.at, plan.prompt.keys
+        if not plan.terms.marked:  # of what the provider finds by itself, only how often the shared text comes counts
+            keys = keys[plan.prompt.shared :][:1] if plan.prompt.shared >= 0 else []
         with self._lock:
             for parent, chance, came in self.odds.settle(at):
                 if (known := self._known.get(parent)) is not None:
@@ -172,14 +212,14 @@ class Memory:
                     known.followed = _SLOW * known.followed + came
             self.odds.returned(keys, at)
             turns = plan.turns
-            for key in keys:
+            for key in reversed(keys):  # what many prompts share is forgotten last
                 known = self._known.pop(key, None)
                 if known is None:
                     known = Known(at, turns=turns)
                 else:
                     known.sight(at)
                 self._known[key] = known
-            if keys:
+            if keys and plan.terms.marked:
                 self._known[keys[plan.end]].ended = True
             while len(self._known) > self._capacity:
                 del self._known[next(iter(self._known))]

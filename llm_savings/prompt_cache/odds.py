@@ -26,7 +26,7 @@ EDGES = (60.0, 300.0, 1800.0, 3600.0)
 """Ends of the pieces of time, in seconds: a first one to learn from soon, then the lives that providers sell."""
 OFFSETS = (0, 1, 2, 3, 5, 8)
 """How many blocks before the end of a prompt a return may diverge from it."""
-FEATURES = ("grows", "ended", "length", "grown length", "turns", "recency", "new", "sightings", "tool")
+FEATURES = ("grows", "ended", "length", "grown length", "turns", "recency", "new", "sightings", "calls")
 
 _SOON = 300.0
 _WATCHED = 5_000
@@ -35,6 +35,7 @@ _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
 _CAUTION = 0.5
 _START = 50_000
+_YOUTH = 50
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +75,7 @@ class Odds:
         self._waiting: tuple[deque[Watch], ...] = tuple(deque() for _ in EDGES)
         self._open: dict[int, Watch] = {}
         self._paid = self._gained = self._tokens = 0.0
+        self._settled = 0
 
     def chance(self, kind: Kind, facts: Sequence[float], seconds: float, own: tuple[float, float] = (0, 0)) -> float:
         """The chance that a prefix returns within some seconds.
@@ -93,6 +95,11 @@ class Odds:
             stays *= 1.0 - _logistic(fixed + weights[piece])
         returns, in_time = own
         return ((1.0 - stays) * _OWN_WEIGHT + in_time) / (_OWN_WEIGHT + returns)
+
+    @property
+    def young(self) -> bool:
+        """Whether too little was seen to write a prompt that goes on from nothing: the first of its kind is not."""
+        return self._settled < _YOUTH
 
     def reaching(self) -> list[float]:
         """For each of `OFFSETS`, the share of returns that reach at least so near to the end."""
@@ -143,6 +150,7 @@ class Odds:
                 self._learn(watch, piece, came)
                 if watch.parent is not None and (end == _SOON or (came and end < _SOON)):
                     told.append((watch.parent, watch.chance, came))
+                self._settled += piece == 0 and watch.kind == "leaf"
                 if came:
                     if watch.kind == "leaf":
                         self._reaches = [0.99 * count for count in self._reaches]
@@ -175,7 +183,7 @@ def _logistic(value: float) -> float:
 
 
 def facts(
-    *, grows: bool, ended: bool, tokens: float, turns: int, gap: float, new: float, sightings: int, tool: bool
+    *, grows: bool, ended: bool, tokens: float, turns: int, gap: float, new: float, sightings: int, calls: float
 ) -> tuple[float, ...]:
     """What is known of a prefix, in the order of `FEATURES`.
 
@@ -187,7 +195,7 @@ def facts(
         gap: Seconds since the last of them.
         new: Tokens of the prompt that were never sent before.
         sightings: How often what it goes on from was sent.
-        tool: It ends with a tool's result.
+        calls: How much speaks for another call of an agent: 1 after a tool's result, less where tools are merely given.
     """
     length = log(max(tokens, 64.0) / 4096.0)
     return (
@@ -199,7 +207,7 @@ def facts(
         exp(-gap / 300.0) if grows else 0.0,
         log(max(new, 64.0) / 2048.0),
         log(min(max(sightings, 1), 8)),
-        float(tool),
+        calls,
     )
 
 

@@ -9,7 +9,7 @@ end of tools and system text, and the last blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ _SLACK = 3.0
 _WRITTEN_THEN = 0.25
 """How often a prefix that comes again unwritten would be written then, so that a write now only comes earlier."""
 _BRANCHES = 3
+_Best = tuple[float, tuple[tuple[int, int], ...]]
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
 
 
@@ -78,8 +79,23 @@ class _Candidate:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How our tokens compare with the provider's.
+
+    Attributes:
+        scale: The provider's tokens for one of ours.
+        floor: Tokens that a prefix must have to be marked.
+        reached: Whether the prefix up to a block has them by a real count.
+    """
+
+    scale: float
+    floor: float
+    reached: Callable[[int], bool]
+
+
 def place(
-    prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, *, now: float, scale: float, floor: float
+    prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, *, now: float, counts: Counts
 ) -> Placed:
     """Choose the marks of a prompt.
 
@@ -89,31 +105,24 @@ def place(
         known: What is known of each prefix.
         odds: The chances of return.
         now: When it is sent, in seconds.
-        scale: The provider's tokens for one of ours.
-        floor: Tokens that a prefix must have to be marked.
+        counts: How our tokens compare with the provider's.
     """
     own = tuple((block, _life(terms, ttl)) for block, ttl in sorted(prompt.own.items())) if terms.lives else ()
     if not terms.marked or not terms.lives:
         return Placed((), own, (terms.why or "no time to live is allowed",))
     allowed = [
         block
-        for block in range(len(prompt))
-        if prompt.markable[block] and prompt.tokens[block] * scale >= floor and prompt.places[block].part in terms.parts
+        for block, tokens in enumerate(prompt.tokens)
+        if tokens * counts.scale >= counts.floor and prompt.markable[block] and prompt.places[block].part in terms.parts
     ]
-    if not allowed:
-        return Placed((), own, (f"no prefix is surely as long as the {terms.minimum} tokens that are cached",))
-    scene = _Scene(prompt, terms, known, odds, now, scale, allowed)
-    candidates = scene.candidates()
-    room = terms.marks - len(own)
-    if room <= 0:
-        reasons = ("the caller has set all the marks that a request takes",)
-        return Placed((), own, reasons, tuple(scene.watched), scene.turns, allowed[-1])
-    spots = scene.held(room)
-    spots += scene.best(candidates, room - len(spots))
-    spots += scene.kept(room - len(spots), spots)
-    reasons = () if spots else (scene.too_rare(candidates),)
-    chosen = tuple(sorted(spots, key=lambda spot: spot.block))
-    return Placed(chosen, own, reasons, tuple(scene.watched), scene.turns, allowed[-1])
+    while allowed:
+        scene = _Scene(prompt, terms, known, odds, now, counts.scale, allowed)
+        placed = scene.placed(own)
+        if not placed.spots or counts.reached(placed.spots[0].block):
+            return placed
+        # Shorter than it looks: once more without what is too short.
+        allowed = [block for block in allowed if counts.reached(block)]
+    return Placed((), own, (f"no prefix is surely as long as the {terms.minimum} tokens that are cached",))
 
 
 class _Scene:
@@ -139,6 +148,22 @@ class _Scene:
         self.base = max(self.live[-1] if self.live else -1, self.own)
         self.caution = odds.caution()
 
+    def placed(self, own: tuple[tuple[int, Life], ...]) -> Placed:
+        """The best marks beside the caller's own."""
+        candidates = self.candidates()
+        room = self.terms.marks - len(own)
+        spots: list[Spot] = []
+        reasons: tuple[str, ...] = ()
+        if room > 0:
+            spots += self.held(room)
+            spots += self.best(candidates, room - len(spots))
+            spots += self.kept(room - len(spots), spots)
+            reasons = () if spots else (self.too_rare(candidates),)
+        else:
+            reasons = ("the caller has set all the marks that a request takes",)
+        spots.sort(key=lambda spot: spot.block)
+        return Placed(tuple(spots), own, reasons, tuple(self.watched), self.turns, self.allowed[-1])
+
     def held(self, room: int) -> list[Spot]:
         """The deepest prefix that the provider holds."""
         if not self.live or self.live[-1] in self.prompt.own or room <= 0 or not self._fits(self.live[-1]):
@@ -151,11 +176,12 @@ class _Scene:
         if not spots or room <= 0:
             return []
         deepest = max(spot.block for spot in spots)
-        mine = self.known[spots[0].block] if spots[0].live else None
+        held = self.known[spots[0].block] if spots[0].live else None
         shared = [
             block
             for block in self._branches(min(deepest, self.seen))
-            if mine and (k := self.known[block]) and k.sightings > mine.sightings and k.life >= mine.life
+            # Beyond what this conversation alone has sent.
+            if held and (k := self.known[block]) and k.sightings > self.turns + 1 and k.life >= held.life
         ]
         return [self._again(block, "others share it: it lives on") for block in shared[:room] if self._fits(block)]
 
@@ -177,7 +203,7 @@ class _Scene:
                 gap=self.now - known.seen,
                 new=self.tokens[-1] - self.tokens[self.seen],
                 sightings=known.sightings,
-                tool=self.prompt.kinds[block] == "tool",
+                calls=float(self.prompt.kinds[block] == "tool"),
             )
             chances = tuple(
                 self.odds.chance("trunk", traits, life.seconds, known.in_time(life.seconds)) for life in lives
@@ -193,6 +219,7 @@ class _Scene:
 
     def _leaves(self, last: list[int], found: dict[int, _Candidate]) -> None:
         deepest = self.deepest
+        calls = 1.0 if self.prompt.kinds[last[-1]] == "tool" else 0.6 * self.prompt.agentic
         traits = facts(
             grows=self.grows,
             ended=bool(deepest and deepest.ended),
@@ -201,7 +228,7 @@ class _Scene:
             gap=self.now - deepest.seen if deepest and self.grows else 0.0,
             new=self.tokens[-1] - (self.tokens[self.seen] if self.grows else 0.0),
             sightings=deepest.sightings if deepest and self.grows else 1,
-            tool=self.prompt.kinds[last[-1]] == "tool",
+            calls=calls,
         )
         livelier = deepest.liveliness if deepest else 1.0
         chances = [
@@ -209,10 +236,11 @@ class _Scene:
         ]  # fmt: skip
         blocks = [last[-1 - offset] for offset in OFFSETS if offset < len(last)]
         why = "the conversation goes on" if self.grows else "prompts like it are built upon"
-        for block, share in zip(blocks, self.odds.reaching(), strict=False):
+        worth = self.grows or calls > 0 or not self.odds.young
+        for block, share in zip(blocks if worth else (), self.odds.reaching(), strict=False):
             found[block] = _Candidate(block, self.tokens[block], tuple(chance * share for chance in chances), why)
         shared = self.prompt.shared
-        if shared in last and shared not in found:
+        if worth and shared in last and shared not in found:
             found[shared] = _Candidate(shared, self.tokens[shared], tuple(chances), "the end of the system text")
         keys = self.prompt.keys
         parent = keys[self.seen] if self.seen >= 0 else None
@@ -224,8 +252,8 @@ class _Scene:
         lives = self.terms.lives
         start = self.tokens[self.base] if self.base >= 0 else 0.0
         # (what it brings, the marks) of the best set that ends at a candidate with a life, for each number of marks
-        ends: dict[tuple[int, int, int], tuple[float, tuple[tuple[int, int], ...]]] = {}
-        best: tuple[float, tuple[tuple[int, int], ...]] = (0.0, ())
+        ends: dict[tuple[int, int, int], _Best] = {}
+        best: _Best = (0.0, ())
         for at, candidate in enumerate(candidates):
             for kind, life in enumerate(lives):
                 if not self._fits(candidate.block, life):
@@ -234,7 +262,7 @@ class _Scene:
                 if rate <= 0:  # the next mark would do better with its tokens, and without one it loses
                     continue
                 for count in range(1, room + 1):
-                    options = [(rate * (candidate.tokens - start), ((at, kind),))] if count == 1 else []
+                    options: list[_Best] = [(rate * (candidate.tokens - start), ((at, kind),))] if count == 1 else []
                     for before in range(at):
                         for longer in range(kind, len(lives)):
                             if found := ends.get((before, longer, count - 1)):
@@ -249,7 +277,7 @@ class _Scene:
         """Why no mark is worth it."""
         life = self.terms.lives[0]
         if not candidates:
-            return "nothing new is long enough to be cached"
+            return "it was never sent before, and little is known yet of what comes again"
         chance = max(candidate.chances[0] for candidate in candidates)
         return (
             f"it comes again within {life.name} with a chance of {chance:.0%}; "

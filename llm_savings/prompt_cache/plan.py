@@ -6,14 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from llm_savings.prompt_cache.memory import Memory, Moment, seconds
-from llm_savings.prompt_cache.placing import Observed, place
+from llm_savings.prompt_cache.memory import Known, Memory, Moment, seconds
+from llm_savings.prompt_cache.placing import Counts, Observed, place
 from llm_savings.prompt_cache.prompt import Place, Prompt, read_prompt
 from llm_savings.prompt_cache.rules import Dialect, Life, Terms
 
 _MILLIONTH = Decimal("0.000001")
+_SECONDS_EACH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +124,16 @@ def plan_breakpoints(
     """
     given = options or {}
     terms = memory.terms(model, provider, given.get("api_base") or given.get("base_url"))
-    prompt = read_prompt(messages, tools, system, seed=f"{terms.model}\0{memory.account}", options=given)
+    prompt = read_prompt(messages, tools, system, seed=memory.seed(terms.model), options=given)
     return plan_prompt(prompt, terms, memory, now=time.time() if now is None else seconds(now), model=model)
 
 
 def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:
     """Plan the marks of a prompt that was read, at so many seconds since 1970."""
     scale = memory.scale(model)
-    placed = place(
-        prompt,
-        terms,
-        memory.known(prompt.keys),
-        memory.odds,
-        now=now,
-        scale=scale,
-        floor=memory.floor(model, terms.minimum),
-    )
+    counts = Counts(scale, memory.floor(model, terms.minimum), partial(memory.reaches, prompt, terms.minimum))
+    known = memory.known(prompt.keys)
+    placed = place(prompt, terms, known, memory.odds, now=now, counts=counts)
     tokens = [count * scale for count in prompt.tokens]
     total = tokens[-1] if tokens else 0.0
     marks: list[Mark] = []
@@ -165,7 +161,7 @@ def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, mod
         expected_usd=_usd(total - saved, terms),
         unmarked_usd=_usd(total, terms),
         prefix=stable,
-        prompt_cache_key=f"ls-{stable}" if terms.key and stable else None,
+        prompt_cache_key=_cache_key(prompt, stable, known[prompt.shared]) if terms.key and stable else None,
         at=now,
         prompt=prompt,
         terms=terms,
@@ -175,6 +171,18 @@ def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, mod
         end=placed.end,
         account=(paid, gained, total),
     )
+
+
+def _cache_key(prompt: Prompt, stable: str, known: Known | None) -> str:
+    """The stable beginning's hash; where more come than one machine serves, with a number for each conversation.
+
+    About 15 requests a minute with one prefix and key stay together (OpenAI's guide to prompt caching).
+    """
+    shards = 1
+    while known is not None and shards < 64 and known.pace * shards < _SECONDS_EACH:
+        shards *= 2
+    first = prompt.keys[min(prompt.shared + 1, len(prompt) - 1)]
+    return f"ls-{stable}" + (f"-{first % shards}" if shards > 1 else "")
 
 
 def _usd(tokens: float, terms: Terms) -> Decimal:

@@ -23,6 +23,7 @@ _ALTERS_MESSAGES = ("tool_choice", "parallel_tool_calls", "thinking", "reasoning
 _NOT_MARKABLE = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 _IMAGES = ("image", "image_url", "input_image")
 IMAGE_TOKENS = 1_000
+_COUNTED = 12_000
 """An image's tokens where nothing tells its size: about (width x height) / 750, at most some 1,600 on Claude."""
 
 
@@ -56,7 +57,8 @@ class Prompt:
         kinds: "tools", "system" or the message's role.
         own: The caller's marks: block -> name of the time to live.
         shared: The last block of tools and system text (of the first message, where there is neither), -1 if none.
-        turns: How many messages of the user there are.
+        agentic: Tools are given, and none of them must be called: an answer may ask for another call.
+        heads: The bytes of the first blocks, as far as a prefix may be near a provider's minimum: they can be counted.
     """
 
     keys: list[int] = field(default_factory=list[int])
@@ -66,7 +68,8 @@ class Prompt:
     kinds: list[str] = field(default_factory=list[str])
     own: dict[int, str] = field(default_factory=dict[int, str])
     shared: int = -1
-    turns: int = 0
+    agentic: bool = False
+    heads: list[bytes] = field(default_factory=list[bytes])
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -77,7 +80,7 @@ def read_prompt(
     tools: Sequence[Any] | None = None,
     system: Any = None,
     *,
-    seed: str = "",
+    seed: bytes = b"",
     options: Mapping[str, Any] | None = None,
 ) -> Prompt:
     """Read a prompt's blocks. Nothing that is given is changed.
@@ -103,51 +106,57 @@ def read_prompt(
             talk.append((index, message, role))
     prompt = reader.prompt
     prompt.shared = len(prompt) - 1
+    prompt.agentic = bool(tools) and _free(options)
     reader.alter(options or {}, talk)
     for index, message, role in talk:
         reader.message(index, _fields(message), role, isinstance(message, dict))
         if prompt.shared < 0:
             prompt.shared = len(prompt) - 1
-    prompt.turns = sum(role == "user" for _, _, role in talk)
     return prompt
 
 
 class _Reader:
-    """Goes through a prompt's blocks, hashing as it goes."""
+    """Goes through a prompt's blocks. Each block's hash is taken of the hash before it and the block's own bytes."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: bytes) -> None:
         self.prompt = Prompt()
-        self._hash = blake2b(seed.encode(), digest_size=8)
+        self._before = blake2b(seed, digest_size=8).digest()
+        self._ahead = b""  # what comes before the next block and is none itself, such as a message's role
         self._total = 0
 
     def alter(self, options: Mapping[str, Any], talk: Sequence[tuple[int, Any, str]]) -> None:
+        """Mark what follows as another prompt's where the call's parameters make the provider forget the messages."""
         chosen = {name: options[name] for name in _ALTERS_MESSAGES if options.get(name) is not None}
         if any(_has_image(message) for _, message, _ in talk):
             chosen["images"] = True
         if chosen:
-            self._hash.update(_bytes(chosen))
+            self._ahead += _bytes(chosen)
 
     def message(self, index: int, fields: Mapping[str, Any], kind: str, plain: bool) -> None:
-        rest = {name: value for name, value in fields.items() if name not in _CONTENT and name not in MARK_KEYS}
-        self._hash.update(_bytes(rest))
-        before = len(self.prompt)
+        content = fields.get("content")
+        if len(fields) == 2 and type(content) is str:  # a role and a text: by far the commonest
+            self._ahead += b"{%s}" % kind.encode()
+            self._string(Place("messages", index), content, kind, plain)
+            return
+        rest = {name: value for name, value in fields.items() if name not in _NO_REST}
+        self._ahead += b"{%s}" % kind.encode() + (_bytes(rest) if rest else b"")
+        before = len(self.prompt.keys)
         for thought in _listed(fields.get("thinking_blocks")):
-            self._hash.update(_bytes(thought))
-            self._total += estimate(_text_of(thought))
-        count = self.text("messages", index, fields.get("content"), kind, plain)
+            raw = _bytes(thought)
+            self._ahead += raw
+            self._total += len(raw) // 4
+        count = self.text("messages", index, content, kind, plain)
         for number, call in enumerate(_listed(fields.get("tool_calls"))):
             self.block(Place("messages", index, count + number), call, kind, plain)
-        if (ttl := _own_ttl(fields)) and len(self.prompt) > before:
-            self.prompt.own[len(self.prompt) - 1] = ttl
+        if (ttl := _own_ttl(fields)) and len(self.prompt.keys) > before:
+            self.prompt.own[len(self.prompt.keys) - 1] = ttl
 
     def text(self, part: Part, index: int | None, content: Any, kind: str, plain: bool = True) -> int:
         """Read a string or content blocks; tells how many blocks of content there are."""
         if content is None:
             return 0
         if isinstance(content, str):
-            place = Place(part, 0 if index is None else index)
-            self._add(place, _TEXT + content.encode("utf-8", "surrogatepass"), estimate(content), kind)
-            self.prompt.markable[-1] = plain and bool(content.strip())
+            self._string(Place(part, 0 if index is None else index), content, kind, plain)
             return 1
         blocks = _listed(content)
         for number, block in enumerate(blocks):
@@ -159,37 +168,45 @@ class _Reader:
         ttl = _own_ttl(fields)
         if ttl and len(fields) == 1 and "cachePoint" in fields:  # Bedrock's marks are blocks of their own
             if self.prompt.keys:
-                self.prompt.own[len(self.prompt) - 1] = ttl
+                self.prompt.own[len(self.prompt.keys) - 1] = ttl
             return
-        name = fields.get("type")
-        text = fields.get("text")
-        if isinstance(text, str) and name in (None, "text", "input_text") and not (fields.keys() - _PLAIN):
-            self._add(place, _TEXT + text.encode("utf-8", "surrogatepass"), estimate(text), kind)
-            markable = bool(text.strip())
+        name, text = fields.get("type"), fields.get("text")
+        plain = plain and isinstance(block, dict | str)
+        if isinstance(text, str) and name in _TEXTS and fields.keys() <= _PLAIN:
+            self._string(place, text, kind, plain)
         else:
-            bare = {key: value for key, value in fields.items() if key not in MARK_KEYS}
-            self._add(place, _bytes(bare), _weight(bare), kind)
-            markable = name not in _NOT_MARKABLE and text != ""
-        self.prompt.markable[-1] = plain and markable and isinstance(block, (dict, str))
+            bare = {key: value for key, value in fields.items() if key not in MARK_KEYS} if ttl else fields
+            raw = _bytes(bare)
+            markable = plain and name not in _NOT_MARKABLE and text != ""
+            self._add(place, raw, _weight(raw, bare), "tool" if name in _RESULTS else kind, markable)
         if ttl:
-            self.prompt.own[len(self.prompt) - 1] = ttl
+            self.prompt.own[len(self.prompt.keys) - 1] = ttl
 
-    def _add(self, place: Place, raw: bytes, tokens: int, kind: str) -> None:
-        # The length ahead of the bytes, so that no two ways of cutting a text into blocks hash alike.
-        self._hash.update(b"%d:" % len(raw))
-        self._hash.update(raw)
+    def _string(self, place: Place, text: str, kind: str, plain: bool) -> None:
+        markable = plain and bool(text) and not text.isspace()
+        self._add(place, b'"' + text.encode("utf-8", "surrogatepass"), estimate(text), kind, markable)
+
+    def _add(self, place: Place, raw: bytes, tokens: int, kind: str, markable: bool) -> None:
+        # The length stands between what is ahead and the block, so that no two ways of cutting a text hash alike.
+        self._before = digest = blake2b(
+            b"%b%b%d:%b" % (self._before, self._ahead, len(raw), raw), digest_size=8
+        ).digest()
+        self._ahead = b""
         self._total += tokens
         prompt = self.prompt
-        prompt.keys.append(int.from_bytes(self._hash.copy().digest(), "big"))
+        prompt.keys.append(int.from_bytes(digest, "big"))
         prompt.tokens.append(self._total)
         prompt.places.append(place)
-        prompt.markable.append(True)
+        prompt.markable.append(markable)
         prompt.kinds.append(kind)
+        if self._total < _COUNTED:
+            prompt.heads.append(raw)
 
 
-_CONTENT = ("content", "tool_calls", "thinking_blocks")
+_NO_REST = frozenset({"role", "content", "tool_calls", "thinking_blocks", *MARK_KEYS})
 _PLAIN = frozenset({"type", "text", *MARK_KEYS})
-_TEXT = b"text"
+_TEXTS = (None, "text", "input_text")
+_RESULTS = ("tool_result", "toolResult", "function_call_output")
 
 
 def estimate(text: str) -> int:
@@ -198,28 +215,38 @@ def estimate(text: str) -> int:
     if text.isascii():
         return (length + 3) // 4
     wide = (len(text.encode("utf-8", "surrogatepass")) - length) // 2
-    return (length - wide + 3) // 4 + int(wide * 0.65)
+    return (length - wide + 3) // 4 + int(wide * 0.9)
 
 
-def _weight(value: Any) -> int:
+def _weight(raw: bytes, fields: Mapping[str, Any]) -> int:
     """Tokens of a block that is not plain text."""
+    if fields.get("type") in _IMAGES or "image" in fields:
+        return IMAGE_TOKENS
+    if len(raw) > 4_000 and (b"base64" in raw or b'"image' in raw):  # a picture or a file within a tool's result
+        return sum(_within(value) for value in fields.values())
+    return estimate(raw.decode("utf-8", "surrogatepass"))
+
+
+def _within(value: Any) -> int:
+    if isinstance(value, Mapping):
+        fields = cast("Mapping[str, Any]", value)
+        return _weight(_bytes(fields), fields)
     if isinstance(value, str):
         return IMAGE_TOKENS if value.startswith("data:") and ";base64," in value[:100] else estimate(value)
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value)
-        if pairs.get("type") in _IMAGES or "image" in pairs:
-            return IMAGE_TOKENS
-        return sum(2 + len(str(key)) // 4 + _weight(item) for key, item in pairs.items())
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return sum(1 + _weight(item) for item in cast("Sequence[Any]", value))
-    return 1
+    return sum(_within(item) for item in _listed(value))
+
+
+def _free(options: Mapping[str, Any] | None) -> bool:
+    """Whether the model may answer without calling a tool. Who forces a call wants one structured answer."""
+    choice = (options or {}).get("tool_choice")
+    name = cast("Mapping[str, Any]", choice).get("type") if isinstance(choice, Mapping) else choice
+    return name in (None, "auto", "none")
 
 
 def _own_ttl(fields: Mapping[str, Any]) -> str:
     """The time to live of the caller's own mark on a block, or "" where there is none."""
     for name in MARK_KEYS:
-        mark = fields.get(name)
-        if mark is not None:
+        if (mark := fields.get(name)) is not None:
             default = "30m" if name == "prompt_cache_breakpoint" else "5m"
             return str(_fields(mark).get("ttl") or default)
     return ""
@@ -227,12 +254,14 @@ def _own_ttl(fields: Mapping[str, Any]) -> str:
 
 def _has_image(message: Any) -> bool:
     content = _fields(message).get("content")
-    return not isinstance(content, str) and any(
+    return type(content) is not str and any(
         (fields := _fields(block)).get("type") in _IMAGES or "image" in fields for block in _listed(content)
     )
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
+    if type(value) is dict:
+        return cast("dict[str, Any]", value)
     if isinstance(value, Mapping):
         return cast("Mapping[str, Any]", value)
     if isinstance(value, str):
@@ -243,10 +272,6 @@ def _fields(value: Any) -> Mapping[str, Any]:
 
 def _listed(value: Any) -> Sequence[Any]:
     return cast("Sequence[Any]", value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
-
-
-def _text_of(value: Any) -> str:
-    return _bytes(value).decode()
 
 
 def _bytes(value: Any) -> bytes:
