@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
@@ -34,7 +34,7 @@ class Marking:
     """
 
     def __init__(self, memory: Memory | None = None, *, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
-        found: object = Memory() if memory is None else memory
+        found = cast("object", Memory() if memory is None else memory)
         if not isinstance(found, Memory):
             raise ConfigError(f"memory is {type(found).__name__}; give a llm_savings.prompt_cache.Memory")
         self.memory, self.shadow = found, shadow

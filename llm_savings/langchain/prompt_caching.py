@@ -66,8 +66,9 @@ def _caching(model: Any, marking: Marking) -> Any:
     from llm_savings.langchain.routed import RoutedChatModel  # loads the router
 
     if isinstance(model, RoutedChatModel):
-        given = {name: getattr(model, name) for name in model.model_fields_set}
-        return RoutedChatModel(**given | {"tiers": {n: _caching(tier, marking) for n, tier in model.tiers.items()}})
+        given: dict[str, Any] = {name: getattr(model, name) for name in model.model_fields_set}
+        given["tiers"] = {name: _caching(tier, marking) for name, tier in model.tiers.items()}
+        return RoutedChatModel(**given)
     if not isinstance(model, BaseChatModel) or _on_the_wire(type(model)) is None:
         raise ConfigError(
             f"model is {type(model).__name__}; with_prompt_caching takes ChatAnthropic, ChatOpenAI, ChatLiteLLM, "
@@ -144,7 +145,8 @@ def _marking_class(kind: type[BaseChatModel]) -> type[BaseChatModel]:
         members[wire] = _payload(kind)
     else:
         members |= {"completion_with_retry": _completion(kind), "acompletion_with_retry": _acompletion(kind)}
-    return cast("type[BaseChatModel]", type(kind)(kind.__name__, (kind,), members))
+    meta = cast("Any", type(kind))
+    return cast("type[BaseChatModel]", meta(kind.__name__, (kind,), members))
 
 
 def _payload(kind: Any) -> Callable[..., Any]:
