@@ -180,8 +180,8 @@ def _cache_key(prompt: Prompt, stable: str, known: Known | None) -> str:
     About 15 requests a minute with one prefix and key stay together (OpenAI's guide to prompt caching).
     """
     shards = 1
-    many = known is not None and known.sightings > _ENOUGH
-    while many and shards < 64 and known.pace * shards < _SECONDS_EACH:
+    pace = known.pace if known is not None and known.sightings > _ENOUGH else _SECONDS_EACH
+    while shards < 64 and pace * shards < _SECONDS_EACH:
         shards *= 2
     first = prompt.keys[min(prompt.shared + 1, len(prompt) - 1)]
     return f"ls-{stable}" + (f"-{first % shards}" if shards > 1 else "")
