@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
     from llm_savings.langchain.middleware import BudgetMiddleware
+    from llm_savings.langchain.prompt_caching import with_prompt_caching
+    from llm_savings.langchain.prompt_caching_middleware import PromptCachingMiddleware
     from llm_savings.langchain.routed import RoutedChatModel
     from llm_savings.langchain.routing_middleware import RoutingMiddleware
 
@@ -20,22 +22,26 @@ __all__ = [
     "BudgetMiddleware",
     "CostCallback",
     "CostTracking",
+    "PromptCachingMiddleware",
     "RoutedChatModel",
     "RoutingMiddleware",
     "SemanticCache",
     "cache_namespace",
     "track_costs",
     "with_cached_streaming",
+    "with_prompt_caching",
 ]
 
 # Agents are in `langchain`, and the cache's vectors in numpy, which the rest does not need.
 _LAZY = {
     "BudgetMiddleware": "middleware",
+    "PromptCachingMiddleware": "prompt_caching_middleware",
     "RoutedChatModel": "routed",
     "RoutingMiddleware": "routing_middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
     "with_cached_streaming": "cached_streaming",
+    "with_prompt_caching": "prompt_caching",
 }
 
 

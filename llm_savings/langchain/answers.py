@@ -13,6 +13,7 @@ from langchain_core.outputs import Generation, LLMResult
 
 from llm_savings import tokens
 from llm_savings.errors import SavingsError, UsageError
+from llm_savings.evidence import evidence_in
 from llm_savings.langchain.hosted import hosted_tools
 from llm_savings.langchain.messages import readable
 from llm_savings.langchain.requests import Start
@@ -67,7 +68,10 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         estimated=estimated,
         suspect=suspect,
         unpriced=beyond,
-        strategies={"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {},
+        strategies={
+            **evidence_in(meta),
+            **({"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {}),
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""Metering, budgets, the semantic cache and routing for LiteLLM's SDK, Router and proxy.
+"""Metering, budgets, the semantic cache, prompt caching and routing for LiteLLM's SDK, Router and proxy.
 
 `litellm.callbacks = [CostLogger("costs.db")]` and `litellm.cache = SemanticCache("cache.db")`. `completion` and
 `acompletion` are LiteLLM's own: a budget of `CostLogger` stops both exactly, without a wrapper.
@@ -15,13 +15,27 @@ from llm_savings.litellm.costs import CostLogger
 
 if TYPE_CHECKING:
     from llm_savings.litellm.caching import SemanticCache
+    from llm_savings.litellm.prompt_caching import PromptCaching
     from llm_savings.litellm.routing import ComplexityRouting
     from llm_savings.litellm.routing_config import router_from_config
 
-__all__ = ["ComplexityRouting", "CostLogger", "SemanticCache", "acompletion", "completion", "router_from_config"]
+__all__ = [
+    "ComplexityRouting",
+    "CostLogger",
+    "PromptCaching",
+    "SemanticCache",
+    "acompletion",
+    "completion",
+    "router_from_config",
+]
 
 # Metering needs neither numpy, nor LiteLLM's cache, nor a Router.
-_LAZY = {"ComplexityRouting": "routing", "SemanticCache": "caching", "router_from_config": "routing_config"}
+_LAZY = {
+    "ComplexityRouting": "routing",
+    "PromptCaching": "prompt_caching",
+    "SemanticCache": "caching",
+    "router_from_config": "routing_config",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -84,20 +84,28 @@ def check_messages(turns: list[Any]) -> None:
 
 
 def check_marks(body: JSON) -> None:
-    """Refuse malformed cache marks and more than four of them.
+    """Refuse malformed cache marks, more than four of them, and an hour's after one of five minutes.
 
     Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching
     """
-    marks = 0
-    for place, holder in _holders(body):
+    marks, short = 0, False
+    holders = list(_holders(body))
+    for place, holder in [*holders[1:], holders[0]]:  # the one at the top stands for the last block
         mark = holder.get("cache_control")
         if mark is None:
             continue
         marks += 1
+        if holder.get("type") in ("thinking", "redacted_thinking"):
+            raise WireError(400, f"{place}.cache_control: Extra inputs are not permitted")
         if mapping(mark).get("type") != "ephemeral":
             raise WireError(400, f"{place}.cache_control.type: Input should be 'ephemeral'")
         if mapping(mark).get("ttl", "5m") not in ("5m", "1h"):
             raise WireError(400, f"{place}.cache_control.ephemeral.ttl: Input should be '5m' or '1h'")
+        long = mapping(mark).get("ttl") == "1h"
+        if long and short:
+            text = "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
+            raise WireError(400, f"{place}.cache_control.ttl: {text}.")
+        short = short or not long
     if marks > MAX_MARKS:
         raise WireError(400, f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {marks}.")
 

@@ -80,6 +80,10 @@ def build(service: Service) -> Starlette:
             {"requests": sum(by_path.values()), "by_path": by_path, "billed": len(service.rows), "usd": str(total)}
         )
 
+    async def advance(request: Request) -> Response:
+        service.prompts.ahead += float(json.loads(await request.body())["seconds"])
+        return JSONResponse({})
+
     async def reset(_: Request) -> Response:
         service.reset()
         return JSONResponse({})
@@ -93,6 +97,7 @@ def build(service: Service) -> Starlette:
         Route("/_sandbox/export", export),
         Route("/_sandbox/faults", faults, methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/stats", stats),
+        Route("/_sandbox/advance", advance, methods=["POST"]),
         Route("/_sandbox/reset", reset, methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={404: _no_such_place, 405: _no_such_place})

@@ -37,6 +37,8 @@ class Model:
         max_output: The most tokens it writes.
         dimensions: The length of an embedding; 0 for a chat model.
         reasoning: Whether it spends hidden reasoning tokens.
+        least_cached: Tokens of the shortest prefix that is cached.
+        breakpoints: Whether prompts carry marks for the cache, of OpenAI's models.
         small: Whether it is wrong on the knowledge file's hard prompts.
         rates: By service tier.
         long_above: Above this many prompt tokens, `long_rates` hold where they exist.
@@ -49,6 +51,8 @@ class Model:
     max_output: int
     dimensions: int
     reasoning: bool
+    least_cached: int
+    breakpoints: bool
     small: bool
     rates: dict[str, Rates]
     long_above: int | None
@@ -76,6 +80,8 @@ def models() -> dict[tuple[Provider, str], Model]:
                 max_output=entry.get("max_output", 0),
                 dimensions=entry.get("dimensions", 0),
                 reasoning=entry.get("reasoning", False),
+                least_cached=entry.get("least_cached", 1024),
+                breakpoints=entry.get("breakpoints", False),
                 small=entry.get("small", False),
                 rates=_rates(entry),
                 long_above=entry.get("long_above"),

@@ -123,8 +123,12 @@ class Sandbox:
         given = {"times": times, "path": path, "model": model, "probability": probability, **details}
         self._call("POST", "faults", {"kind": kind, **given})
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass for what the provider's prompt cache holds."""
+        self._call("POST", "advance", {"seconds": seconds})
+
     def reset(self) -> None:
-        """Forget the bill, the request count and all ordered trouble."""
+        """Forget the bill, the request count, all cached prompts and all ordered trouble."""
         self._call("POST", "reset", {})
 
     def close(self) -> None:

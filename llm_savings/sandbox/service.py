@@ -15,9 +15,10 @@ from .answers import Answers
 from .bill import Bill, BillRow, cost, now
 from .catalog import Provider, find
 from .faults import Fault, Faults
+from .prompt_cache import Account, PromptCache
 from .wire import JSON, WireError, Work, dumps, is_object
 
-Read = Callable[[JSON, Answers], Work]
+Read = Callable[[JSON, Answers, Account], Work]
 ENDPOINTS: dict[str, tuple[Provider, Read]] = {
     "/v1/chat/completions": ("openai", openai_wire.chat),
     "/v1/responses": ("openai", openai_responses.respond),
@@ -41,16 +42,18 @@ class Service:
     def __init__(self, answers: Answers, *, seed: int = 0, latency: float = 0.0, pause: float = 0.0) -> None:
         self.answers, self.latency, self.pause = answers, latency, pause
         self.faults = Faults(seed)
+        self.prompts = PromptCache()
         self.since = now()
         self.rows: list[BillRow] = []
         self.arrived: Counter[str] = Counter()
 
     def reset(self) -> None:
-        """Forget the bill, the counts and the faults."""
+        """Forget the bill, the counts, the faults and all prompts."""
         self.since = now()
         self.rows.clear()
         self.arrived.clear()
         self.faults.reset()
+        self.prompts.reset()
 
     def export(self) -> str:
         """The bill so far; see `Bill.export`."""
@@ -90,7 +93,7 @@ class Service:
             if kind == "stall-unbilled":
                 await asyncio.sleep(fault.seconds)
             raise _failure(fault, provider)
-        work = read(body, self.answers)
+        work = read(body, self.answers, self.prompts.of(key_of(request)))
         wait = self.latency + (fault.seconds if fault and kind == "stall" else 0)
         if wait:
             await asyncio.sleep(wait)
@@ -183,10 +186,15 @@ class Reply:
                 service.charge(work, "abandoned", work.partial(sent))
 
 
+def key_of(request: Request) -> str:
+    """The API key of a request, or nothing."""
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return bearer or request.headers.get("x-api-key", "")
+
+
 def check_key(request: Request, provider: Provider) -> None:
     """Refuse a request without any key, or one for Anthropic without its version header."""
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not (bearer or request.headers.get("x-api-key")):
+    if not key_of(request):
         if provider == "anthropic":
             raise WireError(401, "x-api-key header is required", kind="authentication_error")
         raise WireError(401, "You didn't provide an API key.", code="invalid_api_key")

@@ -141,7 +141,13 @@ def sequence(value: object) -> list[Any]:
     return value if is_array(value) else []
 
 
-_UNHEARD = ("cache_control", "id", "tool_use_id", "tool_call_id")  # members that a model does not read
+_UNHEARD = (
+    "cache_control",
+    "prompt_cache_breakpoint",
+    "id",
+    "tool_use_id",
+    "tool_call_id",
+)  # members that a model does not read
 
 
 def heard(content: object) -> list[str]:
