@@ -149,7 +149,7 @@ def _order(request: Request) -> Iterator[Noted]:
 def _marks(request: Request) -> Iterator[Noted]:
     prompt, terms = request.prompt, request.terms
     blocks = sorted(prompt.own)
-    count = len(blocks) + request.bare_marks
+    count = len(blocks) + prompt.automatic
     if not count:
         return
     last = str(prompt.places[blocks[-1]]) if blocks else "request"

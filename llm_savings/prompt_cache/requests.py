@@ -39,11 +39,6 @@ class Request:
     terms: Terms
 
     @cached_property
-    def bare_marks(self) -> int:
-        """Marks of the whole request: Anthropic's automatic one."""
-        return int(any(self.options.get(name) is not None for name in MARK_KEYS))
-
-    @cached_property
     def answered(self) -> bool:
         """Whether it has an answer of the model in it: it is a later turn of a conversation."""
         return any(message.get("role") == "assistant" for message in self.talk)
@@ -139,7 +134,7 @@ def unpacked(
         system=system,
         talk=[message for message in talk if message.get("role") not in ("system", "developer")],
         options=fields,
-        prompt=read_prompt(talk, tools, fields.get("system")),
+        prompt=read_prompt(talk, tools, fields.get("system"), options=fields),
         terms=terms,
     )
 
