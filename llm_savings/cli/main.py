@@ -11,6 +11,7 @@ from llm_savings import __version__
 from llm_savings.cli.budget import budget
 from llm_savings.cli.cache import cache
 from llm_savings.cli.demo import demo
+from llm_savings.cli.lint import lint_command
 from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
@@ -40,5 +41,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, scenario, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, cache, scenario, lint_command, reconcile, export, prices, sandbox):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llm_savings.prompt_cache.linting import Finding, lint
 from llm_savings.prompt_cache.marking import apply_plan, steady
 from llm_savings.prompt_cache.memory import Memory
 from llm_savings.prompt_cache.plan import Mark, Plan, plan_breakpoints
@@ -10,6 +11,7 @@ from llm_savings.prompt_cache.rules import Terms, terms_of
 from llm_savings.prompt_cache.simulate import Simulation, simulate
 
 __all__ = [
+    "Finding",
     "Mark",
     "Memory",
     "Place",
@@ -17,6 +19,7 @@ __all__ = [
     "Simulation",
     "Terms",
     "apply_plan",
+    "lint",
     "plan_breakpoints",
     "simulate",
     "steady",

@@ -24,6 +24,7 @@ _SLACK = 3.0
 """Seconds that a request may be under way: what ends sooner is taken as gone."""
 _WRITTEN_THEN = 0.25
 """How often a prefix that comes again unwritten would be written then, so that a write now only comes earlier."""
+_RECORD = 8.0
 _BRANCHES = 3
 _Best = tuple[float, tuple[tuple[int, int], ...]]
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
@@ -71,11 +72,20 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A block that a mark may be set on, with the chance that the next request has it, for each life."""
+    """A block that a mark may be set on.
+
+    Attributes:
+        block: Which.
+        tokens: Tokens up to its end.
+        chances: For each life, the chance that the next request has it in time.
+        lasting: For each life, the chance that this goes on so, by its own record.
+        why: What speaks for it.
+    """
 
     block: int
     tokens: float
     chances: tuple[float, ...]
+    lasting: tuple[float, ...]
     why: str
 
 
@@ -151,7 +161,7 @@ class _Scene:
     def placed(self, own: tuple[tuple[int, Life], ...]) -> Placed:
         """The best marks beside the caller's own."""
         candidates = self.candidates()
-        room = self.terms.marks - len(own)
+        room = self.terms.marks - len(own) - self.prompt.automatic
         spots: list[Spot] = []
         reasons: tuple[str, ...] = ()
         if room > 0:
@@ -173,13 +183,10 @@ class _Scene:
 
     def kept(self, room: int, spots: list[Spot]) -> list[Spot]:
         """Shorter prefixes that others share, marked again at no price so that they live on."""
-        if not spots or room <= 0:
-            return []
-        deepest = max(spot.block for spot in spots)
-        held = self.known[spots[0].block] if spots[0].live else None
+        held = self.known[spots[0].block] if spots and spots[0].live and room > 0 else None
         shared = [
             block
-            for block in self._branches(min(deepest, self.seen))
+            for block in (self._branches(spots[0].block) if held else ())
             # Beyond what this conversation alone has sent.
             if held and (k := self.known[block]) and k.sightings > self.turns + 1 and k.life >= held.life
         ]
@@ -189,7 +196,7 @@ class _Scene:
         """The blocks that may be worth a mark, in order; what is to be watched is noted on the way."""
         found: dict[int, _Candidate] = {}
         lives = self.terms.lives
-        place = self.prompt.keys
+        seconds = [life.seconds for life in lives]
         for block in self._trunks():
             known = self.known[block]
             if known is None:
@@ -208,10 +215,10 @@ class _Scene:
             chances = tuple(
                 self.odds.chance("trunk", traits, life.seconds, known.in_time(life.seconds)) for life in lives
             )
-            found[block] = _Candidate(
-                block, self.tokens[block], chances, f"sent {known.sightings} times before: it comes again"
-            )
-            self.watched.append(("trunk", traits, (place[block],), None, 0.0))
+            lasting = tuple(in_time / (returns + _RECORD) for returns, in_time in map(known.in_time, seconds))
+            why = f"sent {known.sightings} times before: it comes again"
+            found[block] = _Candidate(block, self.tokens[block], chances, lasting, why)
+            self.watched.append(("trunk", traits, (self.prompt.keys[block],), None, 0.0))
         last = [block for block in self.allowed if block > self.seen]
         if last:
             self._leaves(last, found)
@@ -236,12 +243,14 @@ class _Scene:
         ]  # fmt: skip
         blocks = [last[-1 - offset] for offset in OFFSETS if offset < len(last)]
         why = "the conversation goes on" if self.grows else "prompts like it are built upon"
+        unknown = (0.0,) * len(self.terms.lives)
         worth = self.grows or calls > 0 or not self.odds.young
         for block, share in zip(blocks if worth else (), self.odds.reaching(), strict=False):
-            found[block] = _Candidate(block, self.tokens[block], tuple(chance * share for chance in chances), why)
+            these = tuple(chance * share for chance in chances)
+            found[block] = _Candidate(block, self.tokens[block], these, unknown, why)
         shared = self.prompt.shared
         if worth and shared in last and shared not in found:
-            found[shared] = _Candidate(shared, self.tokens[shared], tuple(chances), "the end of the system text")
+            found[shared] = _Candidate(shared, self.tokens[shared], tuple(chances), unknown, "system text")
         keys = self.prompt.keys
         parent = keys[self.seen] if self.seen >= 0 else None
         expected = self.odds.chance("leaf", traits, 300.0)
@@ -258,7 +267,8 @@ class _Scene:
             for kind, life in enumerate(lives):
                 if not self._fits(candidate.block, life):
                     continue
-                rate = candidate.chances[kind] * self._gain(life) - (life.write - 1.0) * (1.0 + 4.0 * self.caution)
+                gain = self._gain(life, candidate.lasting[kind])
+                rate = candidate.chances[kind] * gain - (life.write - 1.0) * (1.0 + 4.0 * self.caution)
                 if rate <= 0:  # the next mark would do better with its tokens, and without one it loses
                     continue
                 for count in range(1, room + 1):
@@ -284,14 +294,20 @@ class _Scene:
             f"a mark pays from {(life.write - 1 + self.caution) / self._gain(life):.0%}"
         )
 
-    def _gain(self, life: Life) -> float:
-        return (1.0 - self.terms.read) + _WRITTEN_THEN * (life.write - 1.0) / life.write
+    def _gain(self, life: Life, lasting: float = 0.0) -> float:
+        """What a read in time brings, in prices of input: the read itself, and that nothing is written again then.
+
+        A prefix that comes again unwritten would be written then, if it goes on to come; so a write now only comes
+        earlier. That much is believed of a prefix with a long record of its own.
+        """
+        read = 1.0 - self.terms.read
+        return read + max(_WRITTEN_THEN * (life.write - 1.0) / life.write, min(life.write - 1.0, lasting * read))
 
     def _spot(self, candidate: _Candidate, kind: int) -> Spot:
         life, chance = self.terms.lives[kind], candidate.chances[kind]
         why = (
             f"{candidate.why}, within {life.name} with a chance of {chance:.0%}; "
-            f"a mark pays from {(life.write - 1) / self._gain(life):.0%}"
+            f"a mark pays from {(life.write - 1) / self._gain(life, candidate.lasting[kind]):.0%}"
         )
         return Spot(candidate.block, life, False, chance, why)
 

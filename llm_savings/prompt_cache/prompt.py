@@ -57,6 +57,7 @@ class Prompt:
         kinds: "tools", "system" or the message's role.
         own: The caller's marks: block -> name of the time to live.
         shared: The last block of tools and system text (of the first message, where there is neither), -1 if none.
+        automatic: Marks of the whole request (Anthropic's `cache_control` beside the messages).
         agentic: Tools are given, and none of them must be called: an answer may ask for another call.
         heads: The bytes of the first blocks, as far as a prefix may be near a provider's minimum: they can be counted.
     """
@@ -68,6 +69,7 @@ class Prompt:
     kinds: list[str] = field(default_factory=list[str])
     own: dict[int, str] = field(default_factory=dict[int, str])
     shared: int = -1
+    automatic: int = 0
     agentic: bool = False
     heads: list[bytes] = field(default_factory=list[bytes])
 
@@ -106,6 +108,7 @@ def read_prompt(
             talk.append((index, message, role))
     prompt = reader.prompt
     prompt.shared = len(prompt) - 1
+    prompt.automatic = int((options or {}).get("cache_control") is not None)
     prompt.agentic = bool(tools) and _free(options)
     reader.alter(options or {}, talk)
     for index, message, role in talk:
@@ -245,6 +248,8 @@ def _free(options: Mapping[str, Any] | None) -> bool:
 
 def _own_ttl(fields: Mapping[str, Any]) -> str:
     """The time to live of the caller's own mark on a block, or "" where there is none."""
+    if isinstance(inner := fields.get("function"), Mapping) and "cache_control" in inner:  # LiteLLM takes it there too
+        fields = cast("Mapping[str, Any]", inner)
     for name in MARK_KEYS:
         if (mark := fields.get(name)) is not None:
             default = "30m" if name == "prompt_cache_breakpoint" else "5m"
