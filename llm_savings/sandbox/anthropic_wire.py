@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .answers import Answer, Answers, Ask, Tool
+from .answers import Answer, Ask, Replies, Tool
 from .anthropic_rules import (
     COUNT_PARAMETERS,
     MESSAGE_PARAMETERS,
@@ -46,7 +46,7 @@ TOOLS_AUTO, TOOLS_FORCED = 346, 313
 IMAGE = 1_600
 
 
-def messages(body: JSON, answers: Answers) -> Work:
+def messages(body: JSON, answers: Replies) -> Work:
     """The work that a message request asks for.
 
     Raises:
@@ -137,10 +137,12 @@ def _read(body: JSON, model: Model) -> tuple[Ask, int]:
 def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[JSON], str, str | None, int]:
     """The content blocks that fit, why they end, the stop sequence that was met, and the output tokens."""
     limit = int(body["max_tokens"])
+    if answer.ended == "refused":
+        return [], "refusal", None, PER_ANSWER + tokens(answer.text)
     if answer.calls:
         cost = PER_ANSWER + sum(tokens(call.name) + tokens(call.arguments) + PER_CALL for call in answer.calls)
-        if cost > limit:  # cut inside a call: nothing usable is left, all of it is billed
-            return [], "max_tokens", None, limit
+        if cost > limit or answer.ended == "cut":  # cut inside a call: nothing usable is left, all of it is billed
+            return [], "max_tokens", None, min(cost, limit)
         blocks: list[JSON] = [
             {
                 "type": "tool_use",
@@ -158,6 +160,8 @@ def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[J
     cost = PER_ANSWER + tokens(text)
     if cost > limit:
         text, reason, met, cost = tokens.clip(text, max(0, limit - PER_ANSWER)), "max_tokens", None, limit
+    elif answer.ended == "cut":
+        reason = "max_tokens"
     return [{"type": "text", "text": text}] if text else [], reason, met, cost
 
 

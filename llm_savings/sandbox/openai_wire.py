@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Answer, Answers, Ask, Tool, ToolCall
+from .answers import Answer, Ask, Replies, Tool, ToolCall
 from .catalog import Model, find
 from .count import OpenAITokens, openai_tokens
 from .openai_rules import (
@@ -45,7 +45,7 @@ PER_TOOLS, PER_TOOL, PER_CALL = 9, 7, 5
 IMAGE_LOW, IMAGE_HIGH = 85, 765
 
 
-def chat(body: JSON, answers: Answers) -> Work:
+def chat(body: JSON, answers: Replies) -> Work:
     """The work that a chat completion request asks for.
 
     Raises:
@@ -97,6 +97,9 @@ class Writing:
 
     def write(self, answer: Answer, ask: Ask, effort: str) -> Choice:
         """The choice that this answer becomes."""
+        if answer.ended:
+            spent = self.tokens(answer.text) + sum(self.tokens(call.arguments) for call in answer.calls)
+            return Choice(answer, "length" if answer.ended == "cut" else "stop", spent, 0)
         reasoning = reasoning_tokens(self.model, ask, effort)
         if reasoning >= self.limit:  # all of it spent on thinking: billed, and nothing to show
             return Choice(Answer(""), "length", self.limit, self.limit)
@@ -245,6 +248,8 @@ def _work(body: JSON, model: Model, tokens: OpenAITokens, prompt_tokens: int, ch
 
 def _choice(number: int, choice: Choice, legacy: bool) -> JSON:
     message: JSON = {"role": "assistant", "content": choice.answer.text, "refusal": None, "annotations": []}
+    if choice.answer.ended == "refused":
+        message |= {"content": None, "refusal": choice.answer.text}
     finish = choice.finish
     calls = [
         {

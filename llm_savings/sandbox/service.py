@@ -11,13 +11,14 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from . import anthropic_wire, openai_embeddings, openai_responses, openai_wire
-from .answers import Answers
+from .answers import Answers, Replies
 from .bill import Bill, BillRow, cost, now
 from .catalog import Provider, find
 from .faults import Fault, Faults
+from .spoil import SPOILS, Spoiled
 from .wire import JSON, WireError, Work, dumps, is_object
 
-Read = Callable[[JSON, Answers], Work]
+Read = Callable[[JSON, Replies], Work]
 ENDPOINTS: dict[str, tuple[Provider, Read]] = {
     "/v1/chat/completions": ("openai", openai_wire.chat),
     "/v1/responses": ("openai", openai_responses.respond),
@@ -90,7 +91,7 @@ class Service:
             if kind == "stall-unbilled":
                 await asyncio.sleep(fault.seconds)
             raise _failure(fault, provider)
-        work = read(body, self.answers)
+        work = read(body, Spoiled(self.answers, kind) if kind in SPOILS else self.answers)
         wait = self.latency + (fault.seconds if fault and kind == "stall" else 0)
         if wait:
             await asyncio.sleep(wait)

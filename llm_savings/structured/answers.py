@@ -19,7 +19,7 @@ from llm_savings.structured.columns import ColumnsError
 from llm_savings.structured.forms import Form, compact_json
 from llm_savings.structured.schema import Rule, is_list, is_object, ref, single
 
-Fault = Literal["cut", "refused", "unreadable", "misfit", "invalid"]
+Fault = Literal["cut", "refused", "unreadable", "misfit", "invalid", "long"]
 Place = tuple[str | int, ...]
 """Where a value is in the objects' JSON: (3, "price")."""
 
@@ -56,7 +56,7 @@ class Reading:
     Attributes:
         value: The objects, if there is no fault.
         fault: What is the matter: "cut" at its token limit, "refused" by the model, "unreadable" as JSON, a "misfit"
-            of columns or fields, or "invalid" values.
+            of columns or fields, "invalid" values, or too "long".
         says: The same in words, without text of the answer.
         rows: The objects' JSON values, where they could be had.
         wrong: The values that can be asked for again alone; empty unless all that is wrong is of that kind.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any, Literal, Protocol
 
 from pydantic import TypeAdapter
 
 from llm_savings import tokens
 from llm_savings.structured.columns import Columns, ColumnsError, Node, short_names, tree
-from llm_savings.structured.schema import Dialect, Lean, Provider, Rule, defs_of, is_list, is_object, leaned, raw_schema
+from llm_savings.structured.rules import Provider
+from llm_savings.structured.schema import Dialect, Lean, Rule, defs_of, is_list, is_object, leaned, raw_schema
 
 FormName = Literal["rows", "short", "columns", "short columns"]
 _EXPECTED = 20
@@ -102,15 +104,16 @@ class Target:
 
     Attributes:
         name: What the model is called.
+        whole: The type of the answer.
         wrapper: The key that the answer has in the object that every provider wants at the top, if it needs one.
     """
 
     def __init__(self, model: Any, *, many: bool = False) -> None:
         self.model, self.many = model, many
-        whole: Any = list.__class_getitem__(model) if many else model
-        self.adapter: TypeAdapter[Any] = TypeAdapter(whole)
+        self.whole: Any = GenericAlias(list, (model,)) if many else model
+        self.adapter: TypeAdapter[Any] = TypeAdapter(self.whole)
         self.name = str(getattr(model, "__name__", "answer"))
-        rule = raw_schema(whole)
+        rule = raw_schema(self.whole)
         self.defs = defs_of(rule)
         own: Rule = {key: value for key, value in rule.items() if key != "$defs"}
         root = tree(own, self.defs)
@@ -157,8 +160,8 @@ class Form:
     name: FormName
     layout: _Layout
 
-    def schema(self, provider: Provider = "openai") -> Lean:
-        """The schema of such an answer."""
+    def schema(self, provider: Provider | None = "openai") -> Lean:
+        """The schema of such an answer; without a provider one that all of them take."""
         return self.layout.schema(self.target.defs, Dialect.of(provider))
 
     def write(self, value: Any) -> str:
@@ -258,6 +261,15 @@ def sizes(target: Target, sample: Sequence[Any], *, encoding: str = "o200k_base"
         columns=len(count(written.get("columns", written["rows"]))),
         values=sum(len(count(value)) for value in _values(rows)),
     )
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text among JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif is_object(value) or is_list(value):
+        for item in value.values() if is_object(value) else value:
+            yield from texts_in(item)
 
 
 def _values(value: Any) -> Iterator[str]:

@@ -8,21 +8,18 @@ in the words of Anthropic's own client (`{maxLength: 20}`), and checked when the
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import resources
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from llm_savings.structured.rules import Provider, data
 from llm_savings.structured.words import telling
 
 Rule = dict[str, Any]
-Provider = Literal["openai", "anthropic"]
 
 _LIMITS = (
     "pattern", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "minItems", "maxItems",
@@ -42,9 +39,9 @@ class Dialect:
     names: str
 
     @classmethod
-    def of(cls, provider: Provider) -> Dialect:
-        """The dialect of a provider."""
-        rules = data()["strict"][provider]
+    def of(cls, provider: Provider | None) -> Dialect:
+        """The dialect of a provider, or the one that every provider takes."""
+        rules = data()["strict"][provider or "anthropic"]
         return cls(frozenset(rules["keywords"]), frozenset(rules["formats"]), rules["nullable"], rules["names"])
 
 
@@ -246,10 +243,3 @@ def _recursive(defs: Mapping[str, Rule]) -> Iterator[str]:
     for name, rule in defs.items():
         if name in _refs(rule, defs):
             yield name
-
-
-@lru_cache(maxsize=1)
-def data() -> Mapping[str, Any]:
-    """The rules of `llm_savings/data/structured.toml`."""
-    text = resources.files("llm_savings").joinpath("data", "structured.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
