@@ -146,10 +146,10 @@ class _Exchange:
     ) -> None:
         self._output, self._manager, self._config = output, run_manager, config
         self._turns = _turns(input)
-        model, provider = _named(output.inner)
+        model, provider, limit = _named(output.inner)
         question = (readable(self._turns[-1]) or "") if self._turns else ""
         self._known = traits(model, provider)
-        self._talk = output.compact.talk(model, provider, question=question)
+        self._talk = output.compact.talk(model, provider, question=question, limit=limit)
         self.request: Request | None = next(self._talk)
         self.result: Any = None
 
@@ -201,12 +201,16 @@ def _innermost(model: Any) -> Any:
     return model
 
 
-def _named(model: Any) -> tuple[str, str | None]:
-    """The model's name and provider as a run of it reports them."""
+def _named(model: Any) -> tuple[str, str | None, int | None]:
+    """The model's name, provider and limit of output tokens as a run of it reports them."""
     params: Any = {}
     if callable(ask := getattr(model, "_get_ls_params", None)):
         params = ask()
-    return str(params.get("ls_model_name") or type(model).__name__), params.get("ls_provider")
+    return (
+        str(params.get("ls_model_name") or type(model).__name__),
+        params.get("ls_provider"),
+        params.get("ls_max_tokens"),
+    )
 
 
 def _turns(input: LanguageModelInput) -> list[BaseMessage]:

@@ -15,6 +15,7 @@ from .anthropic_rules import (
     COUNT_PARAMETERS,
     MESSAGE_PARAMETERS,
     check_body,
+    check_format,
     check_marks,
     check_messages,
     read_choice,
@@ -117,6 +118,7 @@ def _read(body: JSON, model: Model) -> tuple[Ask, int]:
     schema = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format")).get("schema")
     prompt_tokens = count_messages(turns, body.get("system"), tokens) + count_tools(tools, choice, tokens)
     if is_object(schema):
+        check_format(schema)
         prompt_tokens += tokens(dumps(schema)) + PER_TOOL
     asked = ["\n".join(text_of(turn["content"])) for turn in turns if turn["role"] == "user"]
     asked = [text for text in asked if text] or [""]

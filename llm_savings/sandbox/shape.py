@@ -45,6 +45,11 @@ _LIMITS = {
 _PATTERN = re.compile(r"\{(?:.*, )?pattern: (.+?)(?:, [a-zA-Z]+: .*)?\}$")
 # Records as columns (`llm_savings.structured`) want columns of one length, and lists within them too.
 _COLUMNS = "one value per record"
+_NOT_STRICT = (
+    "allOf", "oneOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties",
+    "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems", "prefixItems",
+    "contains", "minContains", "maxContains", "uniqueItems", "maxWords",
+)  # fmt: skip
 _DEEP = 4  # below this, optional fields are left out and arrays are as short as allowed
 _BOTTOM = 30
 
@@ -217,10 +222,15 @@ class Shaper:
 
 
 def check_strict(schema: JSON, where: str, param: str, code: str | None = None) -> None:
-    """Refuse what OpenAI's strict mode refuses: open objects and optional properties.
+    """Refuse what OpenAI's strict mode refuses: open objects, optional properties, keywords that it does not know.
 
     Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
+    problem = next((f"'{name}' is not permitted." for name in schema if name in _NOT_STRICT), None)
+    if "$ref" in schema and len(schema.keys() - {"$ref", "$defs"}) > 0:
+        problem = f"$ref cannot have keywords {sorted(schema.keys() - {'$ref'})}."
+    if problem:
+        raise WireError(400, f"Invalid schema for {where}: {problem}", param=param, code=code)
     if schema.get("type") == "object" or "properties" in schema:
         if schema.get("additionalProperties") is not False:
             problem = "'additionalProperties' is required to be supplied and to be false."

@@ -168,13 +168,14 @@ class Compact:
         self._forms: dict[str, Form] = {}
         self._lengths = _Lengths(self.name, self.options.ledger)
 
-    def talk(self, model: str, provider: str | None = None, *, question: str = "") -> Talk:
+    def talk(self, model: str, provider: str | None = None, *, question: str = "", limit: int | None = None) -> Talk:
         """The talk with a model about one answer; it returns how the last answer was read.
 
         Args:
             model: The model, as the ledger names it.
             provider: The host's name of the provider.
             question: The text asked about, for its language.
+            limit: The caller's own limit of output tokens, which the first attempt keeps.
         """
         known = traits(model, provider)
         off, shadow = settings.disabled(), self.options.shadow
@@ -183,7 +184,7 @@ class Compact:
         unsaved = self._unsaved(model, off=off)
         request = Request(name=self.name, schema=self._plain, plain=True, evidence=unsaved)
         if not (off or shadow or held):
-            request = self._request(form, known, model, question)
+            request = self._request(form, known, model, question, limit)
         raised = asked = off or shadow
         mending: Reading | None = None
         while True:
@@ -193,7 +194,7 @@ class Compact:
                 if got.output and not request.again and not (off or shadow):
                     self._lengths.learn(model, got.output, held=held)
                 return reading
-            if reading.fault == "cut" and not raised and (cap := _raised(request, got, known)) is not None:
+            if reading.fault == "cut" and not raised and (cap := _raised(request, got, known, limit)) is not None:
                 raised, request = True, replace(request, params={**request.params, "max_tokens": cap})
             elif reading.fault not in ("cut", "refused") and not asked:
                 asked = True
@@ -218,11 +219,11 @@ class Compact:
             )
         return self._forms[name]
 
-    def _request(self, form: Form | None, known: Traits, model: str, question: str) -> Request:
+    def _request(self, form: Form | None, known: Traits, model: str, question: str, most: int | None) -> Request:
         options, limit = self.options, _LIMITS[language(question)].format(self.options.max_words)
         params: dict[str, Any] = {}
         if (cap := self._cap(known, model, question)) is not None:
-            params["max_tokens"] = cap
+            params["max_tokens"] = min(cap, most or cap)
         if options.verbosity and known.verbosity:
             params["verbosity"] = options.verbosity
         if options.reasoning_effort in known.efforts:
@@ -339,9 +340,9 @@ def _tokens(form: Form | None, rows: Any) -> int:
     return tokens.count(form.written(rows)) if form else 0
 
 
-def _raised(request: Request, got: Got, known: Traits) -> int | None:
+def _raised(request: Request, got: Got, known: Traits, own: int | None) -> int | None:
     """A higher limit than the one that an answer was cut at, or None where the model has none."""
-    limit = request.params.get("max_tokens") or got.output or 1024
+    limit = request.params.get("max_tokens") or own or got.output or 1024
     if known.most is not None and limit >= known.most:
         return None
     return min(limit * _RAISED, known.most or limit * _RAISED)

@@ -36,13 +36,20 @@ class Dialect:
     keywords: frozenset[str]
     formats: frozenset[str]
     nullable: bool
+    recursive: bool
     names: str
 
     @classmethod
     def of(cls, provider: Provider | None) -> Dialect:
         """The dialect of a provider, or the one that every provider takes."""
         rules = data()["strict"][provider or "anthropic"]
-        return cls(frozenset(rules["keywords"]), frozenset(rules["formats"]), rules["nullable"], rules["names"])
+        return cls(
+            frozenset(rules["keywords"]),
+            frozenset(rules["formats"]),
+            rules["nullable"],
+            rules["recursive"],
+            rules["names"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ class _Leaner:
         if name := ref(rule):
             if name in self.recursive or (self.uses[name] > 1 and "description" not in rule):
                 self.referred[name] = None
+                if name in self.recursive and not self.dialect.recursive:
+                    self.loose.append(f"{name} within itself")
                 return {"$ref": f"#/$defs/{name}"}
             return self.lean({**self.defs[name], **{k: v for k, v in rule.items() if k != "$ref"}})
         options = rule.get("anyOf") or rule.get("oneOf")
