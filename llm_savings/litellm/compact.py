@@ -15,6 +15,7 @@ from llm_savings.evidence import noted
 from llm_savings.litellm.answers import answered
 from llm_savings.structured.answers import Reading
 from llm_savings.structured.compact import Compact, Got, Options, Request
+from llm_savings.structured.forms import compact_json
 from llm_savings.structured.rules import traits
 
 _OVERHEAD = "overhead:output"
@@ -107,6 +108,8 @@ class _Exchange:
         compact = schema if isinstance(schema, Compact) else _compact(schema, Options.of(**both))
         name, provider = _named(model, given.get("custom_llm_provider"))
         self._known = traits(name, provider)
+        # A Router's group has none: then LiteLLM sorts out what each of its models takes.
+        self._taken = _taken(name, provider)
         question = str(self._messages[-1].get("content") or "") if self._messages else ""
         limit = next((given[name] for name in _LIMITS if given.get(name)), None)
         self._talk = compact.talk(name, provider, question=question, limit=limit)
@@ -117,12 +120,13 @@ class _Exchange:
         """The arguments of the next completion."""
         assert self.request is not None  # noqa: S101
         request = self.request
-        arguments = {**request.params, **self._given, "model": self._model, "messages": self._turns(request)}
+        params = {key: value for key, value in request.params.items() if self._taken is None or key in self._taken}
+        arguments = {**params, **self._given, "model": self._model, "messages": self._turns(request)}
         if "max_tokens" in request.params:
             arguments = {name: value for name, value in arguments.items() if name not in _LIMITS}
             arguments["max_tokens"] = request.params["max_tokens"]
         if request.schema is not None:
-            arguments |= self._form(request)
+            arguments |= self._form(request, arguments["messages"])
         if request.evidence is not None:
             metadata = noted(arguments.get("metadata"), "output", request.evidence)
             if request.again:
@@ -152,24 +156,41 @@ class _Exchange:
     def _turns(self, request: Request) -> list[dict[str, Any]]:
         if request.ask:
             return [{"role": "user", "content": request.ask}]
-        if request.limit is None or not self._messages:
-            return self._messages
-        *before, last = self._messages
-        content = last.get("content")
-        if isinstance(content, list):
-            return [*before, {**last, "content": [*content, {"type": "text", "text": f"({request.limit})"}]}]
-        return [*before, {**last, "content": f"{content}\n\n({request.limit})"}]
+        return _told(self._messages, f"({request.limit})") if request.limit else self._messages
 
-    def _form(self, request: Request) -> dict[str, Any]:
+    def _form(self, request: Request, turns: list[dict[str, Any]]) -> dict[str, Any]:
         assert request.schema is not None  # noqa: S101
         name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.name)[:64]
         schema, strict = request.schema.schema, request.schema.strict
-        if self._known.by_tool(strict=strict):
+        takes_format = self._taken is None or "response_format" in self._taken
+        if takes_format and not self._known.by_tool(strict=strict):
+            wanted = {"name": name, "schema": schema, "strict": strict}
+            return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+        if self._taken is None or "tools" in self._taken:
             function = {"name": name, "parameters": schema}
             choice = {"type": "function", "function": {"name": name}}
             return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
-        wanted = {"name": name, "schema": schema, "strict": strict}
-        return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+        return {"messages": _told(turns, f"Answer with JSON alone that fits this schema: {compact_json(schema)}")}
+
+
+def _told(turns: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The conversation with something said at its end, so that its beginning stays in the provider's cache."""
+    if not turns:
+        return turns
+    *before, last = turns
+    content = last.get("content")
+    if isinstance(content, list):
+        return [*before, {**last, "content": [*content, {"type": "text", "text": text}]}]
+    return [*before, {**last, "content": f"{content}\n\n{text}"}]
+
+
+def _taken(model: str, provider: str | None) -> frozenset[str] | None:
+    """The parameters that LiteLLM knows a model to take; None where it knows nothing of it."""
+    try:
+        found = litellm.get_supported_openai_params(model=model, custom_llm_provider=provider) if provider else None
+    except Exception:  # noqa: BLE001 (a provider that it does not know)
+        return None
+    return frozenset(found) if found else None
 
 
 def _compact(schema: Any, options: Options) -> Compact:

@@ -213,7 +213,7 @@ class Shaper:
         else:
             start = self._dice.randrange(len(self._words))
             made = " ".join(self._words[start : start + self._dice.randint(1, 3)])
-        if limit := re.search(r"at most (\d+) words", str(rule.get("description"))):
+        if limit := re.search(r"\bmax (\d+) words", str(rule.get("description"))):
             made = " ".join(made.split()[: int(limit[1])])
         low, high = int(rule.get("minLength", 0)), rule.get("maxLength")
         while len(made) < low:

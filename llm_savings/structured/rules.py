@@ -67,18 +67,16 @@ def traits(model: str, provider: str | None = None) -> Traits:
     openai, anthropic = maker in _OPENAI, maker == "anthropic"
     reasons = bool(entry.get("supports_reasoning"))
     native = entry.get("supports_native_structured_output" if anthropic else "supports_response_schema")
-    bare = model.rpartition("/")[2].lower()
-    verbose = data()["verbosity"]
+    bare, names = model.rpartition("/")[2].lower(), data()["names"]
+    steered = openai and not _is_one_of(bare, names["neither"])
     limit = entry.get("max_output_tokens")
     return Traits(
         provider="openai" if openai else "anthropic" if anthropic else None,
         structured=bool(native),
-        efforts=frozenset(_efforts(entry)) if openai and reasons else frozenset(),
+        efforts=frozenset(_efforts(entry) if steered and reasons and _is_one_of(bare, names["thinking"]) else ()),
         reasons=reasons,
-        verbosity=maker in verbose["providers"]
-        and _is_one_of(bare, verbose["models"])
-        and not _is_one_of(bare, verbose["not"]),
-        stops=anthropic or (openai and not reasons and "search" not in bare),
+        verbosity=maker == "openai" and steered and _is_one_of(bare, names["verbose"]),
+        stops=anthropic or (steered and not reasons and not _is_one_of(bare, names["thinking"])),
         most=limit if type(limit) is int else None,
     )
 

@@ -80,7 +80,7 @@ class MaxWords:
         if _telling.get():
             return {**rule, "maxWords": self.limit}
         # A provider's client that is given the model itself would pass an unknown keyword on, to be refused.
-        return {"description": f"at most {self.limit} words", **rule}
+        return {"description": f"max {self.limit} words", **rule}
 
     def _checked(self, text: Any) -> Any:
         if isinstance(text, str) and (words := count_words(text)) > self.limit:
