@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_savings.structured.answers import Reading, read
-from llm_savings.structured.forms import Form, Sizes, Target, sizes, smallest
+from llm_savings.structured.forms import Form, Sizes, Target, columnar, sizes, smallest
 from llm_savings.structured.schema import Lean, lean_schema
 from llm_savings.structured.words import MaxWords, count_words
 
@@ -14,6 +14,7 @@ __all__ = [
     "Reading",
     "Sizes",
     "Target",
+    "columnar",
     "count_words",
     "lean_schema",
     "read",

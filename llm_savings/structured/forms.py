@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from pydantic import TypeAdapter
 
 from llm_savings import tokens
+from llm_savings.errors import ConfigError
 from llm_savings.structured.columns import Columns, ColumnsError, Node, short_names, tree
 from llm_savings.structured.rules import Provider
 from llm_savings.structured.schema import Dialect, Lean, Rule, defs_of, is_list, is_object, leaned, raw_schema
@@ -213,6 +214,30 @@ def smallest(
     while (better := min(target.kept(best), key=size, default=best)) is not best and size(better) < size(best):
         best = better
     return best
+
+
+def columnar(model: Any, *, short: bool = False) -> Form:
+    """A list of a model's records as columns.
+
+    Args:
+        model: A pydantic model, or another type that pydantic can validate.
+        short: Letters stand for the names of the columns.
+
+    Raises:
+        ConfigError: It is no record with fields of its own.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> class Point(BaseModel):
+        ...     x: int
+        ...     y: int
+        >>> columnar(Point).write([Point(x=1, y=2), Point(x=3, y=4)])
+        '{"x":[1,3],"y":[2,4]}'
+    """
+    for form in Target(model, many=True).forms(short=short):
+        if form.name in ("columns", "short columns"):
+            return form
+    raise ConfigError(f"{model!r} has no columns; expected a model with fields")
 
 
 def compact_json(value: Any) -> str:

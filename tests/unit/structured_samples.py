@@ -12,8 +12,6 @@ from llm_savings.structured import MaxWords
 
 
 class Product(BaseModel):
-    """A product in the shop."""
-
     name: str
     brand: str
     price: Decimal
@@ -162,5 +160,8 @@ SAMPLES: dict[str, tuple[type[BaseModel], list[Any], bool]] = {
 """Name -> the model, its records, and whether it has records or lists within."""
 
 ARTICLE = Sentiment(sentiment="positive", confidence=0.92, key_phrase="정말 좋은 제품")
-ARTICLE_SENTENCE = "이 텍스트는 긍정적인 감성을 나타내며, '정말 좋은 제품'이라는 표현에서 작성자가 제품에 만족했음을 약 92%의 확신으로 알 수 있습니다."
+ARTICLE_SENTENCE = (
+    "이 텍스트는 긍정적인 감성을 나타내며, '정말 좋은 제품'이라는 표현에서 작성자가 제품에 만족했음을 "
+    "약 92%의 확신으로 알 수 있습니다."
+)
 """The article's own example of prose, with the same three facts, in one sentence."""
