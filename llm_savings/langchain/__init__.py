@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cache_requests import cache_namespace
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
+    from llm_savings.langchain.compact import summarizer, with_compact_output
     from llm_savings.langchain.middleware import BudgetMiddleware
 
 __all__ = [
@@ -20,16 +21,20 @@ __all__ = [
     "CostTracking",
     "SemanticCache",
     "cache_namespace",
+    "summarizer",
     "track_costs",
     "with_cached_streaming",
+    "with_compact_output",
 ]
 
-# Agents are in `langchain`, and the cache's vectors in numpy, which the rest does not need.
+# Agents are in `langchain`, the cache's vectors in numpy, and schemas in pydantic; the rest does not need them.
 _LAZY = {
     "BudgetMiddleware": "middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
+    "summarizer": "compact",
     "with_cached_streaming": "cached_streaming",
+    "with_compact_output": "compact",
 }
 
 

@@ -15,12 +15,16 @@ from llm_savings.litellm.costs import CostLogger
 
 if TYPE_CHECKING:
     from llm_savings.litellm.caching import SemanticCache
+    from llm_savings.litellm.compact import acompact_completion, compact_completion
 
-__all__ = ["CostLogger", "SemanticCache", "acompletion", "completion"]
+__all__ = ["CostLogger", "SemanticCache", "acompact_completion", "acompletion", "compact_completion", "completion"]
+
+# Metering needs neither numpy nor LiteLLM's cache nor schemas.
+_LAZY = {"SemanticCache": "caching", "acompact_completion": "compact", "compact_completion": "compact"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SemanticCache":  # metering needs neither numpy nor LiteLLM's cache
-        found = globals()[name] = import_module("llm_savings.litellm.caching").SemanticCache
+    if name in _LAZY:
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

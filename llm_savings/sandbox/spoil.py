@@ -57,7 +57,7 @@ class Spoiled:
             return dict(list(value.items())[:-1])
         if self._kind == "wrong-type":
             return _with_text_for_number(value, [False])
-        if self._kind == "unequal" and columns:
+        if self._kind == "unequal" and len(columns) > 1:
             return {**value, columns[-1]: value[columns[-1]][:-1]}
         if self._kind == "interleaved" and len(columns) > 1:
             pairs = zip(value[columns[0]], value[columns[1]], strict=False)

@@ -33,6 +33,8 @@ _HELD_ENOUGH = 20  # answers without the saving before their mean length is take
 _MARGIN = 1.2  # over the p99 of the answers so far
 _RAISED = 4
 _SLACK = 1.1  # an answer that is so much longer than asked for is taken: asking again costs more
+_LEAST = 16  # OpenAI's responses take no lower limit
+_UNSAID = 1_024  # what hosts commonly limit answers to without being told to
 _FRAME = 8  # tokens around the words of an answer
 _OTHERS = 2  # other makers' tokenizers make up to twice as many tokens as OpenAI's; see `llm_savings.history`
 
@@ -223,7 +225,7 @@ class Compact:
         options, limit = self.options, _LIMITS[language(question)].format(self.options.max_words)
         params: dict[str, Any] = {}
         if (cap := self._cap(known, model, question)) is not None:
-            params["max_tokens"] = min(cap, most or cap)
+            params["max_tokens"] = max(_LEAST, min(cap, most or cap))
         if options.verbosity and known.verbosity:
             params["verbosity"] = options.verbosity
         if options.reasoning_effort in known.efforts:
@@ -342,7 +344,7 @@ def _tokens(form: Form | None, rows: Any) -> int:
 
 def _raised(request: Request, got: Got, known: Traits, own: int | None) -> int | None:
     """A higher limit than the one that an answer was cut at, or None where the model has none."""
-    limit = request.params.get("max_tokens") or own or got.output or 1024
+    limit = request.params.get("max_tokens") or own or max(_UNSAID, got.output or 0)
     if known.most is not None and limit >= known.most:
         return None
     return min(limit * _RAISED, known.most or limit * _RAISED)

@@ -69,12 +69,13 @@ def test_a_cut_answer_is_asked_for_again_with_a_higher_limit() -> None:
 
 @pytest.mark.parametrize("text", ["", COLUMNS, COLUMNS[:40]])
 def test_what_is_cut_twice_is_never_taken(text: str) -> None:
-    said = Said(many(), Got(text, "cut", 16), Got(text, "cut", 64))
+    said = Said(many(), Got(text, "cut", 1_500), Got(text, "cut", 6_000))
     assert said.reading.fault == "cut" and said.reading.value is None
-    assert said.requests[1].params["max_tokens"] == 64
+    assert said.requests[1].params["max_tokens"] == 6_000
 
 
 def test_the_callers_own_limit_is_kept_at_first_and_the_models_always() -> None:
+    assert Said(many(), Got("", "cut", 16), Got(COLUMNS)).requests[1].params["max_tokens"] == 4_096  # nobody set it
     asked = Said(many(max_tokens=500), Got(COLUMNS), limit=300).requests[0]
     assert asked.params["max_tokens"] == 300
     most = 16_384  # gpt-4o-mini's
