@@ -17,6 +17,7 @@ from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
 from llm_savings.cli.sandbox import sandbox
 from llm_savings.cli.scenario import scenario
+from llm_savings.cli.tokens import token_table
 from llm_savings.errors import SavingsError
 
 
@@ -41,5 +42,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, scenario, lint_command, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, cache, scenario, lint_command, token_table, reconcile, export, prices, sandbox):
     main.add_command(command)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cache_requests import cache_namespace
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
+    from llm_savings.langchain.compact import summarizer, with_compact_output
     from llm_savings.langchain.middleware import BudgetMiddleware
     from llm_savings.langchain.prompt_caching import with_prompt_caching
     from llm_savings.langchain.prompt_caching_middleware import PromptCachingMiddleware
@@ -27,12 +28,14 @@ __all__ = [
     "RoutingMiddleware",
     "SemanticCache",
     "cache_namespace",
+    "summarizer",
     "track_costs",
     "with_cached_streaming",
+    "with_compact_output",
     "with_prompt_caching",
 ]
 
-# Agents are in `langchain`, and the cache's vectors in numpy, which the rest does not need.
+# Agents are in `langchain`, the cache's vectors in numpy, and schemas in pydantic; the rest does not need them.
 _LAZY = {
     "BudgetMiddleware": "middleware",
     "PromptCachingMiddleware": "prompt_caching_middleware",
@@ -40,7 +43,9 @@ _LAZY = {
     "RoutingMiddleware": "routing_middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
+    "summarizer": "compact",
     "with_cached_streaming": "cached_streaming",
+    "with_compact_output": "compact",
     "with_prompt_caching": "prompt_caching",
 }
 

@@ -15,7 +15,7 @@ from llm_savings import tokens
 from llm_savings.errors import SavingsError, UsageError
 from llm_savings.evidence import evidence_in
 from llm_savings.langchain.hosted import hosted_tools
-from llm_savings.langchain.messages import readable
+from llm_savings.langchain.messages import answered, readable
 from llm_savings.langchain.requests import Start
 from llm_savings.ledger import Mode
 from llm_savings.meter import Answer
@@ -72,6 +72,7 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
             **evidence_in(meta),
             **({"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {}),
         },
+        text=(lambda: answered(messages[0])) if len(messages) == 1 else None,
     )
 
 

@@ -15,6 +15,7 @@ from llm_savings.litellm.costs import CostLogger
 
 if TYPE_CHECKING:
     from llm_savings.litellm.caching import SemanticCache
+    from llm_savings.litellm.compact import acompact_completion, compact_completion
     from llm_savings.litellm.prompt_caching import PromptCaching
     from llm_savings.litellm.routing import ComplexityRouting
     from llm_savings.litellm.routing_config import router_from_config
@@ -24,16 +25,20 @@ __all__ = [
     "CostLogger",
     "PromptCaching",
     "SemanticCache",
+    "acompact_completion",
     "acompletion",
+    "compact_completion",
     "completion",
     "router_from_config",
 ]
 
-# Metering needs neither numpy, nor LiteLLM's cache, nor a Router.
+# Metering needs neither numpy, nor LiteLLM's cache, nor schemas, nor a Router.
 _LAZY = {
     "ComplexityRouting": "routing",
     "PromptCaching": "prompt_caching",
     "SemanticCache": "caching",
+    "acompact_completion": "compact",
+    "compact_completion": "compact",
     "router_from_config": "routing_config",
 }
 

@@ -126,6 +126,33 @@ def read_tools(body: JSON) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
+# Limits that a schema for an answer may not have. Anthropic's own client moves them to the description.
+_NOT_IN_FORMAT = (
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
+    "uniqueItems", "prefixItems", "oneOf", "patternProperties", "maxWords",
+)  # fmt: skip
+
+
+def check_format(schema: JSON, place: str = "output_config.format.schema") -> None:
+    """Refuse a schema for the answer that Anthropic refuses: open objects and limits.
+
+    Source: https://docs.claude.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
+    """
+    for name in schema:
+        if name in _NOT_IN_FORMAT:
+            raise WireError(400, f"{place}: For '{schema.get('type')}' type, property '{name}' is not supported")
+    if is_array(schema.get("type")):
+        raise WireError(400, f"{place}.type: Input should be a valid string")
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        raise WireError(400, f"{place}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    for key in ("properties", "$defs"):
+        for name, inner in mapping(schema.get(key)).items():
+            check_format(mapping(inner), f"{place}.{name}")
+    for inner in (schema.get("items"), *sequence(schema.get("anyOf"))):
+        if is_object(inner):
+            check_format(inner, place)
+
+
 def read_choice(body: JSON, tools: tuple[Tool, ...]) -> tuple[str, bool]:
     """Which tool to call (see `Ask.choice`), and whether several may be called at once."""
     choice = mapping(body.get("tool_choice"))

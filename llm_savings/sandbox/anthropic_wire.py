@@ -9,12 +9,13 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 
-from .answers import Answer, Answers, Ask
+from .answers import Answer, Ask, Replies
 from .anthropic_prompt import PER_ANSWER, PER_CALL, prompt_blocks
 from .anthropic_rules import (
     COUNT_PARAMETERS,
     MESSAGE_PARAMETERS,
     check_body,
+    check_format,
     check_marks,
     check_messages,
     read_choice,
@@ -40,7 +41,7 @@ from .wire import (
 )
 
 
-def messages(body: JSON, answers: Answers, account: Account) -> Work:
+def messages(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a message request asks for.
 
     Raises:
@@ -79,6 +80,8 @@ def _read(body: JSON, model: Model) -> tuple[Ask, list[Block]]:
     tools = read_tools(body)
     choice, several = read_choice(body, tools)
     schema = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format")).get("schema")
+    if is_object(schema):
+        check_format(schema)
     asked = ["\n".join(text_of(turn["content"])) for turn in turns if turn["role"] == "user"]
     asked = [text for text in asked if text] or [""]
     results = [block for block in sequence(turns[-1]["content"]) if block["type"] == "tool_result"]
@@ -98,10 +101,12 @@ def _read(body: JSON, model: Model) -> tuple[Ask, list[Block]]:
 def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[JSON], str, str | None, int]:
     """The content blocks that fit, why they end, the stop sequence that was met, and the output tokens."""
     limit = int(body["max_tokens"])
+    if answer.ended == "refused":
+        return [], "refusal", None, PER_ANSWER + tokens(answer.text)
     if answer.calls:
         cost = PER_ANSWER + sum(tokens(call.name) + tokens(call.arguments) + PER_CALL for call in answer.calls)
-        if cost > limit:  # cut inside a call: nothing usable is left, all of it is billed
-            return [], "max_tokens", None, limit
+        if cost > limit or answer.ended == "cut":  # cut inside a call: nothing usable is left, all of it is billed
+            return [], "max_tokens", None, min(cost, limit)
         blocks: list[JSON] = [
             {
                 "type": "tool_use",
@@ -119,6 +124,8 @@ def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[J
     cost = PER_ANSWER + tokens(text)
     if cost > limit:
         text, reason, met, cost = tokens.clip(text, max(0, limit - PER_ANSWER)), "max_tokens", None, limit
+    elif answer.ended == "cut":
+        reason = "max_tokens"
     return [{"type": "text", "text": text}] if text else [], reason, met, cost
 
 

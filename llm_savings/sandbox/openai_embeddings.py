@@ -14,7 +14,7 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .answers import Answers
+from .answers import Replies
 from .catalog import Model, find
 from .count import embedding_tokens
 from .openai_rules import EMBEDDING_PARAMETERS, check_body
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SPOTS = 8  # of a direction: enough for two features to be nearly at right angles
 
 
-def embed(body: JSON, answers: Answers, account: Account) -> Work:
+def embed(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that an embedding request asks for.
 
     Raises:

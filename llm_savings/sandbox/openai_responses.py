@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .answers import Answers, Ask, Tool
+from .answers import Ask, Replies, Tool
 from .catalog import Model, find
 from .count import openai_tokens
 from .openai_prompt import cached, prompt_blocks, text_of
@@ -27,7 +27,7 @@ from .prompt_cache import Account, Split
 from .wire import JSON, Event, WireError, Work, check_range, dumps, heard, is_object, mapping, pieces, sequence
 
 
-def respond(body: JSON, answers: Answers, account: Account) -> Work:
+def respond(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a Responses request asks for.
 
     Raises:
@@ -196,6 +196,8 @@ def _output(model: Model, choice: Choice) -> list[JSON]:
         )
     if choice.answer.text:
         part: JSON = {"type": "output_text", "text": choice.answer.text, "annotations": [], "logprobs": []}
+        if choice.answer.ended == "refused":
+            part = {"type": "refusal", "refusal": choice.answer.text}
         items.append(
             {
                 "id": f"msg_{uuid.uuid4().hex}",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Answer, Answers, Ask, Tool, ToolCall
+from .answers import Answer, Ask, Replies, Tool, ToolCall
 from .catalog import Model, find
 from .count import OpenAITokens, openai_tokens
 from .openai_prompt import PER_CALL, cached, prompt_blocks, text_of
@@ -41,7 +41,7 @@ from .wire import (
 )
 
 
-def chat(body: JSON, answers: Answers, account: Account) -> Work:
+def chat(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a chat completion request asks for.
 
     Raises:
@@ -91,6 +91,9 @@ class Writing:
 
     def write(self, answer: Answer, ask: Ask, effort: str) -> Choice:
         """The choice that this answer becomes."""
+        if answer.ended:
+            spent = self.tokens(answer.text) + sum(self.tokens(call.arguments) for call in answer.calls)
+            return Choice(answer, "length" if answer.ended == "cut" else "stop", spent, 0)
         reasoning = reasoning_tokens(self.model, ask, effort)
         if reasoning >= self.limit:  # all of it spent on thinking: billed, and nothing to show
             return Choice(Answer(""), "length", self.limit, self.limit)
@@ -204,6 +207,8 @@ def _work(body: JSON, model: Model, tokens: OpenAITokens, split: Split, choices:
 
 def _choice(number: int, choice: Choice, legacy: bool) -> JSON:
     message: JSON = {"role": "assistant", "content": choice.answer.text, "refusal": None, "annotations": []}
+    if choice.answer.ended == "refused":
+        message |= {"content": None, "refusal": choice.answer.text}
     finish = choice.finish
     calls = [
         {

@@ -109,7 +109,8 @@ class Sandbox:
 
         Args:
             kind: `429`, `500` (before the work), `500-after` (billed), `stall`, `stall-unbilled`, `slow` (stream),
-                `cut`, `garbage` or `disconnect`; see `llm_savings.sandbox.faults.KINDS`.
+                `cut`, `garbage` or `disconnect`; of structured answers `truncated`, `half`, `interleaved`,
+                `unequal`, `wrong-type` and `refused`. See `llm_savings.sandbox.faults.KINDS`.
             times: How many requests suffer; None: all until `reset`.
             path: Only requests to this path, such as `/v1/chat/completions`.
             model: Only requests that name this model.

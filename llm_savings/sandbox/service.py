@@ -11,14 +11,15 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from . import anthropic_wire, openai_embeddings, openai_responses, openai_wire
-from .answers import Answers
+from .answers import Answers, Replies
 from .bill import Bill, BillRow, cost, now
 from .catalog import Provider, find
 from .faults import Fault, Faults
 from .prompt_cache import Account, PromptCache
+from .spoil import SPOILS, Spoiled
 from .wire import JSON, WireError, Work, dumps, is_object
 
-Read = Callable[[JSON, Answers, Account], Work]
+Read = Callable[[JSON, Replies, Account], Work]
 ENDPOINTS: dict[str, tuple[Provider, Read]] = {
     "/v1/chat/completions": ("openai", openai_wire.chat),
     "/v1/responses": ("openai", openai_responses.respond),
@@ -93,7 +94,8 @@ class Service:
             if kind == "stall-unbilled":
                 await asyncio.sleep(fault.seconds)
             raise _failure(fault, provider)
-        work = read(body, self.answers, self.prompts.of(key_of(request)))
+        answers = Spoiled(self.answers, kind) if kind in SPOILS else self.answers
+        work = read(body, answers, self.prompts.of(key_of(request)))
         wait = self.latency + (fault.seconds if fault and kind == "stall" else 0)
         if wait:
             await asyncio.sleep(wait)
