@@ -123,8 +123,21 @@ class Sandbox:
         given = {"times": times, "path": path, "model": model, "probability": probability, **details}
         self._call("POST", "faults", {"kind": kind, **given})
 
+    def batches(self, **conditions: float | None) -> None:
+        """Set how batches fare from now on; what is not given is as usual.
+
+        Args:
+            **conditions: `seconds` (how long the provider works on a batch; 0: done when somebody looks), `speedup`,
+                `line_errors` (a chance), `expire_after` (a share of its lines) for as many batches as `expiries`,
+                `queued_tokens`, `max_requests`, `max_bytes`; see `llm_savings.sandbox.batches.Conditions`.
+
+        Raises:
+            ConfigError: A condition is unknown or out of range.
+        """
+        self._call("POST", "batches", dict(conditions))
+
     def reset(self) -> None:
-        """Forget the bill, the request count and all ordered trouble."""
+        """Forget the bill, the request count, batches and their files, and all ordered trouble."""
         self._call("POST", "reset", {})
 
     def close(self) -> None:
