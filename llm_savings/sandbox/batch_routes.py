@@ -50,7 +50,9 @@ def batch_routes(service: Service, batches: Batches, guarded: Guard) -> list[Rou
             content, name = await file.read(), file.filename
         _, most = batches.limits("openai")
         if len(content) > most:
-            raise WireError(413, f"File is too large: {len(content)} bytes, the limit is {most}.", code="file_too_large")
+            raise WireError(
+                413, f"File is too large: {len(content)} bytes, the limit is {most}.", code="file_too_large"
+            )
         return _keep(batches, content, name or "batch.jsonl", "batch")
 
     async def files(request: Request) -> JSON:
