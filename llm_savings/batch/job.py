@@ -161,6 +161,10 @@ class Job:
         """
         return (outcome(dict(row), schema) for row in self._journal.outcomes(self._row))
 
+    def outcomes(self) -> Iterator[tuple[Outcome, bytes | None]]:
+        """The same, each with what a rim has kept with its input."""
+        return ((outcome(dict(row)), row["memo"]) for row in self._journal.outcomes(self._row))
+
     def cancel(self) -> Status:
         """Stop: what waits is not sent, and the provider is asked to end what it has. What is answered is kept."""
         with self._alone(patience=60.0):

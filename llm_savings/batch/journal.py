@@ -132,7 +132,7 @@ class Entry:
     Attributes:
         number: Its place in the input, from 1.
         key: The identity of its request; equal requests have one.
-        body: The request, as canonical JSON.
+        body: The request, as it is sent.
         tokens: Its prompt tokens, about.
         bound: Picodollars that it cannot exceed, or None.
         name: The user's own custom_id.

@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-_SORTED = orjson.OPT_SORT_KEYS
-
 
 def loads(data: bytes | str) -> Any:
     """The value of a JSON text.
@@ -23,12 +21,12 @@ def loads(data: bytes | str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Compact UTF-8 with sorted keys, so that equal values are equal bytes.
+    """Compact UTF-8, members in the order in which they were given: a model follows that of a schema.
 
     Raises:
         TypeError: It holds something that JSON has not, or half of a surrogate pair.
     """
-    return orjson.dumps(value, option=_SORTED)
+    return orjson.dumps(value)
 
 
 def kept(value: Any) -> bytes:

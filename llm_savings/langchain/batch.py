@@ -1,0 +1,397 @@
+# pyright: standard
+"""`submit_batch`: what `.batch()` does, at half price and by tomorrow morning.
+
+The model's own code makes every request and reads every answer: a copy of it talks to a transport that notes the
+request at submit, and plays the batch's answer at collect. So tools, structured output, parsing errors, callbacks and
+traces are the same as with `.batch()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import _utils as host_utils
+from langchain_core.load import dumps, loads
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import (
+    Runnable,
+    RunnableConfig,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSequence,
+    ensure_config,
+)
+from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import get_config_list
+
+from llm_savings.batch.job import Job, Status
+from llm_savings.batch.outcomes import Answered, Outcome
+from llm_savings.batch.submit import Options, open_job, submitted
+from llm_savings.batch.text import kept
+from llm_savings.errors import BatchError, ConfigError
+from llm_savings.labels import USER_KEYS, labels, text
+from llm_savings.langchain.costs import CostCallback
+from llm_savings.langchain.current import metered_elsewhere
+from llm_savings.langchain.tracking import tracked
+from llm_savings.meter import Meter
+
+_PAGE = 200  # inputs whose requests or answers are in memory at a time
+
+
+class _Noted(BaseException):
+    """The request is written down and goes no further. Not an Exception, which the SDK would take for a lost line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An answer to be played: what the model was asked, and the bytes and status that came back."""
+
+    messages: list[BaseMessage]
+    outcome: Outcome
+
+    def response(self) -> tuple[int, bytes]:
+        """What the provider would have answered in real time."""
+        if isinstance(self.outcome, Answered):
+            return 200, kept(self.outcome.body)
+        if self.outcome.error is None or self.outcome.kind not in ("invalid", "provider"):
+            raise self.outcome.raised()
+        status = self.outcome.status or (400 if self.outcome.kind == "invalid" else 500)
+        return status, kept(self.outcome.error)
+
+
+_playing: ContextVar[_Line] = ContextVar("llm_savings_playing")
+
+
+class _Player(Runnable[_Line, BaseMessage]):
+    """The model, answering from a batch."""
+
+    def __init__(self, model: BaseChatModel) -> None:
+        self._model = model
+
+    def invoke(self, input: _Line, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
+        """The model's message for an answer of the batch, with all its callbacks; its cost is in the ledger already."""
+        input.response()  # what has no answer at all begins no run
+        playing, elsewhere = _playing.set(input), metered_elsewhere.set(True)
+        try:
+            return self._model.invoke(input.messages, config, **kwargs)
+        finally:
+            metered_elsewhere.reset(elsewhere)
+            _playing.reset(playing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A chain, parted at its model.
+
+    Attributes:
+        before: What makes the model's input.
+        step: The step with the model in it.
+        after: What reads the model's answer.
+        model: The model.
+        bound: The arguments that the chain binds to it.
+    """
+
+    before: Runnable[Any, Any]
+    step: Runnable[Any, Any]
+    after: list[Runnable[Any, Any]]
+    model: BaseChatModel
+    bound: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, runnable: Runnable[Any, Any]) -> _Chain:
+        """The parts of a model, or of a chain with one model.
+
+        Raises:
+            ConfigError: There is no model whose requests can be batched, or there are several.
+        """
+        steps = runnable.steps if isinstance(runnable, RunnableSequence) else [runnable]
+        places = [place for place, step in enumerate(steps) if _model_in(step) is not None]
+        if len(places) != 1:
+            what = f"{len(places)} chat models" if places else "no chat model at its top level"
+            raise ConfigError(f"the chain has {what}; a batch needs a chat model, or prompt | model | parser")
+        place = places[0]
+        found = _model_in(steps[place])
+        assert found is not None  # noqa: S101 (it was there a line ago)
+        before = RunnableSequence(*steps[:place]) if place > 1 else steps[0] if place else RunnablePassthrough()
+        return cls(before, steps[place], list(steps[place + 1 :]), *found)
+
+    def requests(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> Iterator[tuple[_Request, bytes]]:
+        """Each input's request, as the model makes it, with the messages that it was made from."""
+        note = _Recorder(self.model)
+        for start in range(0, len(inputs), _PAGE):
+            for value in self.before.batch(list(inputs[start : start + _PAGE]), configs[start : start + _PAGE]):
+                messages = self.model._convert_input(value).to_messages()
+                yield note.request(messages, self.bound), dumps(messages).encode()
+
+    def played(self) -> Runnable[_Line, Any]:
+        """What gives the chain's results from lines of the batch."""
+        model = _with_transport(self.model, lambda request: _playing.get().response())
+        player = _replaced(self.step, _Player(model))
+        return RunnableSequence(player, *self.after) if self.after else player
+
+
+def submit_batch(
+    chain_or_model: Runnable[Any, Any],
+    inputs: Sequence[Any],
+    *,
+    config: RunnableConfig | None = None,
+    journal: str | Path | None = None,
+    options: Options | None = None,
+) -> BatchHandle:
+    """Send the inputs of a chat model or chain as a batch, at half price.
+
+    The prompt side of the chain runs now, its parser side in `collect`. ChatOpenAI, AzureChatOpenAI, ChatAnthropic and
+    models made from them; tools and structured output work.
+
+    Args:
+        chain_or_model: A chat model, bound or not, or a chain with one, such as `prompt | model | parser`.
+        inputs: What `.batch()` would take.
+        config: As for `.batch()`. A `CostCallback` among its callbacks meters the job, and its budget holds it; its
+            tags and metadata label the job's calls.
+        journal: Where the job is kept; by default `LLM_SAVINGS_BATCHES`, or a file in the user's data folder.
+        options: A cap, a deadline and more; see `llm_savings.batch.Options`.
+
+    Raises:
+        ConfigError: The chain cannot be batched.
+        BatchError: The job may not or cannot be sent; nothing was.
+        BudgetError: A budget has no room for it.
+
+    Example:
+        >>> handle = submit_batch(prompt | model | parser, reviews)                # doctest: +SKIP
+        >>> handle.id                                                              # doctest: +SKIP
+        '5f0c9a54c1d2ab34e6f7'
+        >>> open_batch(handle.id, prompt | model | parser).collect()               # doctest: +SKIP
+    """
+    chain, options = _Chain.of(chain_or_model), options or Options()
+    config = ensure_config(config)
+    metadata = config.get("metadata") or {}
+    options = replace(
+        options,
+        user=options.user or text(metadata, USER_KEYS),
+        tags={**labels(config.get("tags"), metadata), **options.tags},
+    )
+    requests = chain.requests(inputs, get_config_list(config, len(inputs)))
+    first = next(requests, None)
+    if first is None:
+        raise BatchError("there is nothing to send; the input is empty")
+    client = _client_of(chain.model)
+    if beta := first[0].beta:
+        client = client.with_options(default_headers={"anthropic-beta": beta})
+
+    def lines() -> Iterator[tuple[Mapping[str, Any], bytes | None]]:
+        for request, memo in (first, *requests):
+            yield {"body": request.body, "url": request.endpoint}, memo
+
+    job = submitted(
+        lines(), client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
+    )
+    return BatchHandle(job, chain, config)
+
+
+def open_batch(
+    id: str,
+    chain_or_model: Runnable[Any, Any],
+    *,
+    config: RunnableConfig | None = None,
+    journal: str | Path | None = None,
+) -> BatchHandle:
+    """A batch that was submitted before, in this process or another one.
+
+    Args:
+        id: Its `BatchHandle.id`.
+        chain_or_model: The chain that it was submitted with.
+        config: As for `submit_batch`.
+        journal: As for `submit_batch`.
+
+    Raises:
+        BatchError: There is no such batch.
+        ConfigError: The chain's model is another one.
+    """
+    chain, config = _Chain.of(chain_or_model), ensure_config(config)
+    job = open_job(id, provider=_client_of(chain.model), journal=journal, meter=_meter(config, chain.model))
+    named = getattr(chain.model, "model_name", None) or getattr(chain.model, "model", None)
+    if named != job.model:
+        raise ConfigError(f"batch {job.id} is one of model {job.model!r}, but this chain's is {named!r}")
+    return BatchHandle(job, chain, config)
+
+
+class BatchHandle:
+    """A batch of a chain. Made by `submit_batch` and `open_batch`.
+
+    Attributes:
+        job: The job behind it: its estimate, typed outcomes, `cancel`, `erase`.
+    """
+
+    def __init__(self, job: Job, chain: _Chain, config: RunnableConfig) -> None:
+        self.job, self._chain, self._config = job, chain, config
+
+    @property
+    def id(self) -> str:
+        """What `open_batch` takes."""
+        return self.job.id
+
+    def status(self) -> Status:
+        """How far it is."""
+        return self.job.status()
+
+    def collect(
+        self,
+        *,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        poll: float = 30.0,
+        progress: bool | Callable[[Status], object] = False,
+    ) -> list[Any]:
+        """What `.batch()` would have returned: waits for the batch, then runs the parser side of the chain.
+
+        Callbacks see every input's model run once, with the answer's own usage.
+
+        Args:
+            return_exceptions: Put an input's error in its place, instead of raising the first one.
+            timeout: Seconds to wait at most.
+            poll: Seconds between two looks at the provider, at most.
+            progress: Show a bar in the terminal, or call this with the status after every look.
+
+        Raises:
+            BatchError: The time is over, or an input has no answer; the job goes on, or can be sent again.
+        """
+        status = self.job.wait(timeout=timeout, poll=poll, progress=progress)
+        if not status.done:
+            raise BatchError(f"batch {self.id} is not done: {status.answered:,} of {status.requests:,} answered")
+        found: list[Any] = []
+        chain = self._chain.played()
+        for page in _pages(self.job):
+            configs = get_config_list(self._config, len(page))
+            found += chain.batch(page, configs, return_exceptions=cast("Any", return_exceptions))
+        return found
+
+    async def acollect(
+        self, *, return_exceptions: bool = False, timeout: float | None = None, poll: float = 30.0
+    ) -> list[Any]:
+        """`collect` for asyncio. The parser side runs in a thread."""
+        await self.job.awaited(timeout=timeout, poll=poll)
+        return await asyncio.to_thread(self.collect, return_exceptions=return_exceptions, timeout=0.0)
+
+    def cancel(self) -> Status:
+        """Stop; what is answered is kept."""
+        return self.job.cancel()
+
+    def __repr__(self) -> str:
+        return f"<BatchHandle {self.id}>"
+
+
+def _pages(job: Job) -> Iterator[list[_Line]]:
+    page: list[_Line] = []
+    for outcome, memo in job.outcomes():
+        page.append(_Line(loads((memo or b"[]").decode(), allowed_objects="core"), outcome))
+        if len(page) == _PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request as it would have left: its path, body, and Anthropic's beta header."""
+
+    endpoint: str
+    body: Mapping[str, Any]
+    beta: str | None
+
+
+class _Recorder:
+    """Has a model make its requests, without sending them."""
+
+    def __init__(self, model: BaseChatModel) -> None:
+        self._found: _Request | None = None
+        self._model = _with_transport(model, self._note)
+
+    def request(self, messages: list[BaseMessage], bound: Mapping[str, Any]) -> _Request:
+        """The request for these messages."""
+        kwargs = {name: value for name, value in bound.items() if name != "ls_structured_output_format"}
+        try:
+            # Below `invoke`, which would begin a run: no callback is to see what has not been asked yet.
+            self._model._generate(host_utils._normalize_messages(messages), **kwargs)
+        except _Noted:
+            pass
+        assert self._found is not None  # noqa: S101 (a model that sends nothing has no answer either)
+        return self._found
+
+    def _note(self, request: Any) -> tuple[int, bytes]:
+        endpoint = "/v1/" + ("responses" if request.url.path.endswith("/responses") else "chat/completions")
+        if request.url.path.endswith("/messages"):
+            endpoint = "/v1/messages"
+        self._found = _Request(endpoint, json.loads(request.read()), request.headers.get("anthropic-beta"))
+        raise _Noted
+
+
+def _model_in(step: Any) -> tuple[BaseChatModel, Mapping[str, Any]] | None:
+    """The model in a step of a chain, and what is bound to it."""
+    if isinstance(step, BaseChatModel):
+        return step, {}
+    if isinstance(step, RunnableBindingBase):
+        found = _model_in(step.bound)
+        return found and (found[0], {**found[1], **step.kwargs})
+    if isinstance(step, RunnableParallel):  # with_structured_output(include_raw=True)
+        inside = [found for branch in step.steps__.values() if (found := _model_in(branch)) is not None]
+        return inside[0] if len(inside) == 1 and len(step.steps__) == 1 else None
+    return None
+
+
+def _replaced(step: Any, player: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """A copy of a step with another model."""
+    if isinstance(step, RunnableBindingBase):
+        return step.model_copy(update={"bound": _replaced(step.bound, player)})
+    if isinstance(step, RunnableParallel):
+        return RunnableParallel({name: _replaced(branch, player) for name, branch in step.steps__.items()})
+    return player
+
+
+def _client_of(model: BaseChatModel) -> Any:
+    """The SDK's client of a model.
+
+    Raises:
+        ConfigError: It has none that speaks a batch interface.
+    """
+    client = getattr(model, "root_client", None) or getattr(model, "_client", None)
+    if client is None or type(client).__module__.partition(".")[0] not in ("openai", "anthropic"):
+        raise ConfigError(f"{type(model).__name__} cannot be batched; expected ChatOpenAI or ChatAnthropic")
+    return client
+
+
+def _with_transport(model: BaseChatModel, answer: Callable[[Any], tuple[int, bytes]]) -> BaseChatModel:
+    """A copy of a model whose client asks this function instead of the network. It streams and caches nothing."""
+    client = _client_of(model)
+    kinds = type(client._client).__mro__
+    httpx = sys.modules[next(k.__module__ for k in kinds if k.__name__ == "Client").partition(".")[0]]
+
+    def handle(request: Any) -> Any:
+        status, content = answer(request)
+        return httpx.Response(status, content=content, headers={"content-type": "application/json"})
+
+    fake = client.with_options(http_client=httpx.Client(transport=httpx.MockTransport(handle)), max_retries=0)
+    changes = {"streaming": False, "disable_streaming": True, "cache": False, "rate_limiter": None}
+    copy = model.model_copy(update={k: v for k, v in changes.items() if k in type(model).model_fields})
+    if hasattr(model, "root_client"):
+        return copy.model_copy(update={"root_client": fake, "client": fake.chat.completions})
+    copy.__dict__["_client"] = fake  # a cached property
+    return copy
+
+
+def _meter(config: RunnableConfig, model: BaseChatModel) -> Meter | None:
+    """The meter of the `CostCallback` that would have metered the calls."""
+    given: list[Any] = []
+    for callbacks in (config.get("callbacks"), model.callbacks):
+        given += callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or []
+    found = next((handler for handler in given if isinstance(handler, CostCallback)), None) or tracked()
+    return found.meter if found else None
