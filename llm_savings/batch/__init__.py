@@ -7,6 +7,7 @@ from llm_savings.batch.job import Job, Status
 from llm_savings.batch.journal import Journal
 from llm_savings.batch.money import Estimate
 from llm_savings.batch.outcomes import Answered, Failed, Outcome
+from llm_savings.batch.schemas import answer_format
 from llm_savings.batch.submit import Options, asubmit, erase_user, list_jobs, open_job, submit
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Status",
+    "answer_format",
     "asubmit",
     "erase_user",
     "list_jobs",

@@ -122,7 +122,7 @@ def _result(name: str, result: Mapping[str, Any]) -> Result:
     if kind == "succeeded":
         return Result(name, result["message"])
     if kind != "errored":
-        return Result(name, None, _ENDS.get(kind, kind), retryable=True)
+        return Result(name, None, _ENDS.get(kind, str(kind)), retryable=True)
     error = result.get("error") or {}
     inner = error.get("error") if isinstance(error, Mapping) else None
     named = str((inner or {}).get("type"))

@@ -86,9 +86,10 @@ def target(first: Any, *, provider: str, rules: Rules, model: str | None, prices
         InputError: It names no model or another endpoint than the provider has.
         BatchError: The model has no known price, so nothing would bound the job's cost.
     """
-    line = cast("Mapping[str, Any]", first) if isinstance(first, Mapping) else {}
-    body = line.get("body") or line.get("params") or line
-    named = model or (body.get("model") if isinstance(body, Mapping) else None)
+    line: Mapping[str, Any] = cast("Mapping[str, Any]", first) if isinstance(first, Mapping) else {}
+    inner: Any = line.get("body") or line.get("params")
+    body: Mapping[str, Any] = inner if isinstance(inner, Mapping) else line
+    named = model or body.get("model")
     if not isinstance(named, str) or not named:
         raise InputError(1, "model", 'is missing; name it in the request or pass model="..."')
     if "input" in body and "/v1/responses" in rules.endpoints:
@@ -117,7 +118,8 @@ class Reader:
     """
 
     def __init__(self, where: Target, rules: Rules, prices: PriceBook, *, mode: Mode = "batch") -> None:
-        self._where, self._rules, self._prices, self._mode = where, rules, prices, mode
+        self._where, self._rules, self._prices = where, rules, prices
+        self._mode: Mode = mode
         self._what = _WHAT.get(where.endpoint, "messages")
         self._anthropic = where.endpoint == "/v1/messages"
 
@@ -176,9 +178,7 @@ class Reader:
                 raise InputError(number, "messages", f"is {_short(turns)}; expected a list of messages")
             for place, turn in enumerate(cast("list[Any]", turns)):
                 if not isinstance(turn, Mapping) or not isinstance(cast("Mapping[str, Any]", turn).get("role"), str):
-                    raise InputError(
-                        number, f"messages[{place}]", "has no role; expected {'role': ..., 'content': ...}"
-                    )
+                    raise InputError(number, f"messages[{place}]", "has no role; expected role and content")
         elif not body.get("input"):
             raise InputError(number, "input", f"is {_short(body.get('input'))}; expected text or a list")
         if body.get("stream"):

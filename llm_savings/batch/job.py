@@ -98,6 +98,11 @@ class Job:
         return self._row.model
 
     @property
+    def provider(self) -> str:
+        """The price book's name of the provider."""
+        return self._row.provider
+
+    @property
     def estimate(self) -> Estimate:
         """What it was thought to cost."""
         return Estimate.from_dict(self._row.estimate)
@@ -111,10 +116,7 @@ class Job:
         if refresh:
             self.step()
         self._row = self._journal.job(self.id)
-        states = dict(
-            self._journal.rows("SELECT state, COUNT(*) FROM requests WHERE job = ? GROUP BY state", self._row.job)
-        )
-        inputs = self._journal.rows("SELECT COUNT(*) FROM inputs WHERE job = ?", self._row.job)[0][0]
+        inputs, states = self._journal.counts(self._row)
         chunks = [chunk for chunk in self._journal.chunks(self._row) if chunk.state != "collected"]
         answered, failed, total = states.get("ok", 0), states.get("failed", 0), sum(states.values())
         running = sum(chunk.done for chunk in chunks)
@@ -159,11 +161,11 @@ class Job:
             schema: Parse each answer with this pydantic model; one that does not fit is a `Failed` of kind "schema"
                 with the answer's text.
         """
-        return (outcome(dict(row), schema) for row in self._journal.outcomes(self._row))
+        return (found for found, _ in self.outcomes(schema))
 
-    def outcomes(self) -> Iterator[tuple[Outcome, bytes | None]]:
+    def outcomes(self, schema: type[BaseModel] | None = None) -> Iterator[tuple[Outcome, bytes | None]]:
         """The same, each with what a rim has kept with its input."""
-        return ((outcome(dict(row)), row["memo"]) for row in self._journal.outcomes(self._row))
+        return ((outcome(dict(row), schema), row["memo"]) for row in self._journal.outcomes(self._row))
 
     def cancel(self) -> Status:
         """Stop: what waits is not sent, and the provider is asked to end what it has. What is answered is kept."""
@@ -247,8 +249,8 @@ class Job:
         else:
             self._send()
         self.costs.settle(self._row)
-        left = "SELECT 1 FROM requests WHERE job = ? AND state IN ('waiting', 'sent', 'direct') LIMIT 1"
-        if not self._journal.rows(left, self._row.job) and self._row.state != "cancelled":
+        _, states = self._journal.counts(self._row)
+        if not states.keys() - {"ok", "failed"} and self._row.state != "cancelled":
             self._row = self._journal.change_job(self._row, state="done")
 
     def _advance(self, chunk: Chunk) -> None:

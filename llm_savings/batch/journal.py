@@ -22,7 +22,6 @@ from llm_savings.storage.forks import watch
 from llm_savings.storage.sqlite import connect, patiently, prepare, transaction, wipe_log
 
 _PATIENCE = 10.0  # seconds that other processes are given to finish a transaction
-_PAGE = 500  # rows read or written at a time
 _VERSION = 1
 
 JobState = Literal["new", "open", "cancelled", "done"]
@@ -297,7 +296,7 @@ class Journal:
         """Requests that wait to be sent: number, key, body and about how many prompt tokens. Streamed."""
         sql = (
             "SELECT id, key, body, tokens FROM requests INDEXED BY by_state "
-            f"WHERE job = ? AND state = 'waiting' AND id > ? ORDER BY id LIMIT {_PAGE}"
+            "WHERE job = ? AND state = 'waiting' AND id > ? ORDER BY id LIMIT 500"
         )
         return ((r["id"], r["key"], r["body"], r["tokens"]) for r in self._paged(sql, "id", job.job))
 
@@ -316,7 +315,7 @@ class Journal:
         """The keys and bodies of a chunk's requests that have not ended. Streamed."""
         sql = (
             "SELECT id, key, body FROM requests INDEXED BY by_chunk "
-            f"WHERE chunk = ? AND state = 'sent' AND id > ? ORDER BY id LIMIT {_PAGE}"
+            "WHERE chunk = ? AND state = 'sent' AND id > ? ORDER BY id LIMIT 500"
         )
         return ((row["key"], row["body"]) for row in self._paged(sql, "id", chunk.id))
 
@@ -382,14 +381,14 @@ class Journal:
 
     def bounds(self, job: JobRow) -> Iterator[tuple[str, int | None]]:
         """The keys and bounds of the requests that are to be billed. Streamed."""
-        sql = f"SELECT id, key, bound FROM requests WHERE job = ? AND id > ? AND billed = 0 ORDER BY id LIMIT {_PAGE}"
+        sql = "SELECT id, key, bound FROM requests WHERE job = ? AND id > ? AND billed = 0 ORDER BY id LIMIT 500"
         return ((row["key"], row["bound"]) for row in self._paged(sql, "id", job.job))
 
     def unbilled(self, job: JobRow) -> Iterator[list[sqlite3.Row]]:
         """Requests that have ended and are not in the ledger, some hundreds at a time; marked once these are used."""
         sql = (
             "SELECT id, key, state, source, kind, result, bound FROM requests "
-            f"WHERE job = ? AND state IN ('ok', 'failed') AND billed = 0 LIMIT {_PAGE}"
+            "WHERE job = ? AND state IN ('ok', 'failed') AND billed = 0 LIMIT 500"
         )
         while page := self.rows(sql, job.job):
             yield page
@@ -401,7 +400,7 @@ class Journal:
         sql = (
             "SELECT i.number, i.name, i.memo, r.key, r.state, r.source, r.kind, r.status, r.retryable, r.result "
             "FROM inputs i JOIN requests r ON r.job = i.job AND r.key = i.key "
-            f"WHERE i.job = ? AND i.number > ? ORDER BY i.number LIMIT {_PAGE}"
+            "WHERE i.job = ? AND i.number > ? ORDER BY i.number LIMIT 500"
         )
         return self._paged(sql, "number", job.job)
 
@@ -412,7 +411,14 @@ class Journal:
             "FROM (SELECT r.body, r.prompt, r.completion FROM requests r JOIN jobs j ON j.job = r.job WHERE "
             "j.model = ? AND j.endpoint = ? AND j.job <> ? AND r.state = 'ok' ORDER BY r.id DESC LIMIT ?)"
         )
-        return tuple(self.rows(sql, job.model, job.endpoint, job.job, many)[0])
+        many, size, prompt, completion = self.rows(sql, job.model, job.endpoint, job.job, many)[0]
+        return many, size, prompt, completion
+
+    def counts(self, job: JobRow) -> tuple[int, dict[str, int]]:
+        """How many inputs a job has, and how many requests in each state."""
+        states = self.rows("SELECT state, COUNT(*) AS n FROM requests WHERE job = ? GROUP BY state", job.job)
+        inputs = self.rows("SELECT COUNT(*) AS n FROM inputs WHERE job = ?", job.job)
+        return inputs[0]["n"], {row["state"]: row["n"] for row in states}
 
     def known_batches(self) -> set[str]:
         """Every batch that is some chunk's."""
@@ -482,14 +488,14 @@ def _text(value: Any) -> Any:
 
 
 def _job(row: sqlite3.Row) -> JobRow:
-    found = dict(row)
+    found: dict[str, Any] = dict(row)
     found["options"], found["estimate"] = json.loads(row["options"]), json.loads(row["estimate"] or "{}")
     found["budgets"] = tuple(json.loads(row["budgets"] or "[]"))
     return JobRow(**found)
 
 
 def _chunk(job: JobRow, row: sqlite3.Row) -> Chunk:
-    found = {**dict(row), "strangers": tuple(json.loads(row["strangers"]))}
+    found: dict[str, Any] = {**dict(row), "strangers": tuple(json.loads(row["strangers"]))}
     return Chunk(name=f"{job.id}-{row['id']}", endpoint=job.endpoint, **found)
 
 

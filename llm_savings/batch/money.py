@@ -59,7 +59,8 @@ class Estimate:
     def from_dict(cls, found: Mapping[str, Any]) -> Estimate:
         """The estimate that `as_dict` wrote."""
         money = ("upper_bound", "expected", "real_time")
-        return cls(**{name: Decimal(v) if name in money and v is not None else v for name, v in found.items()})
+        read: dict[str, Any] = {k: Decimal(v) if k in money and v is not None else v for k, v in found.items()}
+        return cls(**read)
 
 
 def estimate(journal: Journal, job: JobRow, meter: Meter) -> Estimate:

@@ -91,7 +91,7 @@ def outcome(row: Mapping[str, Any], schema: type[BaseModel] | None = None) -> Ou
     if state != "failed":
         return Failed(number, name, "waiting", "it has not ended yet", retryable=True)
     error = cast("Mapping[str, Any]", loads(row["result"])) if row["result"] else None
-    message = _message(error) or _SAYING.get(row["kind"], row["kind"])
+    message = _message(error) or _SAYING.get(row["kind"], str(row["kind"]))
     return Failed(number, name, row["kind"], message, bool(row["retryable"]), row["status"], error)
 
 

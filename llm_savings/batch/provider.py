@@ -145,7 +145,7 @@ class Provider(Protocol):
 
 
 def spooled(parts: Iterable[bytes]) -> IO[bytes]:
-    """A file without a name (it is gone with the process) that holds these bytes, to be sent without memory for them."""
+    """A file without a name, gone with the process, that holds these bytes, to be sent without memory for them."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     file.writelines(parts)
     file.seek(0)

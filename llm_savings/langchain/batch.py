@@ -9,14 +9,14 @@ traces are the same as with `.batch()`.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from langchain_core._api.beta_decorator import suppress_langchain_beta_warning
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models import _utils as host_utils
@@ -34,9 +34,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_config_list
 
 from llm_savings.batch.job import Job, Status
-from llm_savings.batch.outcomes import Answered, Outcome
+from llm_savings.batch.outcomes import Outcome
+from llm_savings.batch.replay import Notebook, Noted, Transport, client_over, response
 from llm_savings.batch.submit import Options, open_job, submitted
-from llm_savings.batch.text import kept
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
 from llm_savings.langchain.costs import CostCallback
@@ -47,25 +47,12 @@ from llm_savings.meter import Meter
 _PAGE = 200  # inputs whose requests or answers are in memory at a time
 
 
-class _Noted(BaseException):
-    """The request is written down and goes no further. Not an Exception, which the SDK would take for a lost line."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An answer to be played: what the model was asked, and the bytes and status that came back."""
+    """What the model was asked, and what became of it."""
 
     messages: list[BaseMessage]
     outcome: Outcome
-
-    def response(self) -> tuple[int, bytes]:
-        """What the provider would have answered in real time."""
-        if isinstance(self.outcome, Answered):
-            return 200, kept(self.outcome.body)
-        if self.outcome.error is None or self.outcome.kind not in ("invalid", "provider"):
-            raise self.outcome.raised()
-        status = self.outcome.status or (400 if self.outcome.kind == "invalid" else 500)
-        return status, kept(self.outcome.error)
 
 
 _playing: ContextVar[_Line] = ContextVar("llm_savings_playing")
@@ -79,7 +66,7 @@ class _Player(Runnable[_Line, BaseMessage]):
 
     def invoke(self, input: _Line, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
         """The model's message for an answer of the batch, with all its callbacks; its cost is in the ledger already."""
-        input.response()  # what has no answer at all begins no run
+        response(input.outcome)  # what has no answer at all begins no run
         playing, elsewhere = _playing.set(input), metered_elsewhere.set(True)
         try:
             return self._model.invoke(input.messages, config, **kwargs)
@@ -124,17 +111,21 @@ class _Chain:
         before = RunnableSequence(*steps[:place]) if place > 1 else steps[0] if place else RunnablePassthrough()
         return cls(before, steps[place], list(steps[place + 1 :]), *found)
 
-    def requests(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> Iterator[tuple[_Request, bytes]]:
+    def requests(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> Iterator[tuple[Noted, bytes]]:
         """Each input's request, as the model makes it, with the messages that it was made from."""
-        note = _Recorder(self.model)
+        notebook = Notebook()
+        model = _over(self.model, notebook)
+        # Below `invoke`, which would begin a run: no callback is to see what has not been asked yet.
+        bound = {name: value for name, value in self.bound.items() if name != "ls_structured_output_format"}
         for start in range(0, len(inputs), _PAGE):
             for value in self.before.batch(list(inputs[start : start + _PAGE]), configs[start : start + _PAGE]):
                 messages = self.model._convert_input(value).to_messages()
-                yield note.request(messages, self.bound), dumps(messages).encode()
+                wanted = host_utils._normalize_messages(messages)
+                yield notebook.of(partial(model._generate, wanted, **bound)), dumps(messages).encode()
 
     def played(self) -> Runnable[_Line, Any]:
         """What gives the chain's results from lines of the batch."""
-        model = _with_transport(self.model, lambda request: _playing.get().response())
+        model = _over(self.model, lambda request: response(_playing.get().outcome))
         player = _replaced(self.step, _Player(model))
         return RunnableSequence(player, *self.after) if self.after else player
 
@@ -189,7 +180,7 @@ def submit_batch(
 
     def lines() -> Iterator[tuple[Mapping[str, Any], bytes | None]]:
         for request, memo in (first, *requests):
-            yield {"body": request.body, "url": request.endpoint}, memo
+            yield request.line(), memo
 
     job = submitted(
         lines(), client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
@@ -292,47 +283,14 @@ class BatchHandle:
 def _pages(job: Job) -> Iterator[list[_Line]]:
     page: list[_Line] = []
     for outcome, memo in job.outcomes():
-        page.append(_Line(loads((memo or b"[]").decode(), allowed_objects="core"), outcome))
+        with suppress_langchain_beta_warning():
+            messages = loads((memo or b"[]").decode(), allowed_objects="core")
+        page.append(_Line(messages, outcome))
         if len(page) == _PAGE:
             yield page
             page = []
     if page:
         yield page
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A request as it would have left: its path, body, and Anthropic's beta header."""
-
-    endpoint: str
-    body: Mapping[str, Any]
-    beta: str | None
-
-
-class _Recorder:
-    """Has a model make its requests, without sending them."""
-
-    def __init__(self, model: BaseChatModel) -> None:
-        self._found: _Request | None = None
-        self._model = _with_transport(model, self._note)
-
-    def request(self, messages: list[BaseMessage], bound: Mapping[str, Any]) -> _Request:
-        """The request for these messages."""
-        kwargs = {name: value for name, value in bound.items() if name != "ls_structured_output_format"}
-        try:
-            # Below `invoke`, which would begin a run: no callback is to see what has not been asked yet.
-            self._model._generate(host_utils._normalize_messages(messages), **kwargs)
-        except _Noted:
-            pass
-        assert self._found is not None  # noqa: S101 (a model that sends nothing has no answer either)
-        return self._found
-
-    def _note(self, request: Any) -> tuple[int, bytes]:
-        endpoint = "/v1/" + ("responses" if request.url.path.endswith("/responses") else "chat/completions")
-        if request.url.path.endswith("/messages"):
-            endpoint = "/v1/messages"
-        self._found = _Request(endpoint, json.loads(request.read()), request.headers.get("anthropic-beta"))
-        raise _Noted
 
 
 def _model_in(step: Any) -> tuple[BaseChatModel, Mapping[str, Any]] | None:
@@ -369,22 +327,14 @@ def _client_of(model: BaseChatModel) -> Any:
     return client
 
 
-def _with_transport(model: BaseChatModel, answer: Callable[[Any], tuple[int, bytes]]) -> BaseChatModel:
-    """A copy of a model whose client asks this function instead of the network. It streams and caches nothing."""
-    client = _client_of(model)
-    kinds = type(client._client).__mro__
-    httpx = sys.modules[next(k.__module__ for k in kinds if k.__name__ == "Client").partition(".")[0]]
-
-    def handle(request: Any) -> Any:
-        status, content = answer(request)
-        return httpx.Response(status, content=content, headers={"content-type": "application/json"})
-
-    fake = client.with_options(http_client=httpx.Client(transport=httpx.MockTransport(handle)), max_retries=0)
+def _over(model: BaseChatModel, transport: Transport) -> BaseChatModel:
+    """A copy of a model that asks this transport instead of the network. It streams and caches nothing."""
+    fake = client_over(_client_of(model), transport)
     changes = {"streaming": False, "disable_streaming": True, "cache": False, "rate_limiter": None}
     copy = model.model_copy(update={k: v for k, v in changes.items() if k in type(model).model_fields})
     if hasattr(model, "root_client"):
         return copy.model_copy(update={"root_client": fake, "client": fake.chat.completions})
-    copy.__dict__["_client"] = fake  # a cached property
+    vars(copy)["_client"] = fake  # a cached property
     return copy
 
 

@@ -37,8 +37,8 @@ def batch_routes(service: Service, batches: Batches, guarded: Guard) -> list[Rou
     def route(path: str, provider: Provider, method: str, work: Callable[[Request], Awaitable[Any]]) -> Route:
         async def endpoint(request: Request) -> ASGIApp:
             check_key(request, provider)
-            found = await service.troubled(request, provider, lambda: work(request))
-            return found if isinstance(found, Response) or not is_object(found) else JSONResponse(found)
+            found: Any = await service.troubled(request, provider, lambda: work(request))
+            return JSONResponse(found) if is_object(found) else found
 
         return Route(path, guarded(provider, endpoint), methods=[method])
 
@@ -50,9 +50,7 @@ def batch_routes(service: Service, batches: Batches, guarded: Guard) -> list[Rou
             content, name = await file.read(), file.filename
         _, most = batches.limits("openai")
         if len(content) > most:
-            raise WireError(
-                413, f"File is too large: {len(content)} bytes, the limit is {most}.", code="file_too_large"
-            )
+            raise WireError(413, f"File is too large: {len(content)} bytes, at most {most}.", code="file_too_large")
         return _keep(batches, content, name or "batch.jsonl", "batch")
 
     async def files(request: Request) -> JSON:

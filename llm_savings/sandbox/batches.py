@@ -113,7 +113,7 @@ class Batch:
 
     def counts(self) -> dict[str, int]:
         """How many requests have ended in which way."""
-        found = dict.fromkeys(("succeeded", "errored", "expired", "canceled"), 0)
+        found: dict[str, int] = dict.fromkeys(("succeeded", "errored", "expired", "canceled"), 0)
         for result in self.results:
             found[result.kind] += 1
         return found
