@@ -88,7 +88,7 @@ def target(first: Any, *, provider: str, rules: Rules, model: str | None, prices
     """
     line: Mapping[str, Any] = cast("Mapping[str, Any]", first) if isinstance(first, Mapping) else {}
     inner: Any = line.get("body") or line.get("params")
-    body: Mapping[str, Any] = inner if isinstance(inner, Mapping) else line
+    body = cast("Mapping[str, Any]", inner) if isinstance(inner, Mapping) else line
     named = model or body.get("model")
     if not isinstance(named, str) or not named:
         raise InputError(1, "model", 'is missing; name it in the request or pass model="..."')

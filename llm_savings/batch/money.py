@@ -23,6 +23,7 @@ from llm_savings.usage import Usage
 _SAMPLE = 200  # requests that are counted for the expected cost
 _ENOUGH = 20  # answers from which a usual length is told
 _UNLIMITED = 512  # output tokens that a request without a limit is guessed to get
+_PER_BYTE = 0.25  # prompt tokens, about, where none can be counted
 _NOTHING = Usage()
 
 
@@ -92,16 +93,16 @@ def estimate(journal: Journal, job: JobRow, meter: Meter) -> Estimate:
 def _usual_usage(journal: Journal, job: JobRow, meter: Meter, size: float) -> tuple[Usage, str]:
     """What a request of so many bytes usually uses, and how that is known."""
     many, sent, prompts, answers = journal.history(job)
-    step = max(1, journal.rows("SELECT COUNT(*) FROM requests WHERE job = ?", job.job)[0][0] // _SAMPLE)
-    sample = journal.rows(
-        "SELECT body FROM requests WHERE job = ? AND id % ? = 0 LIMIT ?", job.job, step, _SAMPLE
-    ) or journal.rows("SELECT body FROM requests WHERE job = ? LIMIT 1", job.job)
+    step = max(1, sum(journal.counts(job)[1].values()) // _SAMPLE)
+    # What is very long (images, whole books) would take long to count.
+    sql = "SELECT body FROM requests WHERE job = ? AND id % ? = 0 AND length(body) < 65536 LIMIT ?"
+    sample = journal.rows(sql, job.job, step, _SAMPLE)
     bodies: list[dict[str, Any]] = [loads(row["body"]) for row in sample]
     length = sum(len(row["body"]) for row in sample)
     if many >= _ENOUGH and prompts:
         per_byte = prompts / sent
     else:
-        per_byte = sum(_count(body, job.model) for body in bodies) / length
+        per_byte = sum(_count(body, job.model) for body in bodies) / length if length else _PER_BYTE
     if job.endpoint == "/v1/embeddings":
         return Usage(input=round(per_byte * size)), "history"
     past = [answers / many] if many >= _ENOUGH else []
@@ -109,7 +110,7 @@ def _usual_usage(journal: Journal, job: JobRow, meter: Meter, size: float) -> tu
         found = meter.ledger.outputs((job.model, job.options.get("tags", {}).get("feature")))
         past = [sum(found) / len(found)] if len(found) >= _ENOUGH else []
     most = [min(limits(body)[0] or _UNLIMITED * 2, 1 << 20) for body in bodies]
-    usual = past[0] if past else sum(most) / len(most) / 2
+    usual = past[0] if past else sum(most) / len(most) / 2 if most else _UNLIMITED
     return Usage(input=round(per_byte * size), output=round(usual)), "history" if past else "guess"
 
 

@@ -194,9 +194,9 @@ def _approved(
     """The job, ready to be sent: it may be afforded, it is wanted, and its cost is held."""
     if options.reuse:
         book.reuse(row)
-    told = estimate(book, row, meter)
     if not options.split:
         _check_one_batch(book, row, worker)
+    told = estimate(book, row, meter)
     if cap is not None and (told.upper_bound is None or told.upper_bound > cap):
         bound = "no bound is known" if told.upper_bound is None else f"it may cost ${told.upper_bound:f}"
         raise BatchError(f"options.max_cost is ${cap:f}, but {bound}; nothing was sent")

@@ -205,16 +205,15 @@ def _over(client: Any, transport: Transport) -> Any:
 @contextmanager
 def _quiet(meter: Meter | None) -> Iterator[None]:
     """A call that answers from a batch: a logger of the same ledger takes it for another host's."""
-    live = Live(Sent(call_id="batch", host="litellm", requested_model=""), _identity(meter), time.monotonic())
+    sent = Sent(call_id="batch", host="litellm", requested_model="")
+    if meter is not None:
+        sent = meter.gate.charged(sent)  # a logger with budgets stops what nobody holds
+    live = Live(sent, "" if meter is None else meter.ledger.identity, time.monotonic())
     token = current_call.set(live)
     try:
         yield
     finally:
         current_call.reset(token)
-
-
-def _identity(meter: Meter | None) -> str:
-    return "" if meter is None else meter.ledger.identity
 
 
 def _meter() -> Meter | None:

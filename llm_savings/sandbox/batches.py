@@ -229,7 +229,8 @@ class Batches:
         try:
             if self._dice.random() < self.conditions.line_errors:
                 raise WireError(500, "The server had an error while processing your request.", kind="api_error")
-            work = ENDPOINTS[item.endpoint][1]({**item.body, "stream": False}, self._service.answers)
+            body = {name: value for name, value in item.body.items() if name != "stream"}
+            work = ENDPOINTS[item.endpoint][1](body, self._service.answers)
         except WireError as error:
             body = self._render(error, batch.provider)
             return Result(item.custom_id, "errored", body, error.status, request_id)

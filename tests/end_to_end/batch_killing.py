@@ -112,8 +112,8 @@ def main(folder: str, urls: list[str], what: str, seed: int) -> None:
             killed = ended(child(folder, client, model, f"{model}-{at}", at))
             if not killed:
                 break
-            kills, at = kills + 1, at + 1
-            ended(child(folder, client, model, f"{model}-{at - 1}", 0))
+            ended(child(folder, client, model, f"{model}-{at}", 0))
+            kills, at = kills + 1, at + (1 if model.startswith("gpt") else 3)
     for number in range(0 if what == "steps" else int(what)):
         client, model = clients[number % 2]
         while True:  # a job may be killed more than once

@@ -43,7 +43,7 @@ def kill(folder: Path, what: str, seed: int) -> int:
 
 
 def test_a_kill_at_every_step(tmp_path: Path) -> None:
-    assert kill(tmp_path, "steps", 1) > 48
+    assert kill(tmp_path, "steps", 1) >= 48
 
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
