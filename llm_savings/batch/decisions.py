@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llm_savings.batch.journal import Chunk, Ending
 from llm_savings.batch.outcomes import usage_of
 from llm_savings.batch.provider import Look, Result, Rules
+from llm_savings.batch.records import Chunk, Ending
 from llm_savings.batch.text import kept
 
 _WRAPPER = 64  # bytes around all the requests of one batch

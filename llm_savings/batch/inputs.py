@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from llm_savings import tokens
-from llm_savings.batch.journal import Entry
 from llm_savings.batch.provider import Rules
+from llm_savings.batch.records import Entry
 from llm_savings.batch.text import dumps, loads
 from llm_savings.bounds import Size, limits, upper_bound
 from llm_savings.errors import BatchError, UnknownModelError

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_savings.batch import decisions
-from llm_savings.batch.journal import Chunk, Ending, JobRow, Journal
+from llm_savings.batch.journal import Journal
 from llm_savings.batch.money import Costs, Estimate
 from llm_savings.batch.outcomes import Outcome, outcome
 from llm_savings.batch.provider import Provider, Result
+from llm_savings.batch.records import Chunk, Ending, JobRow
 from llm_savings.batch.text import kept
 from llm_savings.errors import BatchError
 from llm_savings.meter import Meter
@@ -170,7 +171,10 @@ class Job:
     def cancel(self) -> Status:
         """Stop: what waits is not sent, and the provider is asked to end what it has. What is answered is kept."""
         with self._alone(patience=60.0):
-            self._row = self._journal.change_job(self._journal.job(self.id), state="cancelled")
+            self._row = self._journal.job(self.id)
+            if self._row.state == "done":
+                return self.status(refresh=False)
+            self._row = self._journal.change_job(self._row, state="cancelled")
             for chunk in self._journal.chunks(self._row):
                 if chunk.state == "open":
                     self._provider.cancel(chunk.batch or "")
@@ -233,6 +237,8 @@ class Job:
             self.step()
         except Exception as error:
             if not decisions.is_passing(error):
+                if isinstance(getattr(error, "status_code", None), int):
+                    raise BatchError(f"job {self.id}: the provider refuses: {error}") from error
                 raise
             _log.warning("job %s: %s; it goes on when this has passed", self.id, type(error).__name__)
         return self.status(refresh=False)
@@ -291,9 +297,7 @@ class Job:
         except Exception as error:
             if decisions.was_refused(error):
                 self._journal.change_chunk(chunk, state="planned")
-                if decisions.is_passing(error):
-                    raise
-                raise BatchError(f"job {self.id}: the provider refuses its batch: {error}") from error
+                raise
             if not decisions.is_passing(error):
                 raise
             # It may have been accepted all the same. The journal says "creating", so that somebody looks.
@@ -401,7 +405,7 @@ class Job:
             if patience and not mine:
                 raise BatchError(f"job {self.id} is being worked on by another process; try again")
             yield mine
-            if mine and self._row.state in ("done", "cancelled"):
+            if mine and self._row.state == "done":
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
         finally:

@@ -13,20 +13,18 @@ import sqlite3
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from llm_savings.batch.records import Chunk, Ending, Entry, JobRow, LineState
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.storage.forks import watch
 from llm_savings.storage.sqlite import connect, patiently, prepare, transaction, wipe_log
 
 _PATIENCE = 10.0  # seconds that other processes are given to finish a transaction
 _VERSION = 1
-
-JobState = Literal["new", "open", "cancelled", "done"]
-ChunkState = Literal["planned", "creating", "open", "ended", "collected"]
-LineState = Literal["waiting", "sent", "direct", "ok", "failed"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -38,15 +36,14 @@ CREATE TABLE IF NOT EXISTS requests (
   id INTEGER PRIMARY KEY, job INTEGER NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, tokens INTEGER NOT NULL,
   bound INTEGER, state TEXT NOT NULL DEFAULT 'waiting', tries INTEGER NOT NULL DEFAULT 0, chunk INTEGER,
   source TEXT, kind TEXT, status INTEGER, retryable INTEGER, result BLOB, prompt INTEGER, completion INTEGER,
-  billed INTEGER NOT NULL DEFAULT 0, UNIQUE (job, key)
+  billed INTEGER NOT NULL DEFAULT 0, UNIQUE (key, job)
 );
 CREATE INDEX IF NOT EXISTS by_state ON requests (job, state);
-CREATE INDEX IF NOT EXISTS by_chunk ON requests (chunk);
-CREATE INDEX IF NOT EXISTS by_key ON requests (key);
 CREATE TABLE IF NOT EXISTS inputs (
   job INTEGER NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL, name TEXT, memo BLOB,
-  PRIMARY KEY (job, number), UNIQUE (job, name)
+  PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS by_name ON inputs (job, name) WHERE name IS NOT NULL;
 CREATE TABLE IF NOT EXISTS chunks (
   id INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL, tokens INTEGER NOT NULL,
   tries INTEGER NOT NULL DEFAULT 0, intent REAL, file TEXT, batch TEXT, created REAL, done INTEGER NOT NULL DEFAULT 0,
@@ -54,112 +51,6 @@ CREATE TABLE IF NOT EXISTS chunks (
 );
 CREATE INDEX IF NOT EXISTS by_job ON chunks (job);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job as the journal has it.
-
-    Attributes:
-        job: Its number in this journal.
-        id: Its name everywhere, made from its content; custom ids and metadata at the provider carry it.
-        created: Seconds since 1970.
-        options: What it was submitted with, as JSON values.
-        ledger: The file of the ledger that its costs go to.
-        budgets: The budgets' counters that its requests are charged to.
-        most_tokens: Prompt tokens that one batch may have, once the provider has refused more.
-    """
-
-    job: int
-    id: str
-    provider: str
-    model: str
-    endpoint: str
-    host: str
-    created: float
-    state: JobState
-    user: str | None
-    options: Mapping[str, Any]
-    ledger: str | None = None
-    budgets: tuple[str, ...] = ()
-    estimate: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    most_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a job that is, or will be, one batch at the provider.
-
-    Attributes:
-        name: What the batch and its file are called at the provider.
-        count: Its requests.
-        tokens: Their prompt tokens, about.
-        tries: How often a batch may have been created for it.
-        intent: When it was last about to be created (seconds since 1970).
-        file: The provider's id of what was uploaded.
-        batch: The provider's id of the batch.
-        done: Requests that had ended when somebody looked last.
-        ended: How the batch ended.
-        output: Where the answers are.
-        errors: Where the errors are.
-        strangers: Batches that looked like this chunk's and were not.
-    """
-
-    id: int
-    job: int
-    name: str
-    endpoint: str
-    state: ChunkState
-    count: int
-    tokens: int
-    tries: int = 0
-    intent: float | None = None
-    file: str | None = None
-    batch: str | None = None
-    created: float | None = None
-    done: int = 0
-    ended: str | None = None
-    output: str | None = None
-    errors: str | None = None
-    strangers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One input on its way into the journal.
-
-    Attributes:
-        number: Its place in the input, from 1.
-        key: The identity of its request; equal requests have one.
-        body: The request, as it is sent.
-        tokens: Its prompt tokens, about.
-        bound: Picodollars that it cannot exceed, or None.
-        name: The user's own custom_id.
-        memo: What a rim keeps with it.
-    """
-
-    number: int
-    key: str
-    body: bytes
-    tokens: int
-    bound: int | None
-    name: str | None = None
-    memo: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What became of a request, on its way into the journal."""
-
-    key: str
-    state: LineState
-    source: str
-    kind: str = ""
-    status: int | None = None
-    retryable: bool = False
-    result: bytes = b""
-    prompt: int = 0
-    completion: int = 0
 
 
 class RepeatedError(BatchError):
@@ -245,9 +136,11 @@ class Journal:
             sql = f"INSERT INTO jobs ({', '.join(_HEAD)}) VALUES ({', '.join('?' * len(_HEAD))})"  # noqa: S608
             job = db.execute(sql, [_text(getattr(row, name)) for name in _HEAD]).lastrowid
             assert job is not None  # noqa: S101 (a row was inserted)
-            for entry in entries:
-                digest.update(f"{entry.key}\0{entry.name}\0".encode())
-                _insert(db, job, entry)
+            left = iter(entries)
+            while page := list(islice(left, 500)):
+                for entry in page:
+                    digest.update(f"{entry.key}\0{entry.name}\0".encode())
+                _insert(db, job, page)
             found = db.execute("SELECT id FROM jobs WHERE id = ?", (digest.hexdigest(),)).fetchone()
             if found:
                 _delete(db, job)
@@ -314,10 +207,10 @@ class Journal:
     def lines(self, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
         """The keys and bodies of a chunk's requests that have not ended. Streamed."""
         sql = (
-            "SELECT id, key, body FROM requests INDEXED BY by_chunk "
-            "WHERE chunk = ? AND state = 'sent' AND id > ? ORDER BY id LIMIT 500"
+            "SELECT id, key, body FROM requests INDEXED BY by_state "
+            "WHERE job = ? AND state = 'sent' AND chunk = ? AND id > ? ORDER BY id LIMIT 500"
         )
-        return ((row["key"], row["body"]) for row in self._paged(sql, "id", chunk.id))
+        return ((row["key"], row["body"]) for row in self._paged(sql, "id", chunk.job, chunk.id))
 
     def end(self, job: JobRow, endings: Sequence[Ending]) -> None:
         """Write what became of requests. What has ended stays as it is."""
@@ -336,17 +229,21 @@ class Journal:
         with self.transaction() as db:
             db.execute(
                 "UPDATE requests SET state = 'failed', source = 'batch', kind = COALESCE(NULLIF(kind, ''), ?), "
-                "retryable = 1 WHERE chunk = ? AND state IN ('sent', 'waiting') AND tries >= ?",
-                (kind, chunk.id, most),
+                "retryable = 1 WHERE job = ? AND state = 'sent' AND chunk = ? AND tries >= ?",
+                (kind, chunk.job, chunk.id, most),
             )
-            db.execute("UPDATE requests SET state = 'waiting' WHERE chunk = ? AND state = 'sent'", (chunk.id,))
+            again = "UPDATE requests SET state = 'waiting', kind = NULL WHERE job = ? AND state = 'sent' AND chunk = ?"
+            db.execute(again, (chunk.job, chunk.id))
             db.execute("UPDATE chunks SET state = 'collected' WHERE id = ?", (chunk.id,))
 
     def refuse(self, chunk: Chunk) -> None:
         """Let all of a chunk that the provider never took wait again, as if it had not been sent."""
         with self.transaction() as db:
-            sql = "UPDATE requests SET state = 'waiting', tries = tries - 1 WHERE chunk = ? AND state = 'sent'"
-            db.execute(sql, (chunk.id,))
+            db.execute(
+                "UPDATE requests SET state = 'waiting', tries = tries - 1 "
+                "WHERE job = ? AND state = 'sent' AND chunk = ?",
+                (chunk.job, chunk.id),
+            )
             db.execute("UPDATE chunks SET state = 'collected' WHERE id = ?", (chunk.id,))
 
     def take(self, job: JobRow, state: LineState, many: int) -> list[tuple[str, bytes]]:
@@ -436,6 +333,7 @@ class Journal:
             db = connect(self.path)
             prepare(db, _PATIENCE)
             db.execute("PRAGMA synchronous=FULL")
+            db.execute("PRAGMA cache_size=-16384")  # 16 MB: keys come in no order
             db.row_factory = sqlite3.Row
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > _VERSION:
@@ -467,15 +365,18 @@ _HEAD = ("provider", "model", "endpoint", "host", "created", "state", "user", "o
 _left_open: list[sqlite3.Connection | None] = []
 
 
-def _insert(db: sqlite3.Connection, job: int, entry: Entry) -> None:
-    db.execute(
-        "INSERT INTO requests (job, key, body, tokens, bound) VALUES (?, ?, ?, ?, ?) ON CONFLICT (job, key) DO NOTHING",
-        (job, entry.key, entry.body, entry.tokens, entry.bound),
+def _insert(db: sqlite3.Connection, job: int, page: Sequence[Entry]) -> None:
+    db.executemany(
+        "INSERT INTO requests (job, key, body, tokens, bound) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key, job) DO NOTHING",
+        [(job, e.key, e.body, e.tokens, e.bound) for e in page],
     )
     try:
-        db.execute("INSERT INTO inputs VALUES (?, ?, ?, ?, ?)", (job, entry.number, entry.key, entry.name, entry.memo))
+        rows = [(job, e.number, e.key, e.name, e.memo) for e in page]
+        db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?, ?)", rows)
     except sqlite3.IntegrityError as error:
-        raise RepeatedError(entry.number, entry.name or "") from error
+        sql = "SELECT COUNT(*) FROM inputs WHERE job = ? AND number >= ?"
+        wrong = page[db.execute(sql, (job, page[0].number)).fetchone()[0]]
+        raise RepeatedError(wrong.number, wrong.name or "") from error
 
 
 def _delete(db: sqlite3.Connection, job: int) -> None:

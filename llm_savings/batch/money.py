@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any, cast
 
 from llm_savings import settings, tokens
-from llm_savings.batch.journal import JobRow, Journal
+from llm_savings.batch.journal import Journal
 from llm_savings.batch.outcomes import usage_of
+from llm_savings.batch.records import JobRow
 from llm_savings.batch.text import loads
 from llm_savings.bounds import limits
 from llm_savings.errors import BatchError, SavingsError, UnboundedCallError
@@ -165,15 +166,20 @@ class Costs:
         keys = meter.gate.admit_all(first, lambda: self._ahead(job), bound) if first else ()
         return self._journal.change_job(job, budgets=keys)
 
+    def release(self, job: JobRow) -> None:
+        """Give back what is held for a job that will not be sent: a submit before this one was killed in between."""
+        if job.estimate and not settings.disabled():
+            for sent in self._ahead(job):
+                self.meter.failed(self._live(sent), LineFailedError("not sent"), Answer(usage=_NOTHING))
+
     def settle(self, job: JobRow) -> None:
         """Write what has ended since the last time."""
-        meter, began = self.meter, time.monotonic() - max(0.0, time.time() - job.created)
+        meter = self.meter
         for page in self._journal.unbilled(job):
             if settings.disabled():
                 continue
             for row in page:
-                sent = self._sent(job, row["key"], row["bound"])
-                live = Live(sent, meter.ledger.identity, began)
+                live = self._live(self._sent(job, row["key"], row["bound"]))
                 mode: Mode = "standard" if row["source"] == "real-time" else "batch"
                 if row["state"] != "ok":
                     meter.failed(live, LineFailedError(row["kind"]), Answer(usage=_NOTHING, mode=mode))
@@ -214,6 +220,10 @@ class Costs:
 
     def _ahead(self, job: JobRow) -> Iterator[Sent]:
         return (self._sent(job, key, bound) for key, bound in self._journal.bounds(job))
+
+    def _live(self, sent: Sent) -> Live:
+        passed = max(0.0, time.time() - sent.started_at.timestamp())
+        return Live(sent, self.meter.ledger.identity, time.monotonic() - passed)
 
     def _sent(self, job: JobRow, key: str, bound: int | None) -> Sent:
         usd = from_picodollars(bound)

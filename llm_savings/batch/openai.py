@@ -13,8 +13,8 @@ from typing import Any
 
 import openai
 
-from llm_savings.batch.journal import Chunk
 from llm_savings.batch.provider import Look, Result, Rules, is_retryable, lines_of, rules_of, spooled
+from llm_savings.batch.records import Chunk
 from llm_savings.batch.text import loads
 
 # Where a batch carries the name of its chunk.

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import IO, Any, Literal, Protocol
 
-from llm_savings.batch.journal import Chunk
+from llm_savings.batch.records import Chunk
 from llm_savings.batch.text import loads
 
 

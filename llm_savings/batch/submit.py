@@ -14,9 +14,10 @@ from typing import Any, cast
 
 from llm_savings.batch.inputs import Given, InputError, Reader, raw, target
 from llm_savings.batch.job import Job
-from llm_savings.batch.journal import JobRow, Journal, RepeatedError
-from llm_savings.batch.money import Estimate, estimate
+from llm_savings.batch.journal import Journal, RepeatedError
+from llm_savings.batch.money import Costs, Estimate, estimate
 from llm_savings.batch.provider import Provider
+from llm_savings.batch.records import JobRow
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.ledger import Ledger
 from llm_savings.meter import Meter
@@ -177,35 +178,35 @@ def submitted(
         row = book.add(row, entries, salt=options.name)
     except RepeatedError as error:
         raise InputError(error.number, "custom_id", "is used twice; every input needs its own") from error
+    job = Job(book, row, worker, meter)
     if row.state == "new":
         try:
-            row = _approved(book, row, options, cap, meter, worker)
+            job = Job(book, _approved(job.costs, book, row, options, cap, worker), worker, meter)
         except BaseException:
+            job.costs.release(row)
             book.forget(row)
             raise
-    job = Job(book, row, worker, meter)
     job.begin()
     return job
 
 
 def _approved(
-    book: Journal, row: JobRow, options: Options, cap: Decimal | None, meter: Meter, worker: Provider
+    costs: Costs, book: Journal, row: JobRow, options: Options, cap: Decimal | None, worker: Provider
 ) -> JobRow:
     """The job, ready to be sent: it may be afforded, it is wanted, and its cost is held."""
     if options.reuse:
         book.reuse(row)
     if not options.split:
         _check_one_batch(book, row, worker)
-    told = estimate(book, row, meter)
+    told = estimate(book, row, costs.meter)
     if cap is not None and (told.upper_bound is None or told.upper_bound > cap):
         bound = "no bound is known" if told.upper_bound is None else f"it may cost ${told.upper_bound:f}"
         raise BatchError(f"options.max_cost is ${cap:f}, but {bound}; nothing was sent")
     if options.confirm is not None and not options.confirm(told):
         raise BatchError("the job was not confirmed; nothing was sent")
-    from llm_savings.batch.money import Costs
-
-    row = Costs(book, meter).hold(row, told.upper_bound)
-    return book.change_job(row, state="open", estimate=told.as_dict(), most_tokens=options.queued_tokens)
+    # From the estimate on there may be lines of this job in the ledger; see `Costs.release`.
+    row = book.change_job(row, estimate=told.as_dict(), most_tokens=options.queued_tokens)
+    return book.change_job(costs.hold(row, told.upper_bound), state="open")
 
 
 def _check_one_batch(book: Journal, row: JobRow, worker: Provider) -> None:

@@ -80,7 +80,7 @@ def submit_(file: str, **given: Any) -> None:
 
     Nothing is sent before all of FILE has been checked and the price was shown. Submitting FILE again finds the job.
     """
-    provider = given["provider"] or ("anthropic" if "claude" in str(given["model"]) else "openai")
+    provider = given.pop("provider") or ("anthropic" if "claude" in str(given["model"]) else "openai")
     deadline = None if given["deadline"] is None else timedelta(hours=given["deadline"])
     options = Options(
         name=given["name"],

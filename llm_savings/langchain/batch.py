@@ -8,8 +8,8 @@ traces are the same as with `.batch()`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,9 +33,9 @@ from langchain_core.runnables import (
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_config_list
 
-from llm_savings.batch.job import Job, Status
+from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
-from llm_savings.batch.replay import Notebook, Noted, Transport, client_over, response
+from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, response, with_beta
 from llm_savings.batch.submit import Options, open_job, submitted
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
@@ -174,16 +174,11 @@ def submit_batch(
     first = next(requests, None)
     if first is None:
         raise BatchError("there is nothing to send; the input is empty")
-    client = _client_of(chain.model)
-    if beta := first[0].beta:
-        client = client.with_options(default_headers={"anthropic-beta": beta})
+    client = with_beta(_client_of(chain.model), first[0])
 
-    def lines() -> Iterator[tuple[Mapping[str, Any], bytes | None]]:
-        for request, memo in (first, *requests):
-            yield request.line(), memo
-
+    lines = ((request.line(), memo) for request, memo in itertools.chain([first], requests))
     job = submitted(
-        lines(), client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
+        lines, client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
     )
     return BatchHandle(job, chain, config)
 
@@ -215,69 +210,23 @@ def open_batch(
     return BatchHandle(job, chain, config)
 
 
-class BatchHandle:
-    """A batch of a chain. Made by `submit_batch` and `open_batch`.
+class BatchHandle(Handle):
+    """A batch of a chain, whose `collect` returns what `.batch()` would have. Made by `submit_batch` and `open_batch`.
 
-    Attributes:
-        job: The job behind it: its estimate, typed outcomes, `cancel`, `erase`.
+    Callbacks see every input's model run once, with the answer's own usage; the parser side of the chain runs then.
     """
 
     def __init__(self, job: Job, chain: _Chain, config: RunnableConfig) -> None:
-        self.job, self._chain, self._config = job, chain, config
+        super().__init__(job)
+        self._chain, self._config = chain, config
 
-    @property
-    def id(self) -> str:
-        """What `open_batch` takes."""
-        return self.job.id
-
-    def status(self) -> Status:
-        """How far it is."""
-        return self.job.status()
-
-    def collect(
-        self,
-        *,
-        return_exceptions: bool = False,
-        timeout: float | None = None,
-        poll: float = 30.0,
-        progress: bool | Callable[[Status], object] = False,
-    ) -> list[Any]:
-        """What `.batch()` would have returned: waits for the batch, then runs the parser side of the chain.
-
-        Callbacks see every input's model run once, with the answer's own usage.
-
-        Args:
-            return_exceptions: Put an input's error in its place, instead of raising the first one.
-            timeout: Seconds to wait at most.
-            poll: Seconds between two looks at the provider, at most.
-            progress: Show a bar in the terminal, or call this with the status after every look.
-
-        Raises:
-            BatchError: The time is over, or an input has no answer; the job goes on, or can be sent again.
-        """
-        status = self.job.wait(timeout=timeout, poll=poll, progress=progress)
-        if not status.done:
-            raise BatchError(f"batch {self.id} is not done: {status.answered:,} of {status.requests:,} answered")
+    def _collected(self, *, return_exceptions: bool) -> list[Any]:
         found: list[Any] = []
         chain = self._chain.played()
         for page in _pages(self.job):
             configs = get_config_list(self._config, len(page))
             found += chain.batch(page, configs, return_exceptions=cast("Any", return_exceptions))
         return found
-
-    async def acollect(
-        self, *, return_exceptions: bool = False, timeout: float | None = None, poll: float = 30.0
-    ) -> list[Any]:
-        """`collect` for asyncio. The parser side runs in a thread."""
-        await self.job.awaited(timeout=timeout, poll=poll)
-        return await asyncio.to_thread(self.collect, return_exceptions=return_exceptions, timeout=0.0)
-
-    def cancel(self) -> Status:
-        """Stop; what is answered is kept."""
-        return self.job.cancel()
-
-    def __repr__(self) -> str:
-        return f"<BatchHandle {self.id}>"
 
 
 def _pages(job: Job) -> Iterator[list[_Line]]:

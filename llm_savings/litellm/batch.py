@@ -7,10 +7,10 @@ LiteLLM's own code makes every request and reads every answer, so parameters are
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import litellm
 from litellm.llms.base_llm.base_utils import type_to_response_format_param
 from litellm.llms.custom_httpx.http_handler import HTTPHandler
 
-from llm_savings.batch.job import Job, Status
+from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
-from llm_savings.batch.replay import Notebook, Transport, client_over, httpx_over, response
+from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, httpx_over, response, with_beta
 from llm_savings.batch.submit import Options, open_job, submitted
 from llm_savings.batch.text import dumps, loads
 from llm_savings.errors import BatchError, ConfigError
@@ -71,16 +71,19 @@ def submit_batch(
     notebook, meter = Notebook(), _meter()
     over = _over(client, notebook)
 
-    def lines() -> Iterator[tuple[Mapping[str, Any], bytes | None]]:
+    def requests() -> Iterator[tuple[Noted, bytes]]:
         for call in calls:
             memo = {name: value for name, value in call.items() if name not in _NOT_KEPT}
             if "response_format" in memo:
                 memo["response_format"] = type_to_response_format_param(memo["response_format"])
             with _quiet(meter):
                 noted = notebook.of(lambda memo=memo: _complete(memo, over))
-            yield noted.line(), dumps(memo)
+            yield noted, dumps(memo)
 
-    job = submitted(lines(), client, journal=journal, meter=meter, options=options, host="litellm")
+    found = requests()
+    first = next(found)
+    lines = ((noted.line(), memo) for noted, memo in itertools.chain([first], found))
+    job = submitted(lines, with_beta(client, first[0]), journal=journal, meter=meter, options=options, host="litellm")
     return BatchHandle(job, client)
 
 
@@ -94,50 +97,18 @@ def open_batch(id: str, *, client: Any = None, journal: str | Path | None = None
     return BatchHandle(job, client or _client_of({"model": f"{job.provider}/{job.model}"}))
 
 
-class BatchHandle:
-    """A batch of LiteLLM calls. Made by `submit_batch` and `open_batch`.
+class BatchHandle(Handle):
+    """A batch of LiteLLM calls, whose `collect` returns a `ModelResponse` for each. Made by `submit_batch`.
 
-    Attributes:
-        job: The job behind it: its estimate, typed outcomes, `cancel`, `erase`.
+    LiteLLM's success callbacks see every call once. The `response_cost` that LiteLLM itself reckons is that of the
+    full price; the ledger has what was paid.
     """
 
     def __init__(self, job: Job, client: Any) -> None:
-        self.job, self._client = job, client
+        super().__init__(job)
+        self._client = client
 
-    @property
-    def id(self) -> str:
-        """What `open_batch` takes."""
-        return self.job.id
-
-    def status(self) -> Status:
-        """How far it is."""
-        return self.job.status()
-
-    def collect(
-        self,
-        *,
-        return_exceptions: bool = False,
-        timeout: float | None = None,
-        poll: float = 30.0,
-        progress: bool | Callable[[Status], object] = False,
-    ) -> list[Any]:
-        """A `ModelResponse` for every call, in their order: waits for the batch.
-
-        LiteLLM's success callbacks see every call once. The `response_cost` that LiteLLM itself reckons is that of
-        the full price; the ledger has what was paid.
-
-        Args:
-            return_exceptions: Put a call's error in its place, instead of raising the first one.
-            timeout: Seconds to wait at most.
-            poll: Seconds between two looks at the provider, at most.
-            progress: Show a bar in the terminal, or call this with the status after every look.
-
-        Raises:
-            BatchError: The time is over, or a call has no answer.
-        """
-        status = self.job.wait(timeout=timeout, poll=poll, progress=progress)
-        if not status.done:
-            raise BatchError(f"batch {self.id} is not done: {status.answered:,} of {status.requests:,} answered")
+    def _collected(self, *, return_exceptions: bool) -> list[Any]:
         found: list[Any] = []
         playing: list[Outcome] = []
         over = _over(self._client, lambda request: response(playing[-1]))
@@ -152,18 +123,6 @@ class BatchHandle:
                     raise
                 found.append(error)
         return found
-
-    async def acollect(self, *, return_exceptions: bool = False, timeout: float | None = None) -> list[Any]:
-        """`collect` for asyncio."""
-        await self.job.awaited(timeout=timeout)
-        return await asyncio.to_thread(self.collect, return_exceptions=return_exceptions, timeout=0.0)
-
-    def cancel(self) -> Status:
-        """Stop; what is answered is kept."""
-        return self.job.cancel()
-
-    def __repr__(self) -> str:
-        return f"<BatchHandle {self.id}>"
 
 
 def _complete(call: Mapping[str, Any], client: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import statistics
 import threading
@@ -204,7 +205,7 @@ def test_limits_are_kept_to_the_byte(desk: Desk, monkeypatch: pytest.MonkeyPatch
         sizes = [file.bytes for file in files if file.filename.startswith(job.id)]
         assert max(sizes) <= 3_000 and desk.batches()[0].request_counts.total == 7
         lines = [desk.client.files.content(file.id).content.splitlines(keepends=True) for file in files]
-        for here, then in zip(lines, lines[1:], strict=False):
+        for here, then in itertools.pairwise(lines):
             assert len(here) == 7 or sum(map(len, here)) + len(then[0]) + 64 > 3_000
 
 

@@ -153,7 +153,7 @@ def test_errors_stay_in_their_places(box: Sandbox, tmp_path: Path) -> None:
         return text
 
     chain = PROMPT | models(box)["openai"] | StrOutputParser() | RunnableLambda(picky)
-    inputs = [*REVIEWS[:3], {"review": "배송 " * 100_000}]
+    inputs = [*REVIEWS[:3], {"review": "배송 " * 200_000}]
     handle = submit_batch(chain, inputs, journal=tmp_path / "j.db")
     found = handle.collect(poll=0.01, return_exceptions=True)
     wanted = chain.batch(inputs, return_exceptions=True)
