@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llm_savings import __version__
+from llm_savings.cli.batch import batch
 from llm_savings.cli.budget import budget
 from llm_savings.cli.cache import cache
 from llm_savings.cli.demo import demo
@@ -42,5 +43,18 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, scenario, lint_command, token_table, reconcile, export, prices, sandbox):
+for command in (
+    demo,
+    report,
+    batch,
+    budget,
+    cache,
+    scenario,
+    lint_command,
+    token_table,
+    reconcile,
+    export,
+    prices,
+    sandbox,
+):
     main.add_command(command)

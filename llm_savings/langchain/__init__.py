@@ -9,6 +9,7 @@ from llm_savings.langchain.costs import CostCallback
 from llm_savings.langchain.tracking import CostTracking, track_costs
 
 if TYPE_CHECKING:
+    from llm_savings.langchain.batch import BatchHandle, open_batch, submit_batch
     from llm_savings.langchain.cache_requests import cache_namespace
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.routing_middleware import RoutingMiddleware
 
 __all__ = [
+    "BatchHandle",
     "BudgetMiddleware",
     "CostCallback",
     "CostTracking",
@@ -28,6 +30,8 @@ __all__ = [
     "RoutingMiddleware",
     "SemanticCache",
     "cache_namespace",
+    "open_batch",
+    "submit_batch",
     "summarizer",
     "track_costs",
     "with_cached_streaming",
@@ -37,12 +41,15 @@ __all__ = [
 
 # Agents are in `langchain`, the cache's vectors in numpy, and schemas in pydantic; the rest does not need them.
 _LAZY = {
+    "BatchHandle": "batch",
     "BudgetMiddleware": "middleware",
     "PromptCachingMiddleware": "prompt_caching_middleware",
     "RoutedChatModel": "routed",
     "RoutingMiddleware": "routing_middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
+    "open_batch": "batch",
+    "submit_batch": "batch",
     "summarizer": "compact",
     "with_cached_streaming": "cached_streaming",
     "with_compact_output": "compact",

@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from itertools import islice
@@ -111,6 +111,16 @@ class Ledger:
             RecordError: As for `sent`.
         """
         return self.budgets.reserve(entry(call), caps)
+
+    def reserve_all(self, calls: Callable[[], Iterable[Sent]], caps: Sequence[Cap]) -> list[Charged]:
+        """Write many calls that are about to leave, if every cap has room for what they reserve together, or none.
+
+        Raises:
+            RefusedError: A cap has no room; nothing was written.
+            LedgerError: The database cannot be written, or a counter makes no sense.
+            RecordError: As for `sent`.
+        """
+        return self.budgets.reserve_all(lambda: map(entry, calls()), caps)
 
     def reconcile(self, found: Iterable[tuple[Sent, Settled]]) -> int:
         """Write what unknown and suspect calls turned out to be; all other calls stay as they are.

@@ -14,6 +14,7 @@ from litellm import acompletion, completion
 from llm_savings.litellm.costs import CostLogger
 
 if TYPE_CHECKING:
+    from llm_savings.litellm.batch import open_batch, submit_batch
     from llm_savings.litellm.caching import SemanticCache
     from llm_savings.litellm.compact import acompact_completion, compact_completion
     from llm_savings.litellm.prompt_caching import PromptCaching
@@ -29,7 +30,9 @@ __all__ = [
     "acompletion",
     "compact_completion",
     "completion",
+    "open_batch",
     "router_from_config",
+    "submit_batch",
 ]
 
 # Metering needs neither numpy, nor LiteLLM's cache, nor schemas, nor a Router.
@@ -39,7 +42,9 @@ _LAZY = {
     "SemanticCache": "caching",
     "acompact_completion": "compact",
     "compact_completion": "compact",
+    "open_batch": "batch",
     "router_from_config": "routing_config",
+    "submit_batch": "batch",
 }
 
 

@@ -14,6 +14,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from . import anthropic_wire
+from .batch_routes import batch_routes
+from .batches import Batches
 from .bill import Bill
 from .catalog import Provider, find, models
 from .faults import Fault
@@ -84,8 +86,11 @@ def build(service: Service) -> Starlette:
         service.prompts.ahead += float(json.loads(await request.body())["seconds"])
         return JSONResponse({})
 
+    batches = Batches(service, _rendered)
+
     async def reset(_: Request) -> Response:
         service.reset()
+        batches.reset()
         return JSONResponse({})
 
     routes = [Route(path, model_endpoint(*how), methods=["POST"]) for path, how in ENDPOINTS.items()]
@@ -100,6 +105,7 @@ def build(service: Service) -> Starlette:
         Route("/_sandbox/advance", advance, methods=["POST"]),
         Route("/_sandbox/reset", reset, methods=["POST"]),
     ]
+    routes += batch_routes(service, batches, guarded)
     return Starlette(routes=routes, exception_handlers={404: _no_such_place, 405: _no_such_place})
 
 
@@ -113,23 +119,22 @@ async def _no_such_place(request: Request, error: Exception) -> Response:
 
 def _error(error: WireError, provider: Provider) -> Response:
     request_id = f"req_{uuid.uuid4().hex}"
-    body: JSON
+    body = _rendered(error, provider)
     if provider == "anthropic":
-        body = {
-            "type": "error",
-            "error": {"type": error.kind, "message": error.message},
-            "request_id": request_id,
-        }
+        body["request_id"] = request_id
         headers = {"request-id": request_id}
     else:
-        body = {
-            "error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
-        }  # fmt: skip
         headers = {"x-request-id": request_id}
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
         headers["retry-after-ms"] = f"{error.retry_after * 1000:.0f}"
     return Response(dumps(body), error.status, headers, media_type="application/json")
+
+
+def _rendered(error: WireError, provider: Provider) -> JSON:
+    if provider == "anthropic":
+        return {"type": "error", "error": {"type": error.kind, "message": error.message}}
+    return {"error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}}
 
 
 def _caller(request: Request) -> Provider:

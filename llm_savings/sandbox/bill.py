@@ -34,7 +34,7 @@ class BillRow:
         outcome: `ok`; `error-after` (the work was done, the answer lost); `cut` (the answer was cut by a fault);
             `garbage` (the answer was unreadable); `abandoned` (the client left before the end).
         user: OpenAI's `user` or Anthropic's `metadata.user_id`.
-        tier: The service tier that was billed: `standard`, `flex` or `priority`.
+        tier: The service tier that was billed: `standard`, `flex`, `priority` or `batch`.
         request_id: The id in the answer's header (`x-request-id`, Anthropic's `request-id`), for clients that hide
             the response id: LiteLLM replaces Anthropic's with its own.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,11 @@ class Rates:
     cache_read: Decimal | None = None
     cache_write_5m: Decimal | None = None
     cache_write_1h: Decimal | None = None
+
+    def half(self) -> Rates:
+        """What a batch costs."""
+        every = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return Rates(**{name: rate and rate / 2 for name, rate in every})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Model:
 
     def rates_for(self, tier: str, prompt_tokens: int) -> Rates:
         """The rates of one request: its tier's, or the long-context ones above the threshold."""
+        if tier == "batch":  # half of the standard price for every token, published by both providers
+            return self.rates_for("standard", prompt_tokens).half()
         if self.long_above is not None and prompt_tokens > self.long_above and tier in self.long_rates:
             return self.long_rates[tier]
         return self.rates[tier]

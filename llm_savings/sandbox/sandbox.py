@@ -128,8 +128,21 @@ class Sandbox:
         """Let time pass for what the provider's prompt cache holds."""
         self._call("POST", "advance", {"seconds": seconds})
 
+    def batches(self, **conditions: float | None) -> None:
+        """Set how batches fare from now on; what is not given is as usual.
+
+        Args:
+            **conditions: `seconds` (how long the provider works on a batch; 0: done when somebody looks), `speedup`,
+                `line_errors` (a chance), `expire_after` (a share of its lines) for as many batches as `expiries`,
+                `queued_tokens`, `max_requests`, `max_bytes`; see `llm_savings.sandbox.batches.Conditions`.
+
+        Raises:
+            ConfigError: A condition is unknown or out of range.
+        """
+        self._call("POST", "batches", dict(conditions))
+
     def reset(self) -> None:
-        """Forget the bill, the request count, all cached prompts and all ordered trouble."""
+        """Forget the bill, the request count, batches and their files, cached prompts and all ordered trouble."""
         self._call("POST", "reset", {})
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -104,6 +104,22 @@ class Service:
             raise WireError(500, "The server had an error while processing your request.", kind=_server_error(provider))
         pause = fault.seconds if fault and kind == "slow" else self.pause
         return Reply(self, request, work, fault=kind, pause=pause)
+
+    async def troubled(self, request: Request, provider: Provider, work: Callable[[], Awaitable[object]]) -> object:
+        """What `work` answers at an endpoint that bills nothing itself, with the trouble that was ordered for it."""
+        fault = self.faults.take(request.url.path, None)
+        kind = fault.kind if fault else None
+        if fault and kind == "disconnect":
+            return HangUp()
+        if fault and kind in ("429", "500"):
+            raise _failure(fault, provider)
+        answer = await work()
+        if fault and kind in ("500-after", "stall"):
+            if kind == "stall":
+                await asyncio.sleep(fault.seconds)
+            else:
+                raise _failure(fault, provider)
+        return answer
 
 
 class HangUp:
