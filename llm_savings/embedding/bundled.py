@@ -88,10 +88,11 @@ def _weights() -> _Weights:
 
 
 def _unit(raw: NDArray[np.float32] | None, script: int, weights: _Weights) -> NDArray[np.float32]:
-    norm = 0.0 if raw is None else sqrt(float(raw.dot(raw)))
-    if raw is None or norm <= 1e-12:
-        return np.zeros((weights.hangul if script == Script.HANGUL else weights.latin).shape[1], np.float32)
-    return raw / np.float32(norm)
+    unit = np.zeros((weights.hangul if script == Script.HANGUL else weights.latin).shape[1], np.float32)
+    norm = 0.0 if raw is None else sqrt(float(raw @ raw))
+    if raw is not None and norm > 1e-12:
+        np.divide(raw, np.float32(norm), out=unit)
+    return unit
 
 
 class BundledEmbedder:

@@ -41,7 +41,9 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
     opposed = both & ~((asked.left & stored.left) | (asked.right & stored.right))
     if opposed or (asked.words != stored.words and _opposed(asked, stored)):
         found.add("antonym")
-    if _turned(asked, stored):
+    # A word that stands twice has one of its parts looked at, another one from the other side.
+    twice = len(asked.word_set) < len(asked.words) or len(stored.word_set) < len(stored.words)
+    if _turned(asked, stored) or (twice and _turned(stored, asked)):
         found.add("direction")
     elif _exchanged(asked, stored):
         found.add("order")

@@ -262,7 +262,7 @@ class RedisStore:
 
     def _make_index(self) -> None:
         vector = ["vector", "VECTOR", "HNSW", 12, "TYPE", "FLOAT32", "DIM", self._dimensions, "DISTANCE_METRIC"]
-        vector += ["COSINE", "M", 16, "EF_CONSTRUCTION", 128, "EF_RUNTIME", 96]
+        vector += ["COSINE", "M", 16, "EF_CONSTRUCTION", 64, "EF_RUNTIME", 96]
         vector[3] = len(vector) - 4
         try:
             self._redis.execute_command(

@@ -317,9 +317,7 @@ class SqliteStore(rows.Paged):
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
-                if self._reader is None:  # another thread has closed it since
-                    raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
-                yield self._reader
+                yield self._opened(self._reader)
         except (sqlite3.Error, OSError) as error:
             raise self._translated(error) from error
 
@@ -332,6 +330,11 @@ class SqliteStore(rows.Paged):
                 yield self._writer
         except (sqlite3.Error, OSError) as error:
             raise self._translated(error) from error
+
+    def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
+        if db is None:  # another thread has closed it since
+            raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
+        return db
 
     def _translated(self, error: sqlite3.Error | OSError) -> CacheError:
         if _is_corrupt(error):
