@@ -8,6 +8,7 @@ import os
 import string
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -117,7 +118,7 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
     found = _opened(job, journal, ledger)
     now = found.status()
     if as_json:
-        click.echo(json.dumps(_document(now, found.estimate), indent=2))
+        click.echo(json.dumps({**asdict(now), "estimate": found.estimate.as_dict()}, indent=2, default=str))
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
     if found.estimate.real_time is not None and now.spent.is_finite():
@@ -311,12 +312,6 @@ def _line(status: Status) -> str:
     if status.running:
         parts.append(f"{status.running:,} more at the provider")
     return ", ".join(parts) + f", {told(status)}"
-
-
-def _document(status: Status, told: Estimate) -> dict[str, Any]:
-    names = ("id", "state", "inputs", "requests", "answered", "failed", "running", "batches", "seconds_left")
-    found: dict[str, Any] = {name: getattr(status, name) for name in names}
-    return {**found, "spent": format(status.spent, "f"), "estimate": told.as_dict()}
 
 
 def _pair(tag: str) -> tuple[str, str]:

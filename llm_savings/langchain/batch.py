@@ -36,7 +36,7 @@ from langchain_core.runnables.config import get_config_list
 from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
 from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, response, with_beta
-from llm_savings.batch.submit import Options, open_job, submitted
+from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
 from llm_savings.langchain.costs import CostCallback
@@ -169,6 +169,7 @@ def submit_batch(
         options,
         user=options.user or text(metadata, USER_KEYS),
         tags={**labels(config.get("tags"), metadata), **options.tags},
+        host="langchain",
     )
     requests = chain.requests(inputs, get_config_list(config, len(inputs)))
     first = next(requests, None)
@@ -177,9 +178,8 @@ def submit_batch(
     client = with_beta(_client_of(chain.model), first[0])
 
     lines = ((request.line(), memo) for request, memo in itertools.chain([first], requests))
-    job = submitted(
-        lines, client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
-    )
+    meter = _meter(config, chain.model)
+    job = submit(lines, provider=client, journal=journal, meter=meter, options=options)
     return BatchHandle(job, chain, config)
 
 
