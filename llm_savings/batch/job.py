@@ -52,6 +52,7 @@ class Status:
         running: Requests that the provider has ended in batches that are not over yet.
         batches: Batches at work.
         spent: USD so far, cached prompt tokens at their full price; NaN when the model has no price.
+        saved: USD that the same answers would have cost more in real time.
         seconds_left: A guess from the pace so far, or None.
     """
 
@@ -64,6 +65,7 @@ class Status:
     running: int
     batches: int
     spent: Decimal
+    saved: Decimal
     seconds_left: float | None
 
     @property
@@ -121,9 +123,9 @@ class Job:
         ended = answered + failed + running
         passed = time.time() - self._row.created
         left = passed * (total - ended) / ended if ended else None
-        spent = self.costs.spent(self._row)
-        state = self._row.state
-        return Status(self.id, state, inputs, total, answered, failed, running, len(chunks), spent, left)
+        spent, real_time = self.costs.spent(self._row)
+        money = (spent, real_time - spent if real_time else Decimal(0))
+        return Status(self.id, self._row.state, inputs, total, answered, failed, running, len(chunks), *money, left)
 
     def wait(
         self,

@@ -121,8 +121,8 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
         click.echo(json.dumps({**asdict(now), "estimate": found.estimate.as_dict()}, indent=2, default=str))
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
-    if found.estimate.real_time is not None and now.spent.is_finite():
-        click.echo(f"In real time all of it would have cost about ${found.estimate.real_time:f}.")
+    if now.saved > 0:
+        click.echo(f"In real time these answers would have cost ${now.saved:f} more.")
 
 
 @batch.command(epilog="Example: llm-savings batch collect 5f0c9a54 --out results.jsonl --schema shop:Review")
@@ -267,7 +267,8 @@ def _write(file: Any, outcomes: Iterator[tuple[Outcome, bytes | None]], *, as_cs
         if isinstance(flat.get("output"), dict):
             flat |= flat.pop("output")
         if table is None:
-            table = csv.DictWriter(file, [*flat, *({"output", "error", "raw"} - set(flat))], extrasaction="ignore")
+            columns = list(dict.fromkeys([*flat, "output", "error", "raw"]))
+            table = csv.DictWriter(file, columns, extrasaction="ignore")
             table.writeheader()
         table.writerow(flat)
     return count, failed

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -35,6 +35,8 @@ def build(service: Service) -> Starlette:
                 return await work(request)
             except WireError as error:
                 return _error(error, provider)
+            except ClientDisconnect:  # in the middle of an upload
+                return Response()
             except Exception as error:  # noqa: BLE001 - a fault of ours must not look like one of the network
                 _log.exception("the sandbox failed")
                 return _error(WireError(500, f"The sandbox failed: {error!r}", kind="api_error"), provider)

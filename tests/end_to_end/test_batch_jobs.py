@@ -124,7 +124,7 @@ def test_every_input_has_its_own_answer_in_order(desk: Desk) -> None:
     assert [found[n].text for n in range(7, 14)] == [found[n].text for n in range(7)]
     assert all(f"리뷰 {n}" in found[n].text or found[n].text for n in range(7))
     desk.check(7)
-    assert status.spent == desk.box.bill().total
+    assert status.spent == status.saved == desk.box.bill().total
     assert job.estimate.upper_bound is not None and status.spent <= job.estimate.upper_bound
 
 
