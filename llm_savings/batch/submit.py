@@ -172,8 +172,9 @@ def submit(
         try:
             job = Job(book, _approved(job.costs, book, row, options, cap, worker), worker, meter)
         except BaseException:
-            job.costs.release(row)
-            book.forget(row)
+            if book.job(row.id).state == "new":  # else another process is sending it
+                job.costs.release(row)
+                book.forget(row)
             raise
     elif row.state == "cancelled":
         raise BatchError(
