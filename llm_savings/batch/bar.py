@@ -27,7 +27,7 @@ def bar() -> Generator[Callable[[Status], None]]:
 
 def told(now: Status) -> str:
     """The figures beside the bar."""
-    parts = [f"${now.spent:.4f}"]
+    parts = ["cost unknown" if now.spent.is_nan() else f"${now.spent:.4f}"]
     if now.failed:
         parts.append(f"{now.failed:,} failed")
     if now.seconds_left is not None and not now.done:

@@ -31,7 +31,7 @@ from langchain_core.runnables import (
     ensure_config,
 )
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.config import get_config_list, merge_configs
 
 from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
@@ -162,8 +162,8 @@ def submit_batch(
         '5f0c9a54c1d2ab34e6f7'
         >>> open_batch(handle.id, prompt | model | parser).collect()               # doctest: +SKIP
     """
-    chain, options = _Chain.of(chain_or_model), options or Options()
-    config = ensure_config(config)
+    chain, config = _parted(chain_or_model, config)
+    options = options or Options()
     metadata = config.get("metadata") or {}
     options = replace(
         options,
@@ -202,7 +202,7 @@ def open_batch(
         BatchError: There is no such batch.
         ConfigError: The chain's model is another one.
     """
-    chain, config = _Chain.of(chain_or_model), ensure_config(config)
+    chain, config = _parted(chain_or_model, config)
     job = open_job(id, provider=_client_of(chain.model), journal=journal, meter=_meter(config, chain.model))
     named = getattr(chain.model, "model_name", None) or getattr(chain.model, "model", None)
     if named != job.model:
@@ -240,6 +240,14 @@ def _pages(job: Job) -> Iterator[list[_Line]]:
             page = []
     if page:
         yield page
+
+
+def _parted(runnable: Runnable[Any, Any], config: RunnableConfig | None) -> tuple[_Chain, RunnableConfig]:
+    """A chain's parts, and its config with that of `chain.with_config(...)`."""
+    config = ensure_config(config)
+    if isinstance(runnable, RunnableBindingBase) and isinstance(runnable.bound, RunnableSequence):
+        return _Chain.of(runnable.bound), merge_configs(runnable.config, config)
+    return _Chain.of(runnable), config
 
 
 def _model_in(step: Any) -> tuple[BaseChatModel, Mapping[str, Any]] | None:

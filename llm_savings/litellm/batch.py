@@ -129,7 +129,7 @@ class BatchHandle(Handle):
 
 
 def _complete(call: Mapping[str, Any], client: Any) -> Any:
-    return litellm.completion(**call, client=client, api_key="batch", max_retries=0, caching=False)
+    return litellm.completion(**call, client=client, api_key="batch", max_retries=0, num_retries=0, caching=False)
 
 
 def _client_of(call: Mapping[str, Any]) -> Any:

@@ -135,9 +135,9 @@ class Seen(BaseCallbackHandler):
 
 def test_callbacks_see_each_line_once(box: Sandbox, tmp_path: Path) -> None:
     seen = Seen()
-    chain = CHAINS["text"](models(box)["openai"])
+    chain = CHAINS["text"](models(box)["openai"]).with_config(metadata={"feature": "reviews"})
     with track_costs(":memory:", tags={"app": "shop"}) as cost:
-        config: Any = {"callbacks": [seen], "tags": ["feature:reviews"], "metadata": {"user_id": "kim"}}
+        config: Any = {"callbacks": [seen], "tags": ["nightly"], "metadata": {"user_id": "kim"}}
         handle = submit_batch(chain, REVIEWS, config=config, journal=tmp_path / "j.db")
         assert not seen.events  # nothing has been asked yet
         handle.collect(poll=0.01)
