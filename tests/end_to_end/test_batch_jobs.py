@@ -327,6 +327,22 @@ def test_strangers_batches_are_not_taken_for_ours(box: Sandbox, tmp_path: Path) 
     assert answers(job)[0].body["id"] != box.bill().rows[0].id
 
 
+def test_a_twin_that_arrives_late_is_stopped(gpt: Desk) -> None:
+    gpt.box.batches(seconds=1.0)
+    gpt.box.fail("500", path=PATHS["openai"])  # tried again, so the first one might still arrive
+    job = gpt.submit([ask(n) for n in range(10)])
+    while not gpt.batches():
+        job.status()
+        time.sleep(0.05)
+    (ours,) = gpt.batches()
+    gpt.client.batches.create(
+        input_file_id=ours.input_file_id, endpoint=ours.endpoint, completion_window="24h", metadata=ours.metadata
+    )
+    assert job.wait(poll=0.05, timeout=20).answered == 10
+    assert [batch.status for batch in gpt.batches()] == ["completed", "cancelled"]
+    gpt.check(10)
+
+
 def test_separators_of_other_kinds_do_not_part_lines(desk: Desk) -> None:
     odd = "첫 줄\u2028둘째\u2029셋째\x85넷째\x1e다섯째"
     job = desk.submit([{"messages": [{"role": "user", "content": odd}], "max_tokens": 60}, ask(1)])
