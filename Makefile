@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DONE   := $(VENV)/.installed
+TESTS  := $(BIN)/python -m pytest -n logical --dist loadfile
 
 .PHONY: demo test check bench soak clean
 
@@ -10,13 +11,13 @@ demo: $(DONE)
 	$(BIN)/llm-savings demo $(ARGS)
 
 test: $(DONE)
-	$(BIN)/python -m pytest $(ARGS)
+	$(TESTS) $(ARGS)
 
 check: $(DONE)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 bench: $(DONE)
 	for file in tests/benchmarks/bench_*.py; do echo; echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -25,7 +25,8 @@ class Usage:
     """Tokens of one call (or a sum of calls), in buckets that never overlap.
 
     All values are token counts, except `web_searches`, a count of billed searches. `reasoning` is informational: it
-    is a part of `output` and is not added to it.
+    is a part of `output` and is not added to it. `cache_write_5m` holds cache writes at the provider's ordinary time to
+    live, `cache_write_1h` those that are kept longer at a price of their own.
 
     Raises:
         UsageError: A count is negative, not a whole number, or `reasoning` is more than `output`.
@@ -162,11 +163,15 @@ class Usage:
             return Usage(input=prompt, output=completion)
         audio_cached = _count(_part(detail_in, "cached_tokens_details"), "audio_tokens")
         reasoning = _count(detail_out, "reasoning_tokens")
+        # openai 3.57 tells writes of 30 minutes from those of 12 hours, which have a price of their own.
+        split = _part(detail_in, "cache_write_tokens_details")
+        written, kept_long = _count(detail_in, "cache_write_tokens"), _count(split, "ttl_12h_tokens")
         return _inclusive(
             prompt,
             completion + _outside(u, prompt, completion, reasoning),
             cache_read=_count(detail_in, "cached_tokens") - audio_cached,
-            cache_write_5m=_count(detail_in, "cache_write_tokens"),
+            cache_write_5m=written - kept_long,
+            cache_write_1h=kept_long,
             audio_input=_count(detail_in, "audio_tokens") - audio_cached,
             audio_cache_read=audio_cached,
             image_input=_count(detail_in, "image_tokens"),

@@ -52,9 +52,12 @@ CHAT_PARAMETERS = {
     "web_search_options": "object",
 }
 RESPONSES_PARAMETERS = {
+    "access_programs": "object",
     "background": "boolean",
+    "background_options": "object",
     "context_management": "array",
     "conversation": "string|object",
+    "image": "object",
     "include": "array",
     "input": "string|array",
     "instructions": "string",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_savings import Usage, UsageError
+from llm_savings import PriceBook, UnpricedError, Usage, UsageError
 from llm_savings.usage import FIELDS
 
 counts = st.integers(min_value=0, max_value=10**9)
@@ -63,6 +63,22 @@ def test_langchain_metadata_round_trip(u: Usage) -> None:
         "output_token_details": {"reasoning": u.reasoning, "audio": u.audio_output},
     }
     assert Usage.from_langchain(metadata) == carried
+
+
+def test_openai_writes_that_are_kept_for_twelve_hours_have_no_known_price() -> None:
+    split = {"ttl_30m_tokens": 40, "ttl_12h_tokens": 10}
+    raw = {
+        "input_tokens": 150,
+        "output_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 50, "cache_write_tokens_details": split},
+    }
+    used = Usage.from_openai(raw)
+    assert used == Usage(input=100, cache_write_5m=40, cache_write_1h=10, output=5)
+    with pytest.raises(UnpricedError, match="cache_write_1h"):
+        PriceBook().price(used, "gpt-5.6")
+    split["ttl_12h_tokens"] = 60
+    with pytest.raises(UsageError):
+        Usage.from_openai(raw)
 
 
 def test_openai_prompt_includes_cached_written_and_audio_tokens() -> None:
