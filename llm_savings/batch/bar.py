@@ -6,43 +6,31 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from llm_savings.batch.job import Status
 
 
 @contextmanager
 def bar() -> Generator[Callable[[Status], None]]:
-    """What shows a status: requests that have ended, failures, cost so far, time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-    )
+    """What shows a status: requests that have ended, cost so far, failures, time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("batch", total=None, told="")
 
-        def tell(status: Status) -> None:
-            ended = status.answered + status.failed + status.running
-            progress.update(task, completed=ended, total=status.requests, description=status.id[:8], told=told(status))
+        def tell(now: Status) -> None:
+            ended = now.answered + now.failed + now.running
+            progress.update(task, completed=ended, total=now.requests, description=now.id[:8], told=told(now))
 
         yield tell
 
 
-def told(status: Status) -> str:
+def told(now: Status) -> str:
     """The figures beside the bar."""
-    parts = [f"${status.spent:.4f}"]
-    if status.failed:
-        parts.append(f"{status.failed:,} failed")
-    if status.seconds_left is not None and not status.done:
-        parts.append(f"about {_span(status.seconds_left)} left")
+    parts = ["cost unknown" if now.spent.is_nan() else f"${now.spent:.4f}"]
+    if now.failed:
+        parts.append(f"{now.failed:,} failed")
+    if now.seconds_left is not None and not now.done:
+        minutes = now.seconds_left / 60
+        parts.append(f"about {now.seconds_left:.0f} s left" if minutes < 2 else f"about {minutes:.0f} min left")
     return " · ".join(parts)
-
-
-def _span(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"

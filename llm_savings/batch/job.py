@@ -52,6 +52,7 @@ class Status:
         running: Requests that the provider has ended in batches that are not over yet.
         batches: Batches at work.
         spent: USD so far, cached prompt tokens at their full price; NaN when the model has no price.
+        saved: USD that the same answers would have cost more in real time.
         seconds_left: A guess from the pace so far, or None.
     """
 
@@ -64,6 +65,7 @@ class Status:
     running: int
     batches: int
     spent: Decimal
+    saved: Decimal
     seconds_left: float | None
 
     @property
@@ -86,22 +88,15 @@ class Job:
 
     Attributes:
         id: Its id, for `open_job`.
+        model: The model asked for.
+        provider: The price book's name of the provider.
+        costs: Its lines in the ledger.
     """
 
     def __init__(self, journal: Journal, row: JobRow, provider: Provider, meter: Meter) -> None:
-        self.id = row.id
+        self.id, self.model, self.provider = row.id, row.model, row.provider
         self._journal, self._row, self._provider = journal, row, provider
         self.costs = Costs(journal, meter)
-
-    @property
-    def model(self) -> str:
-        """The model asked for."""
-        return self._row.model
-
-    @property
-    def provider(self) -> str:
-        """The price book's name of the provider."""
-        return self._row.provider
 
     @property
     def estimate(self) -> Estimate:
@@ -112,10 +107,14 @@ class Job:
         """How far it is.
 
         Args:
-            refresh: Ask the provider, and do what there is to do; else only read the journal.
+            refresh: Ask the provider, and do what there is to do right now, unless another process is at it; else only
+                read the journal. What passes by itself (a lost connection, a 429, a 5xx) is left to the next time.
+
+        Raises:
+            BatchError: The provider refuses the job as it is.
         """
         if refresh:
-            self.step()
+            self._step()
         self._row = self._journal.job(self.id)
         inputs, states = self._journal.counts(self._row)
         chunks = [chunk for chunk in self._journal.chunks(self._row) if chunk.state != "collected"]
@@ -124,9 +123,9 @@ class Job:
         ended = answered + failed + running
         passed = time.time() - self._row.created
         left = passed * (total - ended) / ended if ended else None
-        spent = self.costs.spent(self._row)
-        state = self._row.state
-        return Status(self.id, state, inputs, total, answered, failed, running, len(chunks), spent, left)
+        spent, real_time = self.costs.spent(self._row)
+        money = (spent, real_time - spent if real_time else Decimal(0))
+        return Status(self.id, self._row.state, inputs, total, answered, failed, running, len(chunks), *money, left)
 
     def wait(
         self,
@@ -143,12 +142,11 @@ class Job:
             progress: Show a bar in the terminal, or call this with the status after every look.
 
         Raises:
-            BatchError: The provider refuses the job as it is. What passes by itself (a lost connection, a 429, a 5xx)
-                is waited out.
+            BatchError: The provider refuses the job as it is.
         """
         with _telling(progress) as tell:
             for pause in _pauses(timeout, poll):
-                status = self._looked()
+                status = self.status()
                 tell(status)
                 if status.done or pause is None:
                     return status
@@ -195,6 +193,7 @@ class Job:
             for chunk in chunks:
                 self._provider.forget(chunk)
             self._journal.forget(row)
+            self._row = replace(row, state="done")
 
     async def astatus(self, *, refresh: bool = True) -> Status:
         """`status` for asyncio."""
@@ -205,7 +204,7 @@ class Job:
     ) -> Status:
         """`wait` for asyncio. Cancelling it stops the waiting; a look that is under way ends in its thread."""
         for pause in _pauses(timeout, poll):
-            status = await asyncio.to_thread(self._looked)
+            status = await self.astatus()
             if progress is not None:
                 progress(status)
             if status.done or pause is None:
@@ -217,31 +216,18 @@ class Job:
         """`cancel` for asyncio."""
         return await asyncio.to_thread(self.cancel)
 
-    def begin(self) -> None:
-        """The first step. What passes by itself is left to those that follow."""
-        self._looked()
-
-    def step(self) -> None:
-        """Do all that can be done right now, without waiting; nothing where another process is at it.
-
-        Raises:
-            BatchError: The provider refuses the job as it is.
-        """
-        with self._alone() as mine:
-            if mine:
-                self._row = self._journal.job(self.id)
-                self._work()
-
-    def _looked(self) -> Status:
+    def _step(self) -> None:
         try:
-            self.step()
+            with self._alone() as mine:
+                if mine:
+                    self._row = self._journal.job(self.id)
+                    self._work()
         except Exception as error:
             if not decisions.is_passing(error):
                 if isinstance(getattr(error, "status_code", None), int):
                     raise BatchError(f"job {self.id}: the provider refuses: {error}") from error
                 raise
             _log.warning("job %s: %s; it goes on when this has passed", self.id, type(error).__name__)
-        return self.status(refresh=False)
 
     def _work(self) -> None:
         if self._row.state == "done":
@@ -324,7 +310,7 @@ class Job:
         look = self._provider.look(chunk.batch or "")
         if look.end == "failed" and look.queue_full:
             most = decisions.shrunk(chunk, self._journal.chunks(self._row))
-            _log.info("job %s: the provider's queue is full; at most %d tokens are queued from now on", self.id, most)
+            _log.info("job %s: the provider's queue is full; from now on %d tokens at most", self.id, most)
             self._row = self._journal.change_job(self._row, most_tokens=most)
             self._journal.refuse(chunk)
             return replace(chunk, state="collected")
@@ -412,7 +398,7 @@ class Job:
             os.close(handle)
 
     def __repr__(self) -> str:
-        return f"<Job {self.id} {self._row.provider} {self.model}>"
+        return f"<Job {self.id} {self.provider} {self.model}>"
 
 
 def _locked(handle: int) -> bool:

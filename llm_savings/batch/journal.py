@@ -375,7 +375,8 @@ def _insert(db: sqlite3.Connection, job: int, page: Sequence[Entry]) -> None:
         db.executemany("INSERT INTO inputs VALUES (?, ?, ?, ?, ?)", rows)
     except sqlite3.IntegrityError as error:
         sql = "SELECT COUNT(*) FROM inputs WHERE job = ? AND number >= ?"
-        wrong = page[db.execute(sql, (job, page[0].number)).fetchone()[0]]
+        inserted: int = db.execute(sql, (job, page[0].number)).fetchone()[0]
+        wrong = page[inserted]
         raise RepeatedError(wrong.number, wrong.name or "") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
 from llm_savings import settings, tokens
@@ -202,21 +203,23 @@ class Costs:
             sent = replace(sent, call_id=f"{sent.call_id}:{time.time_ns():x}", mode="standard", budgets=())
             self.meter.failed(self.meter.late(sent), LineFailedError("lost"))
 
-    def spent(self, job: JobRow) -> Decimal:
-        """USD that a job's answers cost, at this meter's prices."""
+    def spent(self, job: JobRow) -> tuple[Decimal, Decimal]:
+        """USD that a job's answers cost, and would have cost in real time; cached prompt tokens at their full price."""
         sql = (
             "SELECT source, prompt, completion, COUNT(*) FROM requests WHERE job = ? AND state = 'ok' "
             "AND source <> 'earlier' GROUP BY source, prompt, completion"
         )
-        total = Decimal(0)
+        total, real_time = Decimal(0), Decimal(0)
+        price = partial(self.meter.prices.price, model=job.model, provider=job.provider)
         for source, prompt, completion, many in self._journal.rows(sql, job.job):
-            mode: Mode = "standard" if source == "real-time" else "batch"
             usage = Usage(input=prompt, output=completion)
             try:
-                total += many * self.meter.prices.price(usage, job.model, mode=mode, provider=job.provider)
+                standard = many * price(usage, mode="standard")
+                total += standard if source == "real-time" else many * price(usage, mode="batch")
+                real_time += standard
             except SavingsError:
-                return Decimal("NaN")
-        return total
+                return Decimal("NaN"), Decimal(0)
+        return total, real_time
 
     def _ahead(self, job: JobRow) -> Iterator[Sent]:
         return (self._sent(job, key, bound) for key, bound in self._journal.bounds(job))

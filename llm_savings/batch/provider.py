@@ -16,15 +16,7 @@ from llm_savings.batch.text import loads
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The limits of a provider's batches; see data/batch_rules.toml.
-
-    Attributes:
-        requests: The most requests in one batch.
-        bytes: The most bytes in one batch.
-        custom_id: The most characters in a custom_id.
-        endpoints: The paths that a batch can be for; the first is the usual one.
-        queue_full: Codes of a batch that failed because too many tokens are queued.
-    """
+    """The limits of a provider's batches; data/batch_rules.toml says what each means."""
 
     requests: int
     bytes: int
@@ -38,9 +30,8 @@ def rules_of(provider: str) -> Rules:
     """The rules of a provider, by the name of its section in the data file."""
     sheet = tomllib.loads(files("llm_savings.data").joinpath("batch_rules.toml").read_text("utf-8"))
     found = sheet[provider]
-    return Rules(
-        found["requests"], found["bytes"], found["custom_id"], tuple(found["endpoints"]), tuple(found["queue_full"])
-    )
+    lists = {name: tuple(found[name]) for name in ("endpoints", "queue_full")}
+    return Rules(requests=found["requests"], bytes=found["bytes"], custom_id=found["custom_id"], **lists)
 
 
 End = Literal["completed", "expired", "cancelled", "failed"]

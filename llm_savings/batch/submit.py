@@ -19,7 +19,7 @@ from llm_savings.batch.money import Costs, Estimate, estimate
 from llm_savings.batch.provider import Provider
 from llm_savings.batch.records import JobRow
 from llm_savings.errors import BatchError, ConfigError
-from llm_savings.ledger import Ledger
+from llm_savings.ledger import Host, Ledger
 from llm_savings.meter import Meter
 
 
@@ -29,6 +29,7 @@ class Options:
 
     Attributes:
         name: Makes a job of its own out of the same requests; without it they are the job that was submitted before.
+            With `reuse`, only those are sent that failed then.
         max_cost: USD; a job that may cost more is not sent.
         confirm: Asked with the estimate before anything is sent; the job is not sent unless it returns True.
         attempts: How often a request is sent that failed or expired at the provider.
@@ -42,6 +43,7 @@ class Options:
         user: Who causes the cost; `erase_user` finds jobs by it.
         tags: Labels of the calls in the ledger, such as {"feature": "reviews"}.
         patience: Seconds after which a create that left no trace at the provider counts as never received.
+        host: Whose calls these are in the ledger; for rims.
     """
 
     name: str = ""
@@ -56,6 +58,7 @@ class Options:
     user: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     patience: float = 10.0
+    host: Host = "sdk"
 
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
@@ -138,22 +141,8 @@ def submit(
         >>> [outcome.text for outcome in job.results()]                                  # doctest: +SKIP
         ['긍정']
     """
-    return submitted(requests, provider, model=model, journal=journal, meter=meter, options=options)
-
-
-def submitted(
-    requests: Given,
-    provider: str | Any,
-    *,
-    model: str | None = None,
-    journal: str | Path | Journal | None = None,
-    meter: Meter | None = None,
-    options: Options | None = None,
-    host: str = "sdk",
-) -> Job:
-    """`submit` for a rim, which says whose calls these are in the ledger."""
     options, meter, worker = options or Options(), meter or Meter(), provider_of(provider)
-    book = journal if isinstance(journal, Journal) else Journal(journal)
+    book = _opened(journal)
     cap, now = options.cap(), time.time()
     lines = raw(requests)
     if (first := next(lines, None)) is None:
@@ -166,7 +155,7 @@ def submitted(
         provider=worker.name,
         model=where.model,
         endpoint=where.endpoint,
-        host=host,
+        host=options.host,
         created=now,
         state="new",
         user=options.user,
@@ -183,10 +172,15 @@ def submitted(
         try:
             job = Job(book, _approved(job.costs, book, row, options, cap, worker), worker, meter)
         except BaseException:
-            job.costs.release(row)
-            book.forget(row)
+            if book.job(row.id).state == "new":  # else another process is sending it
+                job.costs.release(row)
+                book.forget(row)
             raise
-    job.begin()
+    elif row.state == "cancelled":
+        raise BatchError(
+            f"job {row.id} of these requests was cancelled; give it another options.name to send them again"
+        )
+    job.status()
     return job
 
 
@@ -244,7 +238,7 @@ def open_job(
     Raises:
         BatchError: There is no such job, or it never got as far as being sent.
     """
-    book = journal if isinstance(journal, Journal) else Journal(journal)
+    book = _opened(journal)
     row = book.job(name)
     if row.state == "new":
         raise BatchError(f"job {row.id} was never sent: its submit was killed; submit the same requests again")
@@ -253,7 +247,11 @@ def open_job(
 
 def list_jobs(journal: str | Path | Journal | None = None) -> list[JobRow]:
     """Every job of a journal, the newest first."""
-    return (journal if isinstance(journal, Journal) else Journal(journal)).jobs()
+    return _opened(journal).jobs()
+
+
+def _opened(journal: str | Path | Journal | None) -> Journal:
+    return journal if isinstance(journal, Journal) else Journal(journal)
 
 
 def erase_user(user: str, *, provider: str | Any | None = None, journal: str | Path | Journal | None = None) -> int:
@@ -262,7 +260,7 @@ def erase_user(user: str, *, provider: str | Any | None = None, journal: str | P
     Raises:
         BatchError: One is at work; cancel it first.
     """
-    book = journal if isinstance(journal, Journal) else Journal(journal)
+    book = _opened(journal)
     found = [row for row in book.jobs() if row.user == user]
     for row in found:
         Job(book, row, provider_of(provider or row.provider), Meter(":memory:")).erase()

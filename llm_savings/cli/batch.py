@@ -8,6 +8,7 @@ import os
 import string
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -117,11 +118,11 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
     found = _opened(job, journal, ledger)
     now = found.status()
     if as_json:
-        click.echo(json.dumps(_document(now, found.estimate), indent=2))
+        click.echo(json.dumps({**asdict(now), "estimate": found.estimate.as_dict()}, indent=2, default=str))
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
-    if found.estimate.real_time is not None and now.spent.is_finite():
-        click.echo(f"In real time all of it would have cost about ${found.estimate.real_time:f}.")
+    if now.saved > 0:
+        click.echo(f"In real time these answers would have cost ${now.saved:f} more.")
 
 
 @batch.command(epilog="Example: llm-savings batch collect 5f0c9a54 --out results.jsonl --schema shop:Review")
@@ -266,7 +267,8 @@ def _write(file: Any, outcomes: Iterator[tuple[Outcome, bytes | None]], *, as_cs
         if isinstance(flat.get("output"), dict):
             flat |= flat.pop("output")
         if table is None:
-            table = csv.DictWriter(file, [*flat, *({"output", "error", "raw"} - set(flat))], extrasaction="ignore")
+            columns = list(dict.fromkeys([*flat, "output", "error", "raw"]))
+            table = csv.DictWriter(file, columns, extrasaction="ignore")
             table.writeheader()
         table.writerow(flat)
     return count, failed
@@ -311,12 +313,6 @@ def _line(status: Status) -> str:
     if status.running:
         parts.append(f"{status.running:,} more at the provider")
     return ", ".join(parts) + f", {told(status)}"
-
-
-def _document(status: Status, told: Estimate) -> dict[str, Any]:
-    names = ("id", "state", "inputs", "requests", "answered", "failed", "running", "batches", "seconds_left")
-    found: dict[str, Any] = {name: getattr(status, name) for name in names}
-    return {**found, "spent": format(status.spent, "f"), "estimate": told.as_dict()}
 
 
 def _pair(tag: str) -> tuple[str, str]:

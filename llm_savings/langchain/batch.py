@@ -31,12 +31,12 @@ from langchain_core.runnables import (
     ensure_config,
 )
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.config import get_config_list, merge_configs
 
 from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
 from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, response, with_beta
-from llm_savings.batch.submit import Options, open_job, submitted
+from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
 from llm_savings.langchain.costs import CostCallback
@@ -162,13 +162,14 @@ def submit_batch(
         '5f0c9a54c1d2ab34e6f7'
         >>> open_batch(handle.id, prompt | model | parser).collect()               # doctest: +SKIP
     """
-    chain, options = _Chain.of(chain_or_model), options or Options()
-    config = ensure_config(config)
+    chain, config = _parted(chain_or_model, config)
+    options = options or Options()
     metadata = config.get("metadata") or {}
     options = replace(
         options,
         user=options.user or text(metadata, USER_KEYS),
         tags={**labels(config.get("tags"), metadata), **options.tags},
+        host="langchain",
     )
     requests = chain.requests(inputs, get_config_list(config, len(inputs)))
     first = next(requests, None)
@@ -177,9 +178,8 @@ def submit_batch(
     client = with_beta(_client_of(chain.model), first[0])
 
     lines = ((request.line(), memo) for request, memo in itertools.chain([first], requests))
-    job = submitted(
-        lines, client, journal=journal, meter=_meter(config, chain.model), options=options, host="langchain"
-    )
+    meter = _meter(config, chain.model)
+    job = submit(lines, provider=client, journal=journal, meter=meter, options=options)
     return BatchHandle(job, chain, config)
 
 
@@ -202,7 +202,7 @@ def open_batch(
         BatchError: There is no such batch.
         ConfigError: The chain's model is another one.
     """
-    chain, config = _Chain.of(chain_or_model), ensure_config(config)
+    chain, config = _parted(chain_or_model, config)
     job = open_job(id, provider=_client_of(chain.model), journal=journal, meter=_meter(config, chain.model))
     named = getattr(chain.model, "model_name", None) or getattr(chain.model, "model", None)
     if named != job.model:
@@ -240,6 +240,14 @@ def _pages(job: Job) -> Iterator[list[_Line]]:
             page = []
     if page:
         yield page
+
+
+def _parted(runnable: Runnable[Any, Any], config: RunnableConfig | None) -> tuple[_Chain, RunnableConfig]:
+    """A chain's parts, and its config with that of `chain.with_config(...)`."""
+    config = ensure_config(config)
+    if isinstance(runnable, RunnableBindingBase) and isinstance(runnable.bound, RunnableSequence):
+        return _Chain.of(runnable.bound), merge_configs(runnable.config, config)
+    return _Chain.of(runnable), config
 
 
 def _model_in(step: Any) -> tuple[BaseChatModel, Mapping[str, Any]] | None:

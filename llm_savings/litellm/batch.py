@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from litellm.llms.custom_httpx.http_handler import HTTPHandler
 from llm_savings.batch.job import Job
 from llm_savings.batch.outcomes import Outcome
 from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, httpx_over, response, with_beta
-from llm_savings.batch.submit import Options, open_job, submitted
+from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.batch.text import dumps, loads
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.ledger import Sent
@@ -83,7 +84,9 @@ def submit_batch(
     found = requests()
     first = next(found)
     lines = ((noted.line(), memo) for noted, memo in itertools.chain([first], found))
-    job = submitted(lines, with_beta(client, first[0]), journal=journal, meter=meter, options=options, host="litellm")
+    options = replace(options or Options(), host="litellm")
+    worker = with_beta(client, first[0])
+    job = submit(lines, provider=worker, journal=journal, meter=meter, options=options)
     return BatchHandle(job, client)
 
 
@@ -126,7 +129,7 @@ class BatchHandle(Handle):
 
 
 def _complete(call: Mapping[str, Any], client: Any) -> Any:
-    return litellm.completion(**call, client=client, api_key="batch", max_retries=0, caching=False)
+    return litellm.completion(**call, client=client, api_key="batch", max_retries=0, num_retries=0, caching=False)
 
 
 def _client_of(call: Mapping[str, Any]) -> Any:

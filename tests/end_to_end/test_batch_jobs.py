@@ -124,7 +124,7 @@ def test_every_input_has_its_own_answer_in_order(desk: Desk) -> None:
     assert [found[n].text for n in range(7, 14)] == [found[n].text for n in range(7)]
     assert all(f"리뷰 {n}" in found[n].text or found[n].text for n in range(7))
     desk.check(7)
-    assert status.spent == desk.box.bill().total
+    assert status.spent == status.saved == desk.box.bill().total
     assert job.estimate.upper_bound is not None and status.spent <= job.estimate.upper_bound
 
 
@@ -325,6 +325,22 @@ def test_strangers_batches_are_not_taken_for_ours(box: Sandbox, tmp_path: Path) 
     assert job.wait(poll=0.05, timeout=20).answered == 1
     assert len(claude.batches()) == 2 and len(box.bill().rows) == 2
     assert answers(job)[0].body["id"] != box.bill().rows[0].id
+
+
+def test_a_twin_that_arrives_late_is_stopped(gpt: Desk) -> None:
+    gpt.box.batches(seconds=1.0)
+    gpt.box.fail("500", path=PATHS["openai"])  # tried again, so the first one might still arrive
+    job = gpt.submit([ask(n) for n in range(10)])
+    while not gpt.batches():
+        job.status()
+        time.sleep(0.05)
+    (ours,) = gpt.batches()
+    gpt.client.batches.create(
+        input_file_id=ours.input_file_id, endpoint=ours.endpoint, completion_window="24h", metadata=ours.metadata
+    )
+    assert job.wait(poll=0.05, timeout=20).answered == 10
+    assert [batch.status for batch in gpt.batches()] == ["completed", "cancelled"]
+    gpt.check(10)
 
 
 def test_separators_of_other_kinds_do_not_part_lines(desk: Desk) -> None:

@@ -94,16 +94,23 @@ def test_the_next_morning_in_another_process(box: Sandbox, tmp_path: Path) -> No
     evening = CostCallback(tmp_path / "costs.db")
     handle = submit_batch(chain, REVIEWS, config={"callbacks": [evening]}, journal=tmp_path / "j.db")
     evening.ledger.close()
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_langchain_batches as t\n"
-        "from llm_savings.langchain import CostCallback, open_batch\n"
-        "box = type('Box', (), {'openai_url': sys.argv[1], 'anthropic_url': 'http://x'})\n"
-        "cost = CostCallback(sys.argv[3] + '/costs.db')\n"
-        "chain = t.CHAINS['schema'](t.models(box)['openai'])\n"
-        "config = {'callbacks': [cost]}\n"
-        "found = open_batch(sys.argv[2], chain, config=config, journal=sys.argv[3] + '/j.db').collect(poll=0.05)\n"
-        "print(len(found), type(found[0]).__name__, cost.spent)"
-    )
+    code = """
+import sys
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
+from pydantic import create_model
+from typing import Literal
+from llm_savings.langchain import CostCallback, open_batch
+
+url, name, folder = sys.argv[1:]
+cost = CostCallback(folder + "/costs.db")
+Review = create_model("Review", sentiment=(Literal["긍정", "부정"], ...), reason=(str, ...))
+model = ChatOpenAI(model="gpt-4o-mini", base_url=url, api_key="x", max_tokens=60)
+chain = ChatPromptTemplate.from_messages([("user", "{review}")]) | model.with_structured_output(Review)
+handle = open_batch(name, chain, config={"callbacks": [cost]}, journal=folder + "/j.db")
+found = handle.collect(poll=0.05)
+print(len(found), type(found[0]).__name__, cost.spent)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, box.openai_url, handle.id, str(tmp_path)], capture_output=True, text=True
     )
@@ -128,9 +135,9 @@ class Seen(BaseCallbackHandler):
 
 def test_callbacks_see_each_line_once(box: Sandbox, tmp_path: Path) -> None:
     seen = Seen()
-    chain = CHAINS["text"](models(box)["openai"])
+    chain = CHAINS["text"](models(box)["openai"]).with_config(metadata={"feature": "reviews"})
     with track_costs(":memory:", tags={"app": "shop"}) as cost:
-        config: Any = {"callbacks": [seen], "tags": ["feature:reviews"], "metadata": {"user_id": "kim"}}
+        config: Any = {"callbacks": [seen], "tags": ["nightly"], "metadata": {"user_id": "kim"}}
         handle = submit_batch(chain, REVIEWS, config=config, journal=tmp_path / "j.db")
         assert not seen.events  # nothing has been asked yet
         handle.collect(poll=0.01)
