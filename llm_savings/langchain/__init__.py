@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cache_requests import cache_namespace
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
-    from llm_savings.langchain.compact import summarizer, with_compact_output
+    from llm_savings.langchain.compact import compact_response_format, summarizer, with_compact_output
     from llm_savings.langchain.middleware import BudgetMiddleware
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "CostTracking",
     "SemanticCache",
     "cache_namespace",
+    "compact_response_format",
     "summarizer",
     "track_costs",
     "with_cached_streaming",
@@ -32,6 +33,7 @@ _LAZY = {
     "BudgetMiddleware": "middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
+    "compact_response_format": "compact",
     "summarizer": "compact",
     "with_cached_streaming": "cached_streaming",
     "with_compact_output": "compact",

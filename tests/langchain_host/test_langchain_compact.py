@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, StructuredOutputError
-from llm_savings.langchain import CostCallback, summarizer, with_compact_output
+from llm_savings.langchain import CostCallback, compact_response_format, summarizer, with_compact_output
 from llm_savings.sandbox import Sandbox
 from llm_savings.structured import MaxWords, count_words
 
@@ -148,6 +148,31 @@ def test_single_objects_and_summaries(box: Sandbox, cost: CostCallback, client: 
     for text in ("The parcel came late and the mug was broken.", "배송이 너무 늦었고 컵이 깨져 있었어요."):
         assert 0 < count_words(summary.invoke(text, {"callbacks": [cost]})) <= 8
     assert_is_the_bill(cost, box)
+
+
+@pytest.mark.parametrize("client", [openai, anthropic])
+@pytest.mark.parametrize("fault", [None, "unequal"])
+async def test_agents_answer_in_columns(box: Sandbox, cost: CostCallback, client: Any, fault: str | None) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = pytest.importorskip("langchain.agents.structured_output").ToolStrategy
+    if fault:
+        box.fail(fault)
+    form = compact_response_format(Invoice, many=True)
+    agent = agents.create_agent(client(box), [], response_format=strategy(form))
+    asked: Any = {"messages": [HumanMessage(ASKED)]}
+    found = await agent.ainvoke(asked, {"callbacks": [cost], "recursion_limit": 8})
+    check(found["structured_response"].value)
+    assert len(rows(cost)) == (2 if fault else 1), "an answer that does not fit is told to the model"
+    assert_is_the_bill(cost, box)
+
+
+def test_agents_use_the_providers_own_way_too(box: Sandbox) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = pytest.importorskip("langchain.agents.structured_output").ProviderStrategy
+    for client in (openai, anthropic):
+        form = compact_response_format(Invoice, many=True)
+        agent = agents.create_agent(client(box), [], response_format=strategy(form))
+        check(agent.invoke({"messages": [HumanMessage(ASKED)]}, {"recursion_limit": 8})["structured_response"].value)
 
 
 def test_some_calls_are_held_out_to_measure_by(
