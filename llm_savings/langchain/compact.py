@@ -226,13 +226,20 @@ def _structured(model: Runnable[Any, Any], schema: Mapping[str, Any], **how: Any
     owner: Any = _innermost(model) if bound is not None else model
     try:
         found = owner.with_structured_output(dict(schema), **how)
+        if not isinstance(found, RunnableSequence):  # a model of somebody's own, who puts it together in another way
+            found = owner.with_structured_output(dict(schema), include_raw=True, **how) | _raw
     except (AttributeError, NotImplementedError) as error:
         raise ConfigError(
             f"{type(model).__name__} cannot be asked for structured output; give the chat model itself, and add "
             "retries or fallbacks to what with_compact_output returns"
         ) from error
-    first = found.first if isinstance(found, RunnableSequence) else found
+    first = found if found.last is _raw else found.first
     return first.bind(**bound) if bound else first
+
+
+@RunnableLambda
+def _raw(given: Any) -> Any:
+    return given["raw"] if isinstance(given, Mapping) else given
 
 
 def _innermost(model: Any) -> Any:

@@ -8,6 +8,7 @@ the conversation, in plain rows.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
@@ -49,6 +50,7 @@ _SUMMARIES = {
     "code": "Say what this does, in at most {} words:\n\n{}",
 }
 
+_log = logging.getLogger("llm_savings.structured")
 _dice: Callable[[], float] = random.random
 
 
@@ -179,14 +181,19 @@ class Compact:
             question: The text asked about, for its language.
             limit: The caller's own limit of output tokens, which the first attempt keeps.
         """
-        known = traits(model, provider)
+        known, form = Traits(), self._form(model, plain=True)
+        request = Request(name=self.name, schema=self._plain, plain=True)
         off, shadow = settings.disabled(), self.options.shadow
         held = not (off or shadow) and self.options.holdout > 0 and _dice() < self.options.holdout
-        form = self._form(model, plain=off or shadow or held)
-        unsaved = self._unsaved(model, off=off)
-        request = Request(name=self.name, schema=self._plain, plain=True, evidence=unsaved)
-        if not (off or shadow or held):
-            request = self._request(form, known, model, question, limit)
+        try:
+            known = traits(model, provider)
+            if shadow or held:
+                request = replace(request, evidence=self._unsaved(model))
+            elif not off:
+                small = self._form(model, plain=False)
+                request, form = self._request(small, known, model, question, limit), small
+        except Exception:  # noqa: BLE001 (a saving that fails must not take the call with it)
+            _log.exception("an answer is asked for as it would be without llm_savings")
         raised = asked = off or shadow
         mending: Reading | None = None
         while True:
@@ -200,7 +207,7 @@ class Compact:
                 raised, request = True, replace(request, params={**request.params, "max_tokens": cap})
             elif reading.fault not in ("cut", "refused") and not asked:
                 asked = True
-                if not held and not reading.wrong and reading.fault != "long":
+                if not request.plain and not reading.wrong and reading.fault != "long":
                     form = self._form(model, plain=True)
                 mending = reading if reading.wrong or (self._target is None and reading.fault == "long") else None
                 request = self._again(request, form, reading, mending, known)
@@ -250,10 +257,8 @@ class Compact:
             evidence=evidence,
         )
 
-    def _unsaved(self, model: str, *, off: bool) -> Mapping[str, Any] | None:
+    def _unsaved(self, model: str) -> Mapping[str, Any]:
         """The evidence of a call that is made as it would be without all this."""
-        if off:
-            return None
         if not self.options.shadow:
             return {"schema": self.name, "form": "plain", "holdout": True}
         form = self._form(model, plain=False)

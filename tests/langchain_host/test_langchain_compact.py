@@ -11,6 +11,7 @@ from langchain_checks import CLIENTS, anthropic, assert_is_the_bill, litellm_ope
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, Field
 
 from llm_savings.attribution import attribute
@@ -233,6 +234,18 @@ def test_a_model_of_anybodys_is_asked_through_its_own_structured_output() -> Non
         with_compact_output(FakeListChatModel(responses=["{}"]), Invoice).invoke(ASKED)
     with pytest.raises(ConfigError, match="expected a chat model"):
         with_compact_output("gpt-4o", Invoice)  # type: ignore[arg-type]
+
+
+def test_a_model_that_chooses_another_is_asked_through_it(box: Sandbox, cost: CostCallback) -> None:
+    class Chooses(FakeListChatModel):
+        def with_structured_output(self, schema: Any, *, include_raw: bool = False, **_: Any) -> Any:
+            chosen = openai(box).with_structured_output(schema, include_raw=include_raw)
+            return RunnableLambda(lambda asked, config: chosen.invoke(asked, config))
+
+    compact = with_compact_output(Chooses(responses=[]), Invoice, many=True)
+    check(compact.invoke(ASKED, {"callbacks": [cost]}))
+    assert outputs(cost)[0]["form"] == "columns" and cost.saved > 0
+    assert_is_the_bill(cost, box)
 
 
 async def test_an_error_of_the_provider_is_the_callers(box: Sandbox) -> None:
