@@ -82,7 +82,7 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
-    table.title = f"{len(records):,} records of {named} in {len(found):,} answers, {model}"
+    table.title = f"{len(records):,} records of {named}, {'each an answer' if each else 'in one answer'}, {model}"
     for head in ("", "output tokens an answer", "to compact JSON", "per 1,000 calls"):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for name, count in counts.items():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cache_requests import cache_namespace
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
-    from llm_savings.langchain.compact import summarizer, with_compact_output
+    from llm_savings.langchain.compact import compact_response_format, summarizer, with_compact_output
     from llm_savings.langchain.middleware import BudgetMiddleware
     from llm_savings.langchain.prompt_caching import with_prompt_caching
     from llm_savings.langchain.prompt_caching_middleware import PromptCachingMiddleware
@@ -30,6 +30,7 @@ __all__ = [
     "RoutingMiddleware",
     "SemanticCache",
     "cache_namespace",
+    "compact_response_format",
     "open_batch",
     "submit_batch",
     "summarizer",
@@ -48,6 +49,7 @@ _LAZY = {
     "RoutingMiddleware": "routing_middleware",
     "SemanticCache": "caching",
     "cache_namespace": "cache_requests",
+    "compact_response_format": "compact",
     "open_batch": "batch",
     "submit_batch": "batch",
     "summarizer": "compact",

@@ -12,12 +12,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, conver
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSequence
 from langchain_core.runnables.config import patch_config
+from pydantic import BaseModel, model_validator
 
 from llm_savings.errors import ConfigError, StructuredOutputError
 from llm_savings.evidence import noted
 from llm_savings.langchain.messages import answered, readable
-from llm_savings.structured.answers import Reading
+from llm_savings.structured.answers import Reading, read
 from llm_savings.structured.compact import Compact, Got, Options, Request, summary_question
+from llm_savings.structured.forms import Target, compact_json, smallest
 from llm_savings.structured.rules import Traits, traits
 
 _CUT = ("length", "max_tokens", "MAX_TOKENS", "max_output_tokens")
@@ -79,6 +81,39 @@ def summarizer(model: Runnable[LanguageModelInput, Any], *, max_words: int = 50,
     return RunnableLambda(question) | short
 
 
+def compact_response_format(schema: Any, *, many: bool = False, **options: Any) -> type[BaseModel]:
+    """What to give an agent as `response_format`: it answers in few tokens, and its `value` is the objects.
+
+    The agent asks and checks in its own way, so that nothing of this reaches the ledger. Options: short_keys, sample.
+
+    Example:
+        >>> form = compact_response_format(Review, many=True)                                       # doctest: +SKIP
+        >>> agent = create_agent(model, tools, response_format=form)                                # doctest: +SKIP
+        >>> agent.invoke({"messages": [...]})["structured_response"].value                          # doctest: +SKIP
+    """
+    chosen = Options.of(many=many, **options)
+    form = smallest(Target(schema, many=many), chosen.sample, short=chosen.short_keys)
+
+    class Compacted(BaseModel):
+        value: Any
+
+        @model_validator(mode="before")
+        @classmethod
+        def _decoded(cls, answer: Any) -> Any:
+            reading = read(form, compact_json(answer))
+            if reading.fault:
+                raise ValueError(reading.says)
+            return {"value": reading.value}
+
+        @classmethod
+        def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+            # An agent may fall back to another provider's model, so it is a schema that all of them take.
+            return {"title": _name(form.target.name), **form.schema(None).schema}
+
+    Compacted.__name__ = Compacted.__qualname__ = form.target.name
+    return Compacted
+
+
 class CompactOutput(Runnable[LanguageModelInput, Any]):
     """What `with_compact_output` returns."""
 
@@ -128,7 +163,7 @@ class CompactOutput(Runnable[LanguageModelInput, Any]):
     def _binding(self, request: Request, known: Traits) -> Runnable[Any, Any]:
         if request.schema is None:
             return self.model
-        name = re.sub(r"[^a-zA-Z0-9_-]", "_", request.name)[:64]
+        name = _name(request.name)
         schema = {**request.schema.schema, "title": name}
         if request.plain or not self._takes_format:
             return _structured(self.model, schema)
@@ -180,19 +215,31 @@ class _Exchange:
                 self.result = reading.value
 
 
+def _name(named: str) -> str:
+    """A name that every provider takes for a tool or a schema."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", named)[:64]
+
+
 def _structured(model: Runnable[Any, Any], schema: Mapping[str, Any], **how: Any) -> Runnable[Any, Any]:
     """The model as `with_structured_output` sets it up, without the parser that would follow it."""
     bound = getattr(model, "kwargs", None) if hasattr(model, "bound") else None
     owner: Any = _innermost(model) if bound is not None else model
     try:
         found = owner.with_structured_output(dict(schema), **how)
+        if not isinstance(found, RunnableSequence):  # a model of somebody's own, who puts it together in another way
+            found = owner.with_structured_output(dict(schema), include_raw=True, **how) | _raw
     except (AttributeError, NotImplementedError) as error:
         raise ConfigError(
             f"{type(model).__name__} cannot be asked for structured output; give the chat model itself, and add "
             "retries or fallbacks to what with_compact_output returns"
         ) from error
-    first = found.first if isinstance(found, RunnableSequence) else found
+    first = found if found.last is _raw else found.first
     return first.bind(**bound) if bound else first
+
+
+@RunnableLambda
+def _raw(given: Any) -> Any:
+    return given["raw"] if isinstance(given, Mapping) else given
 
 
 def _innermost(model: Any) -> Any:

@@ -133,6 +133,7 @@ class Answers:
 
     def _call(self, tool: Tool, ask: Ask, dice: random.Random) -> ToolCall:
         schema = tool.schema or {"type": "object", "properties": {}, "additionalProperties": False}
+        schema = {"description": tool.description, **schema}  # hosts move it there
         answer = self._words(ask, dice)
         return ToolCall(tool.name, dumps(Shaper(schema, answer=answer, prompt=ask.prompt, dice=dice).value()))
 

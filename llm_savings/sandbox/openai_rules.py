@@ -243,7 +243,8 @@ def read_format(wanted: JSON, messages: list[Any]) -> JSON | None:
             raise WireError(400, message, code="missing_required_parameter", param=place)
     if inner.get("strict") is True:
         check_strict(mapping(schema), f"response_format '{name}'", "response_format")
-    return mapping(schema)
+    described = {"description": inner["description"]} if inner.get("description") else {}
+    return {**described, **mapping(schema)}
 
 
 def billed_tier(asked: object, model: Model) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Literal
 
 from llm_savings.structured.schema import Dialect, Lean, Rule, is_list, is_object, leaned, ref, single
@@ -169,7 +168,7 @@ class Columns:
 def short_names(many: int) -> Iterator[str]:
     """a, b, ... z, aa, ab and so on."""
     letters = "abcdefghijklmnopqrstuvwxyz"
-    for number, _ in zip(count(), range(many), strict=False):
+    for number in range(many):
         yield letters[number] if number < 26 else letters[number // 26 - 1] + letters[number % 26]
 
 

@@ -8,8 +8,8 @@ the conversation, in plain rows.
 
 from __future__ import annotations
 
+import logging
 import random
-from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,17 +19,14 @@ from typing import Any, Literal
 from llm_savings import settings, tokens
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import AT_END
-from llm_savings.history import usual
 from llm_savings.ledger import Ledger
-from llm_savings.storage.forks import Guarded
 from llm_savings.structured.answers import Reading, fixes_question, fixes_rule, mended, parsed, read
 from llm_savings.structured.forms import Form, Target, compact_json, smallest, texts_in
+from llm_savings.structured.lengths import Lengths
 from llm_savings.structured.rules import Traits, traits
 from llm_savings.structured.schema import Dialect, Lean, leaned
 from llm_savings.structured.words import count_words, language, tokens_of_words
 
-_REMEMBERED = 500
-_HELD_ENOUGH = 20  # answers without the saving before their mean length is taken for what answers would be
 _MARGIN = 1.2  # over the p99 of the answers so far
 _RAISED = 4
 _SLACK = 1.1  # an answer that is so much longer than asked for is taken: asking again costs more
@@ -49,6 +46,7 @@ _SUMMARIES = {
     "code": "Say what this does, in at most {} words:\n\n{}",
 }
 
+_log = logging.getLogger("llm_savings.structured")
 _dice: Callable[[], float] = random.random
 
 
@@ -168,7 +166,7 @@ class Compact:
         self._target = None if schema is str else _target(schema, self.options.many)
         self._plain = _plain_schema(self._target) if self._target else None
         self._forms: dict[str, Form] = {}
-        self._lengths = _Lengths(self.name, self.options.ledger)
+        self._lengths = Lengths(self.name, self.options.ledger)
 
     def talk(self, model: str, provider: str | None = None, *, question: str = "", limit: int | None = None) -> Talk:
         """The talk with a model about one answer; it returns how the last answer was read.
@@ -179,14 +177,19 @@ class Compact:
             question: The text asked about, for its language.
             limit: The caller's own limit of output tokens, which the first attempt keeps.
         """
-        known = traits(model, provider)
+        known, form = Traits(), self._form(model, plain=True)
+        request = Request(name=self.name, schema=self._plain, plain=True)
         off, shadow = settings.disabled(), self.options.shadow
         held = not (off or shadow) and self.options.holdout > 0 and _dice() < self.options.holdout
-        form = self._form(model, plain=off or shadow or held)
-        unsaved = self._unsaved(model, off=off)
-        request = Request(name=self.name, schema=self._plain, plain=True, evidence=unsaved)
-        if not (off or shadow or held):
-            request = self._request(form, known, model, question, limit)
+        try:
+            known = traits(model, provider)
+            if shadow or held:
+                request = replace(request, evidence=self._unsaved(model))
+            elif not off:
+                small = self._form(model, plain=False)
+                request, form = self._request(small, known, model, question, limit), small
+        except Exception:  # noqa: BLE001 (a saving that fails must not take the call with it)
+            _log.exception("an answer is asked for as it would be without llm_savings")
         raised = asked = off or shadow
         mending: Reading | None = None
         while True:
@@ -200,7 +203,7 @@ class Compact:
                 raised, request = True, replace(request, params={**request.params, "max_tokens": cap})
             elif reading.fault not in ("cut", "refused") and not asked:
                 asked = True
-                if not held and not reading.wrong and reading.fault != "long":
+                if not request.plain and not reading.wrong and reading.fault != "long":
                     form = self._form(model, plain=True)
                 mending = reading if reading.wrong or (self._target is None and reading.fault == "long") else None
                 request = self._again(request, form, reading, mending, known)
@@ -250,10 +253,8 @@ class Compact:
             evidence=evidence,
         )
 
-    def _unsaved(self, model: str, *, off: bool) -> Mapping[str, Any] | None:
+    def _unsaved(self, model: str) -> Mapping[str, Any]:
         """The evidence of a call that is made as it would be without all this."""
-        if off:
-            return None
         if not self.options.shadow:
             return {"schema": self.name, "form": "plain", "holdout": True}
         form = self._form(model, plain=False)
@@ -365,39 +366,3 @@ def _plain_schema(target: Target) -> Lean:
         own = {"type": "object", "properties": {target.wrapper: own}, "required": [target.wrapper]}
         own |= {"$defs": defs} if defs else {}
     return Lean(own, ("the schema is the host's own affair",))
-
-
-class _Lengths(Guarded):
-    """How many tokens answers took, by model, with the saving and without."""
-
-    def __init__(self, schema: str, ledger: Any) -> None:
-        super().__init__()
-        self._schema, self._ledger = schema, getattr(ledger, "ledger", ledger)
-        self._known: dict[str, tuple[deque[int], deque[int]]] = {}
-
-    def learn(self, model: str, output: int, *, held: bool) -> None:
-        found = self._of(model)
-        with self._lock:
-            found[held].append(output)
-
-    def usual(self, model: str) -> int | None:
-        found = self._of(model)
-        with self._lock:
-            return usual(found[False])
-
-    def mean_held(self, model: str) -> int | None:
-        found = self._of(model)
-        with self._lock:
-            held = found[True]
-            return round(sum(held) / len(held)) if len(held) >= _HELD_ENOUGH else None
-
-    def _of(self, model: str) -> tuple[deque[int], deque[int]]:
-        if (found := self._known.get(model)) is not None:
-            return found
-        fresh: tuple[deque[int], deque[int]] = (deque(maxlen=_REMEMBERED), deque(maxlen=_REMEMBERED))
-        if self._ledger is not None:
-            past: list[tuple[int, bool]] = self._ledger.answers(model, self._schema)
-            for output, held in past:
-                fresh[held].append(output)
-        with self._lock:
-            return self._known.setdefault(model, fresh)

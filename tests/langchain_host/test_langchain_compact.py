@@ -11,11 +11,12 @@ from langchain_checks import CLIENTS, anthropic, assert_is_the_bill, litellm_ope
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, Field
 
 from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, StructuredOutputError
-from llm_savings.langchain import CostCallback, summarizer, with_compact_output
+from llm_savings.langchain import CostCallback, compact_response_format, summarizer, with_compact_output
 from llm_savings.sandbox import Sandbox
 from llm_savings.structured import MaxWords, count_words
 
@@ -150,6 +151,31 @@ def test_single_objects_and_summaries(box: Sandbox, cost: CostCallback, client: 
     assert_is_the_bill(cost, box)
 
 
+@pytest.mark.parametrize("client", [openai, anthropic])
+@pytest.mark.parametrize("fault", [None, "unequal"])
+async def test_agents_answer_in_columns(box: Sandbox, cost: CostCallback, client: Any, fault: str | None) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = pytest.importorskip("langchain.agents.structured_output").ToolStrategy
+    if fault:
+        box.fail(fault)
+    form = compact_response_format(Invoice, many=True)
+    agent = agents.create_agent(client(box), [], response_format=strategy(form))
+    asked: Any = {"messages": [HumanMessage(ASKED)]}
+    found = await agent.ainvoke(asked, {"callbacks": [cost], "recursion_limit": 8})
+    check(found["structured_response"].value)
+    assert len(rows(cost)) == (2 if fault else 1), "an answer that does not fit is told to the model"
+    assert_is_the_bill(cost, box)
+
+
+def test_agents_use_the_providers_own_way_too(box: Sandbox) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = pytest.importorskip("langchain.agents.structured_output").ProviderStrategy
+    for client in (openai, anthropic):
+        form = compact_response_format(Invoice, many=True)
+        agent = agents.create_agent(client(box), [], response_format=strategy(form))
+        check(agent.invoke({"messages": [HumanMessage(ASKED)]}, {"recursion_limit": 8})["structured_response"].value)
+
+
 def test_some_calls_are_held_out_to_measure_by(
     box: Sandbox, cost: CostCallback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +234,18 @@ def test_a_model_of_anybodys_is_asked_through_its_own_structured_output() -> Non
         with_compact_output(FakeListChatModel(responses=["{}"]), Invoice).invoke(ASKED)
     with pytest.raises(ConfigError, match="expected a chat model"):
         with_compact_output("gpt-4o", Invoice)  # type: ignore[arg-type]
+
+
+def test_a_model_that_chooses_another_is_asked_through_it(box: Sandbox, cost: CostCallback) -> None:
+    class Chooses(FakeListChatModel):
+        def with_structured_output(self, schema: Any, *, include_raw: bool = False, **_: Any) -> Any:
+            chosen = openai(box).with_structured_output(schema, include_raw=include_raw)
+            return RunnableLambda(lambda asked, config: chosen.invoke(asked, config))
+
+    compact = with_compact_output(Chooses(responses=[]), Invoice, many=True)
+    check(compact.invoke(ASKED, {"callbacks": [cost]}))
+    assert outputs(cost)[0]["form"] == "columns" and cost.saved > 0
+    assert_is_the_bill(cost, box)
 
 
 async def test_an_error_of_the_provider_is_the_callers(box: Sandbox) -> None:

@@ -189,6 +189,18 @@ def test_in_shadow_nothing_changes_but_the_evidence() -> None:
     assert Said(many(shadow=True), Got("{")).reading.fault == "unreadable"  # nor is it asked again
 
 
+def test_a_defect_of_the_saving_is_not_the_callers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(module, "smallest", fails)
+    said = Said(many(), Got("{"), Got(ROWS))
+    assert said.reading.value == ITEMS and said.requests[0].plain
+    assert "as it would be without llm_savings" in caplog.text
+
+
 def test_switched_off_it_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_SAVINGS_DISABLED", "1")
     said = Said(many(holdout=0.5, max_tokens=5), Got(ROWS, output=150))
