@@ -37,7 +37,8 @@ class ComplexityRouting:
     and that has no fallback gives way to the next stronger one. Other groups, and embeddings, are left alone.
 
     The call's `metadata` says what routing did, for `CostLogger`; its `session_id` (or `thread_id`,
-    `conversation_id`) names a conversation, which sticks to its tier, and `at_least` the weakest tier that will do.
+    `conversation_id`) names a conversation, which sticks to its tier and moves up after two retries in a row, and
+    `at_least` the weakest tier that will do.
 
     Args:
         tiers: Tier name -> a model group of the Router, or `Tier(group, max_tokens=200, ...)` with parameters for its
@@ -200,11 +201,14 @@ class _Choice:
     def _told(self) -> dict[str, Any]:
         kwargs = self._kwargs
         sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
+        conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
+        if conversation and any(source.get("attempted_retries") for source in sources):
+            self._strategy.router.failed(conversation)  # this is a retry
         return {
             "tools": kwargs.get("tools"),
             "response_format": kwargs.get("response_format"),
             "max_tokens": limits(kwargs)[0],
-            "conversation": conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")}),
+            "conversation": conversation,
             "at_least": at_least_in(*sources),
         }
 
