@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.runnables import RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 
 from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
@@ -98,6 +100,19 @@ def bare(name: str, model: object) -> BaseChatModel:
             return inner
         inner = getattr(inner, "bound", None) or getattr(inner, "runnable", None)  # .bind(), .with_fallbacks()
     raise ConfigError(f"tiers[{name!r}] is {type(model).__name__}; give a chat model, such as ChatOpenAI(...)")
+
+
+def adapted(model: Any, how: Callable[[Any], Any]) -> Any:
+    """A tier's model after `how` was done to the chat models in it; what is bound, its retries and fallbacks stay.
+
+    LangChain's own wrappers pass `bind_tools` on to the model within, and are gone, or do not know it.
+    """
+    if isinstance(model, RunnableWithFallbacks):
+        others = [adapted(each, how) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": adapted(model.runnable, how), "fallbacks": others})
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": adapted(model.bound, how)})
+    return how(model)
 
 
 def _named(model: BaseChatModel) -> str:
