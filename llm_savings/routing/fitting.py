@@ -209,7 +209,7 @@ class _Sparse:
     def turned(self, of_prompts: Floats) -> Floats:
         """One number a column, from one a prompt."""
         said = np.bincount(self._column, self._value * of_prompts[self._row], minlength=len(self.places))
-        return np.concatenate((said, self._counts.T @ of_prompts))
+        return np.concatenate((np.asarray(said, np.float64), self._counts.T @ of_prompts))
 
 
 class _Solved(NamedTuple):
