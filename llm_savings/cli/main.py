@@ -14,6 +14,7 @@ from llm_savings.cli.demo import demo
 from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
+from llm_savings.cli.route import route
 from llm_savings.cli.sandbox import sandbox
 from llm_savings.cli.scenario import scenario
 from llm_savings.errors import SavingsError
@@ -40,5 +41,5 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, scenario, reconcile, export, prices, sandbox):
+for command in (demo, report, budget, cache, route, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)
