@@ -28,11 +28,13 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from match_data import ROOT as FOLDER  # noqa: E402
+
 from llm_savings.routing.difficulty import BITS, Difficulty  # noqa: E402
 from llm_savings.routing.features import KINDS, SHAPE, features  # noqa: E402
 from llm_savings.routing.requests import bounded  # noqa: E402
 
-DATA = ROOT.parent / "shared" / "data" / "routing" / "prompts.jsonl.gz"
+DATA = FOLDER / "routing" / "prompts.jsonl.gz"
 OWN = ROOT / "tests" / "unit" / "routing_prompts.tsv"
 SHRINKAGE = 10.0  # of the ridge over shape, in variances of a count
 PRIOR = 30.0  # rows that a word's weight is shrunk by

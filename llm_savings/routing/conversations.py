@@ -86,6 +86,7 @@ class Standing:
         cheaper: Turns in a row for which a cheaper tier would have done.
         failures: Failures in a row.
         rises: How often it has moved up.
+        turn: What its last user turn was, as a number; an agent asks several times for one.
         at: When its last turn was sent, in seconds of a clock that only goes forward.
     """
 
@@ -94,6 +95,7 @@ class Standing:
     cheaper: int = 0
     failures: int = 0
     rises: int = 0
+    turn: int = 0
     at: float = 0.0
 
 
@@ -175,6 +177,12 @@ class Conversations(Guarded):
             self._known.move_to_end(key)
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
+
+    def answered(self, name: str) -> None:
+        """Note that an answer in a conversation was good: failures are not in a row any more."""
+        standing = self.get(name)
+        if standing is not None and standing.failures:
+            self.put(name, replace(standing, failures=0))
 
     def failed(self, name: str, strongest: int) -> None:
         """Note that an answer in a conversation was no good: after two in a row it moves up a tier."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,7 @@ from llm_savings.routing.conversations import (
     USUAL_OUTPUT,
     WARM,
     Conversations,
+    Standing,
     escalation,
     leans_back,
     stick,
@@ -151,16 +153,16 @@ class ComplexityRouter:
             return self._plain(self.names[-1], "failed")
 
     def escalated(self, decision: Decision, reason: str = "cascade") -> Decision | None:
-        """The decision for a second try with the next stronger tier; None where there is none.
+        """The decision for a second try with the next stronger tier that takes the request; None where there is none.
 
         Args:
             decision: What the first try was sent by.
             reason: Why, as a short code.
         """
-        place = self.names.index(decision.tier) + 1
-        if place >= len(self.names):
+        stronger = self.names[self.names.index(decision.tier) + 1 :]
+        name = next((each for each in stronger if each not in decision.refused), None)
+        if name is None:
             return None
-        name = self.names[place]
         tier = self.tiers[name]
         reasons = (*decision.reasons, reason)
         return replace(
@@ -176,6 +178,10 @@ class ComplexityRouter:
     def failed(self, conversation: str) -> None:
         """Note that an answer in this conversation was no good: after two in a row it moves up a tier."""
         self._conversations.failed(conversation, len(self.names) - 1)
+
+    def answered(self, conversation: str) -> None:
+        """Note that an answer in this conversation was good: failures are not in a row any more."""
+        self._conversations.answered(conversation)
 
     def fit(
         self,
@@ -324,34 +330,29 @@ class ComplexityRouter:
             self._live[self._estimate.bin_of(proposal.sufficiency)] += 1
         place, reasons = proposal.place, [proposal.reason]
         strongest = len(self.names) - 1
-        why = None if proposal.pinned else escalation(asked)
         standing = None if conversation is None else self._conversations.get(conversation)
+        turn = hash((asked.turns, asked.text))
+        same = standing is not None and standing.turn == turn  # the next step of an agent, or a try again
+        why = None if proposal.pinned or same else escalation(asked)
         if why:
             before = standing.place if standing else self._proposed(replace(asked, text=asked.before)).place
             place = min(max(place, before + 1), strongest)
             reasons.append(why)
         if conversation is not None:
-            wanted = place
-            warm = standing is not None and time.monotonic() - standing.at < WARM
-            after = stick(
-                standing,
-                place,
-                raised=bool(why),
-                worth=lambda: (
-                    standing is not None
-                    and worth_a_cold_cache(
-                        self._model(standing.place), self._model(place), asked, self._prices, warm=warm
-                    )
-                ),
-            )
-            if not proposal.pinned:
+            if standing is not None and same:
+                after = replace(standing, place=max(standing.place, standing.floor))
+            else:
+                after = stick(standing, place, raised=bool(why), worth=partial(self._worth, standing, place, asked))
+            self._conversations.put(conversation, replace(after, turn=turn))
+            if after.place != place and not proposal.pinned:
                 place = after.place
-            if place != wanted:
                 reasons.append("conversation")
-            self._conversations.put(conversation, after)
-        if at_least is not None and at_least in self.names and place < self.names.index(at_least):
-            place = self.names.index(at_least)
-            reasons.append("at_least")
+        if at_least is not None:
+            # Who names a tier that there is not wants something better than this; the strongest is the safe guess.
+            least = self.names.index(at_least) if at_least in self.names else strongest
+            if place < least:
+                place = least
+                reasons.append("at_least")
         place, guards = self._guarded(place, asked)
         if guards:
             reasons.append("guard")
@@ -371,6 +372,7 @@ class ComplexityRouter:
             shadow=self.shadow,
             arm=arm,
             escalated=chosen > proposal.place,
+            refused=tuple(each for each in self.names[place + 1 :] if self._lacking(self.names.index(each), asked)),
         )
 
     def _proposed(self, asked: Asked) -> _Proposal:
@@ -388,6 +390,12 @@ class ComplexityRouter:
             chances = min(chances, estimate.sufficiency(asked.before))
         place = next((k for k, cut in enumerate(estimate.cuts) if chances[k] >= cut), len(estimate.cuts))
         return _Proposal(place, chances[0], "difficulty" if estimate.learned is None else "learned")
+
+    def _worth(self, standing: Standing | None, place: int, asked: Asked) -> bool:
+        if standing is None:
+            return False
+        warm = time.monotonic() - standing.at < WARM
+        return worth_a_cold_cache(self._model(standing.place), self._model(place), asked, self._prices, warm=warm)
 
     def _guarded(self, place: int, asked: Asked) -> tuple[int, tuple[str, ...]]:
         """The nearest tier that takes this request, a stronger one if there is one, and what the tiers before lack."""
@@ -444,9 +452,17 @@ class ComplexityRouter:
             return self._prices.price(_EXAMPLE, self.tiers[name].model)
 
         try:
-            return max(reversed(self.names), key=price)
+            dearest = max(reversed(self.names), key=price)
         except SavingsError:
             return self.names[-1]
+        if dearest != self.names[-1]:
+            _log.warning(
+                "The tier %r costs more than the last one, %r, which counts as the strongest: "
+                "give tiers from the cheapest to the strongest",
+                dearest,
+                self.names[-1],
+            )
+        return dearest
 
 
 def _default_cuts(count: int) -> tuple[float, ...]:

@@ -183,7 +183,7 @@ def calibrated(sets: Sets, quick: bool) -> None:
         expected, real, saving, covered = np.array(rows, float).T
         print(
             f"  {name:8} {repeats} splits of {size}: expected loss {expected.mean():.2%}, real {real.mean():.2%} "
-            f"(at most {real.max():.2%}), cost saved {saving.mean():.1%}, interval covers the rest in {covered.mean():.0%}",
+            f"(at most {real.max():.2%}), cost saved {saving.mean():.1%}, interval covers it in {covered.mean():.0%}",
             flush=True,
         )
 

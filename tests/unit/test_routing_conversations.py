@@ -48,6 +48,8 @@ def test_a_first_turn_is_no_complaint() -> None:
 
 def test_the_caller_may_ask_for_at_least_a_tier() -> None:
     assert ComplexityRouter(PAIR).route("hi", at_least="complex").tier == "complex"
+    assert ComplexityRouter(PAIR).route("hi", at_least="simple").tier == "simple"
+    assert ComplexityRouter(PAIR).route("hi", at_least="no such tier").reasons == ("difficulty", "at_least")
 
 
 def test_a_follow_up_is_as_hard_as_what_it_follows() -> None:
@@ -72,6 +74,30 @@ def test_two_failures_in_a_row_move_up() -> None:
     router.failed("c")
     assert router.route("hi", conversation="c").tier == "complex"
     router.failed("unknown")
+
+
+def test_a_good_answer_ends_a_row_of_failures() -> None:
+    router = ComplexityRouter(PAIR)
+    router.route("hi", conversation="c")
+    for _ in range(3):
+        router.failed("c")
+        router.answered("c")
+    assert router.route("hello", conversation="c").tier == "simple"
+
+
+def test_the_steps_of_an_agent_are_one_turn() -> None:
+    router = ComplexityRouter(PAIR)
+    messages = talk(HARD)
+    assert router.route(messages, conversation="c").tier == "complex"
+    messages = talk(HARD, "thanks")
+    for _ in range(5):  # a loop of tool calls within the second turn
+        assert router.route(messages, conversation="c").tier == "complex"
+        messages = [*messages, {"role": "assistant", "tool_calls": [{}]}, {"role": "tool", "content": "x"}]
+    three = {"simple": "gpt-4o-mini", "medium": "gpt-4.1", "complex": "gpt-4o"}
+    patient = ComplexityRouter(three)
+    patient.route(talk("hi"), conversation="c")
+    complaint = talk("hi", "that's wrong")
+    assert [patient.route(complaint, conversation="c").tier for _ in range(3)] == ["medium"] * 3
 
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=60))

@@ -199,8 +199,9 @@ def test_disabled_is_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (decision.model, decision.reasons) == ("gpt-4o", ("disabled",))
 
 
-def test_the_baseline_is_the_most_expensive_tier_unless_told_otherwise() -> None:
+def test_the_baseline_is_the_most_expensive_tier_unless_told_otherwise(caplog: pytest.LogCaptureFixture) -> None:
     assert ComplexityRouter({"fast": "gpt-4o", "clever": "gpt-4o-mini"}).baseline == "fast"
+    assert "from the cheapest to the strongest" in caplog.text
     assert ComplexityRouter({"a": "unknown-a", "b": "unknown-b"}).baseline == "b"
     assert ComplexityRouter(PAIR, baseline="simple").route("hi").baseline_model == "gpt-4o-mini"
 
@@ -234,6 +235,9 @@ def test_a_cascade_goes_up_until_there_is_nothing_stronger() -> None:
     second = router.escalated(router.route("hi"))
     assert second is not None
     assert (second.tier, second.params, second.escalated) == ("medium", {"max_tokens": 500}, True)
+    blind = THREE | {"medium": Tier("m", capabilities=Capabilities(vision=False))}
+    skipped = ComplexityRouter(blind).escalated(ComplexityRouter(blind).route(IMAGE))
+    assert skipped is not None and skipped.tier == "complex"
     third = router.escalated(second)
     assert third is not None
     assert router.escalated(third) is None
