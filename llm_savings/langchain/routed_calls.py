@@ -16,7 +16,7 @@ from langchain_core.runnables.config import merge_configs
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from llm_savings.errors import BudgetError
-from llm_savings.langchain.routing_tiers import adapted, conversation_of
+from llm_savings.langchain.routing_tiers import adapted, tell_conversation
 from llm_savings.routed import params_beside, with_evidence
 from llm_savings.routing import suffices
 
@@ -104,6 +104,7 @@ class RoutedCall:
         self._decision = self._tiers.decided(self._messages or "", self._config, self._given, **told)
         self.answer: Any = None
         self._error: Exception | None = None
+        self._doubted = False
         self._aim()
 
     def _aim(self, **more: Any) -> None:
@@ -138,24 +139,30 @@ class RoutedCall:
         """Around a request: its failure is one of the conversation's; an answer that cannot be parsed is judged."""
         try:
             yield
+            if not self.judged:
+                self._told(good=True)
         except BudgetError:
             raise
         except Exception as error:
-            self._has_failed()
+            self._told(good=False)
             if not (self._structured and self.judged and isinstance(error, OutputParserException | ValueError)):
                 raise
             self._error = error
 
     def will_do(self) -> bool:
         """Whether the answer is the one to give; if not, the next stronger tier is made ready."""
-        if not self.judged or self._suffices():
+        if not self.judged:
+            return True
+        if self._suffices():
+            self._told(good=True)
             return True
         stronger = self._tiers.router.escalated(self._decision)
         if stronger is None:
             return True
         answered, self._decision, self._error = self._error is None, stronger, None
         if answered:
-            self._has_failed()
+            self._told(good=False)
+        self._doubted = True
         # Without routing there would have been one call: only one of the two has a baseline.
         self._aim(cascade=True, **({"repeat": True} if answered else {}))
         return False
@@ -192,9 +199,10 @@ class RoutedCall:
             logprobs=_logprobs(meta),
         ).ok
 
-    def _has_failed(self) -> None:
-        if (conversation := conversation_of(self._config)) is not None:
-            self._tiers.router.failed(conversation)
+    def _told(self, *, good: bool) -> None:
+        """Tell the router how the conversation goes. That a stronger tier could answer after all is no good news."""
+        if not (good and self._doubted):
+            tell_conversation(self._tiers.router, self._config, good=good)
 
 
 def _bound(chain: Runnable[Any, Any], params: Mapping[str, Any]) -> Runnable[Any, Any]:

@@ -15,7 +15,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
 from llm_savings.routed import Routing, at_least_in, conversation_in, router_for
-from llm_savings.routing import Decision, Tier
+from llm_savings.routing import ComplexityRouter, Decision, Tier
 from llm_savings.routing.history import portable_content
 
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
@@ -79,9 +79,10 @@ class ModelTiers:
         return [_portable(message, provider) for message in messages] if self._mixed else [*messages]
 
 
-def conversation_of(config: Mapping[str, Any]) -> str | None:
-    """The name of the conversation that a call belongs to, if its config tells."""
-    return conversation_in(*_sources(config))
+def tell_conversation(router: ComplexityRouter, config: Mapping[str, Any], *, good: bool) -> None:
+    """Note how an answer was for the conversation that a call belongs to, if its config names one."""
+    if (conversation := conversation_in(*_sources(config))) is not None:
+        (router.answered if good else router.failed)(conversation)
 
 
 def _sources(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

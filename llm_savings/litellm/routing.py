@@ -202,8 +202,9 @@ class _Choice:
         kwargs = self._kwargs
         sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
         conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
-        if conversation and any(source.get("attempted_retries") for source in sources):
-            self._strategy.router.failed(conversation)  # this is a retry
+        if conversation:
+            again = any(source.get("attempted_retries") for source in sources)
+            (self._strategy.router.failed if again else self._strategy.router.answered)(conversation)
         return {
             "tools": kwargs.get("tools"),
             "response_format": kwargs.get("response_format"),

@@ -276,7 +276,12 @@ async def test_a_conversation_sticks_to_its_tier(box: Sandbox) -> None:
 async def test_failures_in_a_row_move_a_conversation_up(box: Sandbox) -> None:
     model = model_of(box)
     named: Any = {"configurable": {"thread_id": "t"}}
-    assert answered(model.invoke(EASY, named)) == "gpt-4o-mini"
+    for _ in range(2):  # never two in a row
+        assert answered(model.invoke(EASY, named)) == "gpt-4o-mini"
+        box.fail("500", times=1)
+        with pytest.raises(Exception, match="500"):
+            list(model.stream(EASY, named))
+    assert list(model.stream(EASY, named))
     box.fail("500", times=2)
     for _ in range(2):
         with pytest.raises(Exception, match="500"):
