@@ -28,11 +28,13 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from llm_savings.routing.difficulty import Difficulty  # noqa: E402
-from llm_savings.routing.features import BITS, KINDS, SHAPE, kinds, places, shape, words  # noqa: E402
+from match_data import ROOT as FOLDER  # noqa: E402
+
+from llm_savings.routing.difficulty import BITS, Difficulty  # noqa: E402
+from llm_savings.routing.features import KINDS, SHAPE, features  # noqa: E402
 from llm_savings.routing.requests import bounded  # noqa: E402
 
-DATA = ROOT.parent / "shared" / "data" / "routing" / "prompts.jsonl.gz"
+DATA = FOLDER / "routing" / "prompts.jsonl.gz"
 OWN = ROOT / "tests" / "unit" / "routing_prompts.tsv"
 SHRINKAGE = 10.0  # of the ridge over shape, in variances of a count
 PRIOR = 30.0  # rows that a word's weight is shrunk by
@@ -72,7 +74,7 @@ def key(prompt: str) -> str:
 
 def prepared(raw: list[dict]) -> Rows:
     texts = [bounded(row["prompt"]) for row in raw]
-    found = [words(text) for text in texts]
+    seen = [features(text) for text in texts]
     names = np.array([row["dataset"] for row in raw])
     failure, gap = np.zeros(len(raw)), np.zeros(len(raw))
     for name in np.unique(names):
@@ -83,10 +85,10 @@ def prepared(raw: list[dict]) -> Rows:
         # Weak models' failure, less half of strong ones': what only a better model gets right.
         weak, best = 1 - scores[:, ~strong].mean(1), 1 - scores[:, strong].mean(1)
         failure[rows], gap[rows] = standard(weak - 0.5 * best), standard(weak - best)
-    counts = np.array([shape(text, each) for text, each in zip(texts, found, strict=True)])
+    counts = np.array([each.counts[: len(SHAPE)] for each in seen])
     tasks = np.array([task(row, text) for row, text in zip(raw, texts, strict=True)])
     keys = np.array([key(row["prompt"]) for row in raw])
-    return Rows(names, tasks, keys, counts, [places(each) for each in found], failure, gap)
+    return Rows(names, tasks, keys, counts, [each.hashes & ((1 << BITS) - 1) for each in seen], failure, gap)
 
 
 def task(row: dict, text: str) -> str:
@@ -148,32 +150,33 @@ def fitted(rows: Rows, own: list[dict[str, str]]) -> Difficulty:
     base = centred(rows.shape @ of_shape, rows.names).std()
     rest = centred(said - rows.shape @ trend[:-1], rows.names).std()
     unit = WORD_SHARE / (rest + 1e-9)
-    model = Difficulty(of_shape / base - trend[:-1] * unit, np.zeros(len(KINDS)), of_words * unit, 0.0, 1.0)
+    of_counts = np.concatenate((of_shape / base - trend[:-1] * unit, np.zeros(len(KINDS))))
+    model = Difficulty(of_counts, of_words * unit, 0.0)
     return with_kinds(model, own)
 
 
 def with_kinds(model: Difficulty, own: list[dict[str, str]]) -> Difficulty:
     """The model that also weighs what is asked for, so that 0 is the middle between simple and complex."""
     label = np.array([{"simple": 0.0, "medium": 0.5, "complex": 1.0}[row["tier"]] for row in own])
-    found = [words(row["text"]) for row in own]
     public = np.array([model.raw(row["text"]) for row in own])
-    asked = np.array([kinds(row["text"], each) for row, each in zip(own, found, strict=True)])
+    asked = np.array([features(row["text"]).counts[len(SHAPE) :] for row in own])
     centre, spread = public.mean(), public.std()
-    features = np.c_[(public - centre) / spread, asked, np.ones(len(own))]
+    matrix = np.c_[(public - centre) / spread, asked, np.ones(len(own))]
     # What is asked for cannot make a request easier where it names work, nor harder where it names a short question.
     sign = np.array([1.0] * (1 + len(KINDS) - 3) + [-1.0] * 3 + [0.0])
-    ridge = np.array([0.005] * (features.shape[1] - 1) + [0.0]) * len(own)
+    ridge = np.array([0.005] * (matrix.shape[1] - 1) + [0.0]) * len(own)
     ridge[0] = 0.002 * len(own)
-    found_weights = np.zeros(features.shape[1])
+    found_weights = np.zeros(matrix.shape[1])
     for _ in range(4000):
-        chance = 1 / (1 + np.exp(-features @ found_weights))
-        step = features.T @ (chance - label) + ridge * found_weights
+        chance = 1 / (1 + np.exp(-matrix @ found_weights))
+        step = matrix.T @ (chance - label) + ridge * found_weights
         found_weights -= 1.5 / len(own) * step
         wrong = sign * found_weights < 0
         found_weights[wrong] = 0
     unit = found_weights[0] / spread
     shift = found_weights[-1] - centre * unit
-    return Difficulty(model.shape * unit, found_weights[1:-1], model.words * unit, shift, 1.0)
+    of_counts = np.concatenate((model.counts[: len(SHAPE)] * unit, found_weights[1:-1]))
+    return Difficulty(of_counts, model.words * unit, shift)
 
 
 def own_prompts(part: str) -> list[dict[str, str]]:
@@ -188,7 +191,7 @@ def main() -> None:
     rows = prepared(read_rows(options.data))
     model = fitted(rows, own_prompts("tune"))
     model.save(ROOT / "llm_savings" / "routing" / "difficulty.npz")
-    for name, value in zip((*SHAPE, *KINDS), (*model.shape, *model.kinds), strict=True):
+    for name, value in zip((*SHAPE, *KINDS), model.counts, strict=True):
         print(f"{name:18}{value:8.3f}")
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnableSequence, ensure_config
 from langchain_core.runnables.config import merge_configs
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from llm_savings.errors import BudgetError
-from llm_savings.langchain.routing_tiers import conversation_of
+from llm_savings.langchain.routing_tiers import adapted, tell_conversation
 from llm_savings.routed import params_beside, with_evidence
 from llm_savings.routing import suffices
 
@@ -59,10 +59,11 @@ class Structured:
 
     def _made(self, include_raw: bool) -> dict[str, Runnable[Any, Any]]:
         models, schema, options = self._how
-        return {
-            tier: model.with_structured_output(schema, include_raw=include_raw, **options)
-            for tier, model in models.items()
-        }
+
+        def made(model: Any) -> Any:
+            return model.with_structured_output(schema, include_raw=include_raw, **options)
+
+        return {tier: adapted(model, made) for tier, model in models.items()}
 
     def told(self) -> dict[str, Any]:
         """What routing is told of it."""
@@ -103,6 +104,7 @@ class RoutedCall:
         self._decision = self._tiers.decided(self._messages or "", self._config, self._given, **told)
         self.answer: Any = None
         self._error: Exception | None = None
+        self._doubted = False
         self._aim()
 
     def _aim(self, **more: Any) -> None:
@@ -116,11 +118,14 @@ class RoutedCall:
             self.input = self._tiers.messages_for(tier, self._messages)
         self.runnable: Any = self._tiers.models[tier]
         if self._structured:
-            self.runnable = (self._structured.raw if self.judged else self._structured.wanted)[tier]
+            structured = (self._structured.raw if self.judged else self._structured.wanted)[tier]
+            bound, given = {**given, **({"stop": self._stop} if self._stop else {})}, {}
+            self.runnable = adapted(structured, lambda chain: _bound(chain, bound))
         elif "tools" in given:
             tools = [getattr(tool, "given", tool) for tool in given.pop("tools")]
-            self.runnable, given = self.runnable.bind_tools(tools, **given), {}
-        self.kwargs = {**given, "stop": self._stop} if self._stop else given
+            bound, given = given, {}
+            self.runnable = adapted(self.runnable, lambda model: model.bind_tools(tools, **bound))
+        self.kwargs = {**given, "stop": self._stop} if self._stop and not self._structured else given
 
     @property
     def judged(self) -> bool:
@@ -134,24 +139,30 @@ class RoutedCall:
         """Around a request: its failure is one of the conversation's; an answer that cannot be parsed is judged."""
         try:
             yield
+            if not self.judged:
+                self._told(good=True)
         except BudgetError:
             raise
         except Exception as error:
-            self._has_failed()
+            self._told(good=False)
             if not (self._structured and self.judged and isinstance(error, OutputParserException | ValueError)):
                 raise
             self._error = error
 
     def will_do(self) -> bool:
         """Whether the answer is the one to give; if not, the next stronger tier is made ready."""
-        if not self.judged or self._suffices():
+        if not self.judged:
+            return True
+        if self._suffices():
+            self._told(good=True)
             return True
         stronger = self._tiers.router.escalated(self._decision)
         if stronger is None:
             return True
         answered, self._decision, self._error = self._error is None, stronger, None
         if answered:
-            self._has_failed()
+            self._told(good=False)
+        self._doubted = True
         # Without routing there would have been one call: only one of the two has a baseline.
         self._aim(cascade=True, **({"repeat": True} if answered else {}))
         return False
@@ -188,9 +199,19 @@ class RoutedCall:
             logprobs=_logprobs(meta),
         ).ok
 
-    def _has_failed(self) -> None:
-        if (conversation := conversation_of(self._config)) is not None:
-            self._tiers.router.failed(conversation)
+    def _told(self, *, good: bool) -> None:
+        """Tell the router how the conversation goes. That a stronger tier could answer after all is no good news."""
+        if not (good and self._doubted):
+            tell_conversation(self._tiers.router, self._config, good=good)
+
+
+def _bound(chain: Runnable[Any, Any], params: Mapping[str, Any]) -> Runnable[Any, Any]:
+    """The chain that `with_structured_output` makes, with parameters for its model."""
+    if isinstance(chain, RunnableSequence) and isinstance(chain.first, RunnableParallel):
+        # With `include_raw` LangChain does not pass them on.
+        steps = {name: step.bind(**params) for name, step in chain.first.steps__.items()}
+        return chain.model_copy(update={"first": RunnableParallel(steps)})
+    return chain.bind(**params)
 
 
 def _schema(response_format: Any) -> Mapping[str, Any] | None:

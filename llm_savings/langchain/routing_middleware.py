@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
@@ -14,7 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding, ensure_config
 
 from llm_savings.errors import BudgetError, ConfigError
-from llm_savings.langchain.routing_tiers import ModelTiers, conversation_of
+from llm_savings.langchain.routing_tiers import ModelTiers, tell_conversation
 from llm_savings.routed import Routing, params_beside, with_evidence
 
 _Answer = ModelResponse[Any] | AIMessage
@@ -58,21 +59,15 @@ class RoutingMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> _Answer:
         """Call the model of the tier that the router chooses."""
-        try:
+        with self._told():
             return handler(self._routed(request))
-        except Exception as error:
-            self._failed(error)
-            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> _Answer:
         """The same under asyncio."""
-        try:
+        with self._told():
             return await handler(self._routed(request))
-        except Exception as error:
-            self._failed(error)
-            raise
 
     def _routed(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         config, system = ensure_config(), [request.system_message] if request.system_message else []
@@ -102,7 +97,14 @@ class RoutingMiddleware(AgentMiddleware[Any, Any, Any]):
             (changed["system_message"],) = self._tiers.messages_for(decision.tier, system)
         return request.override(**changed)
 
-    def _failed(self, error: Exception) -> None:
-        conversation = conversation_of(ensure_config())
-        if conversation is not None and not isinstance(error, BudgetError):
-            self._tiers.router.failed(conversation)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the router how the thread goes; that there is no money is no answer."""
+        try:
+            yield
+        except BudgetError:
+            raise
+        except Exception:
+            tell_conversation(self._tiers.router, ensure_config(), good=False)
+            raise
+        tell_conversation(self._tiers.router, ensure_config(), good=True)

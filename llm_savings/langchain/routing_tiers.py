@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
+from langchain_core.runnables import RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 
 from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
 from llm_savings.routed import Routing, at_least_in, conversation_in, router_for
-from llm_savings.routing import Decision, Tier
+from llm_savings.routing import ComplexityRouter, Decision, Tier
 from llm_savings.routing.history import portable_content
 
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
@@ -77,9 +79,10 @@ class ModelTiers:
         return [_portable(message, provider) for message in messages] if self._mixed else [*messages]
 
 
-def conversation_of(config: Mapping[str, Any]) -> str | None:
-    """The name of the conversation that a call belongs to, if its config tells."""
-    return conversation_in(*_sources(config))
+def tell_conversation(router: ComplexityRouter, config: Mapping[str, Any], *, good: bool) -> None:
+    """Note how an answer was for the conversation that a call belongs to, if its config names one."""
+    if (conversation := conversation_in(*_sources(config))) is not None:
+        (router.answered if good else router.failed)(conversation)
 
 
 def _sources(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -98,6 +101,19 @@ def bare(name: str, model: object) -> BaseChatModel:
             return inner
         inner = getattr(inner, "bound", None) or getattr(inner, "runnable", None)  # .bind(), .with_fallbacks()
     raise ConfigError(f"tiers[{name!r}] is {type(model).__name__}; give a chat model, such as ChatOpenAI(...)")
+
+
+def adapted(model: Any, how: Callable[[Any], Any]) -> Any:
+    """A tier's model after `how` was done to the chat models in it; what is bound, its retries and fallbacks stay.
+
+    LangChain's own wrappers pass `bind_tools` on to the model within, and are gone, or do not know it.
+    """
+    if isinstance(model, RunnableWithFallbacks):
+        others = [adapted(each, how) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": adapted(model.runnable, how), "fallbacks": others})
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": adapted(model.bound, how)})
+    return how(model)
 
 
 def _named(model: BaseChatModel) -> str:

@@ -37,7 +37,8 @@ class ComplexityRouting:
     and that has no fallback gives way to the next stronger one. Other groups, and embeddings, are left alone.
 
     The call's `metadata` says what routing did, for `CostLogger`; its `session_id` (or `thread_id`,
-    `conversation_id`) names a conversation, which sticks to its tier, and `at_least` the weakest tier that will do.
+    `conversation_id`) names a conversation, which sticks to its tier and moves up after two retries in a row, and
+    `at_least` the weakest tier that will do.
 
     Args:
         tiers: Tier name -> a model group of the Router, or `Tier(group, max_tokens=200, ...)` with parameters for its
@@ -46,6 +47,9 @@ class ComplexityRouting:
             `ComplexityRouter.rules` or `partial(ComplexityRouter, rules=[...])`.
         group: The name of the new model group.
         shadow: Decide and record, but send everything to the baseline's tier.
+
+    Attributes:
+        router: The `ComplexityRouter`; of several Routers, that of the last one that this was attached to.
 
     Raises:
         ConfigError: There are fewer than two tiers, or the router is not one for them.
@@ -67,7 +71,7 @@ class ComplexityRouting:
         if not isinstance(cast(object, group), str) or not group.strip():
             raise ConfigError(f"group={group!r}; give the name of the new model group, such as 'auto'")
         self.group, self._router, self._shadow = group, router, shadow
-        router_for(self.tiers, router, shadow=shadow)  # what is wrong with it, it says now
+        self.router = router_for(self.tiers, router, shadow=shadow)  # what is wrong with it, it says now
 
     def attach(self, router: Router) -> Router:
         """Give a Router the new model group; it may have several, each by a routing of its own.
@@ -93,6 +97,11 @@ class ComplexityRouting:
                     allowed = ", ".join(map(repr, known))
                     raise ConfigError(f"tiers[{name!r}]={tier.model!r}: the Router has no such model; it has {allowed}")
                 deployments[name] = found[0]
+            priced = {
+                name: Tier(_model(deployments[name], tier.model), capabilities=tier.capabilities, **tier.params)
+                for name, tier in self.tiers.items()
+            }
+            self.router = router_for(priced, self._router, shadow=self._shadow)
             strategy = _Strategy(self, router, deployments)
             # Retries look for other deployments of the group that was asked for; should somebody take the strategy
             # away, "auto" still answers.
@@ -104,21 +113,13 @@ class ComplexityRouting:
             router._reset_custom_routing_strategy = _keep
         return router
 
-    def router_of(self, deployments: Mapping[str, Any]) -> Any:
-        """The `ComplexityRouter` for a Router's deployments, which say which models the groups stand for."""
-        tiers = {
-            name: Tier(_model(deployments[name], tier.model), capabilities=tier.capabilities, **tier.params)
-            for name, tier in self.tiers.items()
-        }
-        return router_for(tiers, self._router, shadow=self._shadow)
-
 
 class _Strategy(CustomRoutingStrategyBase):
     """What a Router asks for a deployment, in the place of its own choice, to which it leaves the rest."""
 
     def __init__(self, routing: ComplexityRouting, router: Router, deployments: Mapping[str, Any]) -> None:
         self.group = routing.group
-        self.router = routing.router_of(deployments)
+        self.router = routing.router
         self.names: tuple[str, ...] = self.router.names
         self.groups = {name: tier.model for name, tier in routing.tiers.items()}
         self._host, self._params = router, {name: tier.params for name, tier in routing.tiers.items()}
@@ -200,11 +201,15 @@ class _Choice:
     def _told(self) -> dict[str, Any]:
         kwargs = self._kwargs
         sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
+        conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
+        if conversation:
+            again = any(source.get("attempted_retries") for source in sources)
+            (self._strategy.router.failed if again else self._strategy.router.answered)(conversation)
         return {
             "tools": kwargs.get("tools"),
             "response_format": kwargs.get("response_format"),
             "max_tokens": limits(kwargs)[0],
-            "conversation": conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")}),
+            "conversation": conversation,
             "at_least": at_least_in(*sources),
         }
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from llm_savings.litellm.routing import ComplexityRouting
 from llm_savings.routing import Capabilities, ComplexityRouter, Rule, Tier
 
 _METHODS = ("model", "article")
-_ROUTING = ("tiers", "group", "method", "rules", "baseline", "experiment", "shadow")
+_ROUTING = ("tiers", "group", "method", "file", "rules", "baseline", "experiment", "shadow")
 _FOR_THE_ROUTER = ("baseline", "experiment")
 
 
@@ -36,9 +36,10 @@ def router_from_config(path: str | Path) -> Router:
             rules:
               - {pattern: "refund|환불", tier: simple}
 
-    Further keys of `routing` are `method` ("model", or "article" for the source article's rules), `baseline` (a tier's
-    name), `experiment` (a share from 0 to 0.5) and `shadow` (true or false). A tier is a model group, or a mapping with
-    `group`, `capabilities` and parameters of its calls.
+    Further keys of `routing` are `method` ("model", or "article" for the source article's rules), `file` (what
+    `ComplexityRouter.save` wrote; a path from the config's own folder), `baseline` (a tier's name), `experiment` (a
+    share from 0 to 0.5) and `shadow` (true or false). A tier is a model group, or a mapping with `group`,
+    `capabilities` and parameters of its calls.
 
     Args:
         path: The file.
@@ -55,7 +56,7 @@ def router_from_config(path: str | Path) -> Router:
     if not isinstance(models, list) or not models:
         raise ConfigError(f"{path}: model_list={models!r}; give a list of deployments, as LiteLLM's Router takes it")
     ours = _section(config, "llm_savings", ("routing",))
-    routing = _routing(_section(ours, "routing", _ROUTING, "llm_savings."))
+    routing = _routing(_section(ours, "routing", _ROUTING, "llm_savings."), Path(path).parent)
     given = _section(config, "router_settings", inspect.signature(Router).parameters, missing={})
     try:
         router = Router(model_list=models, **given)
@@ -66,7 +67,7 @@ def router_from_config(path: str | Path) -> Router:
     return routing.attach(router)
 
 
-def _routing(section: Mapping[str, Any]) -> ComplexityRouting:
+def _routing(section: Mapping[str, Any], folder: Path) -> ComplexityRouting:
     where = "llm_savings.routing."
     tiers = section.get("tiers")
     if not isinstance(tiers, Mapping):
@@ -80,19 +81,24 @@ def _routing(section: Mapping[str, Any]) -> ComplexityRouting:
     experiment = section.get("experiment", 0.0)
     if isinstance(experiment, bool) or not isinstance(experiment, int | float):
         raise ConfigError(f"{where}experiment={experiment!r}; expected a share from 0 to 0.5, such as 0.05")
-    rules = section.get("rules") or []
-    if not isinstance(rules, list):
-        raise ConfigError(f"{where}rules={rules!r}; expected a list of {{pattern: ..., tier: ...}}")
     options = {name: section[name] for name in _FOR_THE_ROUTER if name in section}
-    made = ComplexityRouter.rules if method == "article" else ComplexityRouter
+    if (rules := section.get("rules")) is not None:  # else those of the file hold
+        if not isinstance(rules, list):
+            raise ConfigError(f"{where}rules={rules!r}; expected a list of {{pattern: ..., tier: ...}}")
+        options["rules"] = [_rule(rule, f"{where}rules[{number}]") for number, rule in enumerate(rules)]
+    made: Callable[..., ComplexityRouter] = ComplexityRouter.rules if method == "article" else ComplexityRouter
+    if (file := section.get("file")) is not None:
+        if not isinstance(file, str) or method == "article":
+            raise ConfigError(f"{where}file={file!r}; expected a path, and no method: article beside it")
+        made = partial(ComplexityRouter.load, folder / file)
     try:
         return ComplexityRouting(
             {str(name): _tier(tier, f"{where}tiers.{name}") for name, tier in tiers.items()},
-            router=partial(made, rules=[_rule(r, f"{where}rules[{k}]") for k, r in enumerate(rules)], **options),
+            router=partial(made, **options),
             group=section.get("group", "auto"),
             shadow=shadow,
         )
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         raise ConfigError(str(error) if str(error).startswith(where) else f"{where}{error}") from error
 
 

@@ -48,6 +48,12 @@ _REQUEST = re.compile(
     r"|(?:더|제일|가장) (?:좋은|똑똑한|강한|큰|나은) (?:모델|AI|인공지능)|더 깊(?:이|게) 생각",
     re.IGNORECASE,
 )
+_FOLLOW_UP = re.compile(
+    r"\W*(?:and\b|but\b|so\b|why\b|how so|continue|go on|more\b|another\b|elaborate|what about|how about"
+    r"|explain|same\b|now\b"
+    r"|계속|이어서|더 |왜|그럼|그러면|그리고|그런데|자세히|예를 들|다른 |하나 더|이번엔|그건|그게)",
+    re.IGNORECASE,
+)
 _LONGEST = 300  # characters of a turn that complains; a long one is a new question
 
 
@@ -65,6 +71,11 @@ def escalation(asked: Asked) -> str | None:
     return "complaint" if _COMPLAINT.search(asked.text) else None
 
 
+def leans_back(asked: Asked) -> bool:
+    """Whether the last user turn says little without the one before it, such as "and why?" or "계속해줘"."""
+    return asked.answered and bool(asked.before) and asked.length <= 60 and _FOLLOW_UP.match(asked.text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where a conversation stands.
@@ -75,6 +86,7 @@ class Standing:
         cheaper: Turns in a row for which a cheaper tier would have done.
         failures: Failures in a row.
         rises: How often it has moved up.
+        turn: What its last user turn was, as a number; an agent asks several times for one.
         at: When its last turn was sent, in seconds of a clock that only goes forward.
     """
 
@@ -83,6 +95,7 @@ class Standing:
     cheaper: int = 0
     failures: int = 0
     rises: int = 0
+    turn: int = 0
     at: float = 0.0
 
 
@@ -90,18 +103,18 @@ def stick(standing: Standing | None, proposed: int, *, raised: bool = False, wor
     """Where a conversation stands after a turn for which the router proposes a tier.
 
     It moves up when the turn needs it. It moves down only when a cheaper tier would have done for two turns in a row
-    and the move is `worth` a cold prompt cache; and not any more once it has moved up twice. So it moves at most five
-    times, whatever is asked.
+    and the move is `worth` a cold prompt cache; and not any more once it has moved up twice. So with two tiers it moves
+    four times at most, whatever is asked.
 
     Args:
         standing: Where it stood, or None for its first turn.
         proposed: The place of the proposed tier.
-        raised: The user asked for a stronger model: what was is the floor, and one more.
+        raised: The user asked for a stronger model: it does not go below `proposed` any more.
         worth: Whether moving down to the proposed tier saves more than it costs; asked only where it matters.
     """
     if standing is None:
         return Standing(proposed, floor=proposed if raised else 0, rises=int(raised))
-    wanted = max(proposed, standing.floor)
+    wanted = max(proposed, standing.floor, standing.place if raised else 0)
     if wanted > standing.place:
         rises = standing.rises + 1
         return replace(
@@ -164,6 +177,12 @@ class Conversations(Guarded):
             self._known.move_to_end(key)
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
+
+    def answered(self, name: str) -> None:
+        """Note that an answer in a conversation was good: failures are not in a row any more."""
+        standing = self.get(name)
+        if standing is not None and standing.failures:
+            self.put(name, replace(standing, failures=0))
 
     def failed(self, name: str, strongest: int) -> None:
         """Note that an answer in a conversation was no good: after two in a row it moves up a tier."""

@@ -25,6 +25,7 @@ class Decision:
         shadow: Nothing was changed: the request goes to the baseline's tier.
         arm: "routed" or "other" in an experiment, else None.
         escalated: It was sent to a stronger tier than its difficulty asks for.
+        refused: Stronger tiers whose models do not take this request.
     """
 
     tier: str
@@ -38,6 +39,7 @@ class Decision:
     shadow: bool = False
     arm: str | None = None
     escalated: bool = False
+    refused: tuple[str, ...] = ()
 
     def evidence(self) -> dict[str, Any]:
         """What the ledger keeps, in plain JSON values: `noted(metadata, "routing", decision.evidence())`."""

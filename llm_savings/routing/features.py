@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-BITS = 15
-"""Words and pairs of words are hashed into so many bits."""
 
 MOST_WORDS = 400
 """Words that are hashed, from either end of a longer text."""
@@ -32,8 +30,8 @@ _CLAUSES = _set(
     "and but that which who if when while because so then after before since although however or than with for"
 )
 _RELATIONS = _set(
-    "twice thrice half third quarter times more less fewer than each every per percent remaining left rest total average "
-    "double triple"
+    "twice thrice half third quarter times more less fewer than each every per percent remaining left rest total "
+    "average double triple"
 )
 _DENIALS = _set("not except never without unless least false incorrect neither nor")
 _KO_CLAUSES = re.compile(r"[가-힣](?:하고|면서|지만|니까|는데|려고|도록|때문|되)(?![가-힣])|할 때|뿐 아니라")
@@ -168,25 +166,35 @@ def kinds(text: str, found: list[str]) -> list[float]:
     return [min(each, 3.0) for each in named]
 
 
-def places(found: list[str]) -> NDArray[np.intp]:
-    """Where a text's words and pairs of neighbouring words are in a table of 2**BITS rows, each place once."""
+def hashes(found: list[str]) -> NDArray[np.int64]:
+    """A number of 32 bits for each word and each pair of neighbouring words; the low bits are a place in a table."""
     if len(found) > MOST_WORDS:
         found = found[: MOST_WORDS // 2] + found[-MOST_WORDS // 2 :]
-    if not found:
-        return np.zeros(0, np.intp)
-    single = np.fromiter(map(_hash, found), np.int64, len(found))
-    pairs = single[:-1] * 0x9E3779B1 + single[1:]
-    both = np.concatenate((single, pairs ^ (pairs >> 17)))
-    return np.unique(both & ((1 << BITS) - 1))
+    single = [_hash(word) for word in found]
+    pairs = ((((a * 0x9E3779B1) ^ b) * 0x85EBCA77 >> 15) & 0xFFFFFFFF for a, b in pairwise(single))
+    every = {*single, *pairs}
+    return np.fromiter(every, np.int64, len(every))
+
+
+class Features(NamedTuple):
+    """What the models see of a text.
+
+    Attributes:
+        counts: As `SHAPE` and then `KINDS` name them.
+        hashes: Of its words and pairs of words.
+    """
+
+    counts: list[float]
+    hashes: NDArray[np.int64]
+
+
+def features(text: str) -> Features:
+    """What the models see of a text of at most a few thousand characters."""
+    found = words(text)
+    return Features(shape(text, found) + kinds(text, found), hashes(found))
 
 
 @lru_cache(maxsize=20_000)
 def _hash(word: str) -> int:
     # Of a number its length counts.
     return crc32(("0" * len(word) if word.isdigit() else word)[:32].encode("utf-8", "surrogatepass"))
-
-
-def counted(text: str) -> tuple[Any, NDArray[np.intp]]:
-    """Shape and kinds as one row of numbers, and the places of the words."""
-    found = words(text)
-    return np.array(shape(text, found) + kinds(text, found)), places(found)

@@ -82,7 +82,7 @@ async def test_an_agents_structured_answer(box: Sandbox, cost: CostCallback, mad
 @pytest.mark.parametrize("made", [by_model, by_middleware])
 @pytest.mark.parametrize("mode", ["messages", "updates"])
 async def test_a_thread_sticks_to_its_tier_and_streams(box: Sandbox, cost: CostCallback, made: Any, mode: Any) -> None:
-    agent = made(box, tools=[], checkpointer=InMemorySaver())
+    agent = made(box, tools=[order_status], checkpointer=InMemorySaver())
     config: Any = {"callbacks": [cost], "configurable": {"thread_id": "t"}, "recursion_limit": 8}
     pieces = list(agent.stream({"messages": [HumanMessage(HARD)]}, config, stream_mode=mode))
     assert [piece async for piece in agent.astream({"messages": [HumanMessage(EASY)]}, config, stream_mode=mode)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -136,6 +137,27 @@ async def test_structured_output_is_the_tiers_own(
     assert_is_the_bill(cost, box)
 
 
+@pytest.mark.parametrize("include_raw", [False, True])
+async def test_structured_output_takes_the_tiers_parameters(box: Sandbox, include_raw: bool) -> None:
+    router = ComplexityRouter({"simple": Tier("gpt-4o-mini", max_tokens=3), "complex": Tier("gpt-4o")})
+    model = model_of(box, router=router).with_structured_output(
+        Person, method="function_calling", include_raw=include_raw
+    )
+    for given, length in (({}, 3), ({"max_tokens": 4}, 4)):
+        runs: list[int] = []
+        with suppress(ValueError):  # what is cut off fits no schema
+            model.invoke("Ann is 30", {"callbacks": [_Lengths(runs)]}, **given)
+        assert runs == [length]
+
+
+class _Lengths(BaseCallbackHandler):
+    def __init__(self, runs: list[int]) -> None:
+        self.runs = runs
+
+    def on_llm_end(self, response: Any, **_: Any) -> None:
+        self.runs.append(response.generations[0][0].message.usage_metadata["output_tokens"])
+
+
 async def test_structured_output_with_the_raw_answer(box: Sandbox) -> None:
     got = model_of(box).with_structured_output(Person, include_raw=True).invoke("Extract: Ann is 30")
     assert isinstance(got["parsed"], Person) and answered(got["raw"]) == "gpt-4o-mini"
@@ -164,6 +186,26 @@ async def test_fallbacks_and_parameters_of_a_tiers_own(box: Sandbox, cost: CostC
     box.fail("500", times=1)
     assert answered(model.invoke(HARD, {"callbacks": [cost]})) == "gpt-4.1-mini"
     assert [row.sent.requested_model for row in rows(cost)] == ["gpt-4o-mini", "gpt-4o", "gpt-4.1-mini"]
+
+
+async def test_what_a_tier_has_around_its_model_stays_with_tools_and_schemas(box: Sandbox, cost: CostCallback) -> None:
+    mini = openai(box).bind(max_tokens=5)
+    strong = openai(box, model="gpt-4o").with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
+    spared = strong.with_fallbacks([openai(box, model="gpt-4.1-mini").bind(max_tokens=70)])
+    model = RoutedChatModel(tiers={"simple": mini, "complex": spared}).bind_tools([order_status])
+    config: Any = {"callbacks": [cost]}
+    assert model.invoke(EASY, config).usage_metadata["output_tokens"] == 5
+    box.fail("500", model="gpt-4o", times=3)
+    assert answered(await model.ainvoke(HARD, config)) == "gpt-4.1-mini"
+    assert answered(await model.ainvoke(HARD, config)) == "gpt-4o"
+    asked = ["gpt-4o-mini", *["gpt-4o"] * 2, "gpt-4.1-mini", *["gpt-4o"] * 2]
+    assert [row.sent.requested_model for row in rows(cost)] == asked
+    box.fail("500", model="gpt-4o", times=2)
+    shaped = RoutedChatModel(tiers={"simple": openai(box), "complex": spared}).with_structured_output(
+        Person, method="function_calling"
+    )
+    assert isinstance(shaped.invoke(f"{HARD}: Ann is 30", config), Person)
+    assert rows(cost)[-1].sent.requested_model == "gpt-4.1-mini"
 
 
 async def test_the_tiers_parameters_are_sent_and_the_callers_own_come_first(box: Sandbox) -> None:
@@ -234,7 +276,12 @@ async def test_a_conversation_sticks_to_its_tier(box: Sandbox) -> None:
 async def test_failures_in_a_row_move_a_conversation_up(box: Sandbox) -> None:
     model = model_of(box)
     named: Any = {"configurable": {"thread_id": "t"}}
-    assert answered(model.invoke(EASY, named)) == "gpt-4o-mini"
+    for _ in range(2):  # never two in a row
+        assert answered(model.invoke(EASY, named)) == "gpt-4o-mini"
+        box.fail("500", times=1)
+        with pytest.raises(Exception, match="500"):
+            list(model.stream(EASY, named))
+    assert list(model.stream(EASY, named))
     box.fail("500", times=2)
     for _ in range(2):
         with pytest.raises(Exception, match="500"):

@@ -208,6 +208,17 @@ async def test_a_conversation_sticks_to_its_tier(metered: Metered) -> None:
     assert strong.model.startswith("gpt-4o-2024")
 
 
+@pytest.mark.parametrize("way", [completion, acompletion])
+async def test_retries_in_a_row_move_a_conversation_up(metered: Metered, way: Callable[..., Any]) -> None:
+    auto = router(metered, num_retries=3)
+    metered.box.fail("500", model="gpt-4o-mini", times=None)
+    assert (await way(auto, EASY, metadata={"thread_id": "t"})).model.startswith("gpt-4o-2024")
+    tried = [row.sent.requested_model for row in await metered.rows(3)]
+    assert tried == ["gpt-4o-mini", "gpt-4o-mini", "gpt-4o"]
+    with pytest.raises(litellm.InternalServerError):
+        await way(auto, EASY)
+
+
 async def test_metadata_of_the_caller_reaches_the_row_and_keeps_no_evidence(metered: Metered) -> None:
     auto = router(metered)
     mine = {"tags": ["feature:faq"], "user_id": "kim"}

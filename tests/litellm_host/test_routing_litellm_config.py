@@ -9,8 +9,9 @@ import pytest
 import yaml
 from litellm_checks import GPT, Metered
 
-from llm_savings import ConfigError
+from llm_savings import ComplexityRouter, ConfigError
 from llm_savings.litellm import router_from_config
+from llm_savings.routing import Rule
 
 EASY, HARD = "파이썬이 뭐야?", "RESTful API와 GraphQL을 상세히 비교하고 마이크로서비스 아키텍처를 설계해줘"
 
@@ -65,10 +66,22 @@ async def test_the_articles_rules_and_a_shadow(tmp_path: Path, metered: Metered)
 TIERS = {"simple": "mini", "complex": "big"}
 
 
+async def test_a_router_that_was_saved(tmp_path: Path, metered: Metered) -> None:
+    learned = ComplexityRouter({"simple": "x", "complex": "y"}, rules=[Rule("환불", tier="complex")])
+    learned.calibrate([EASY] * 30 + [HARD] * 30, share={"complex": 0.5})
+    learned.save(tmp_path / "routing.json")
+    router = router_from_config(written(tmp_path, metered, {"tiers": TIERS, "file": "routing.json"}))
+    for text in (EASY, HARD, "환불"):
+        router.completion(model="auto", messages=[{"role": "user", "content": text}])
+    rows = sorted(await metered.rows(3), key=lambda row: row.sent.started_at)
+    assert [row.sent.requested_model for row in rows] == ["gpt-4o-mini", "gpt-4o", "gpt-4o"]
+    assert [row.settled.strategies["routing"]["baseline_model"] for row in rows if row.settled] == ["openai/gpt-4o"] * 3
+
+
 @pytest.mark.parametrize(
     ("routing", "more", "says"),
     [
-        (None, {}, r"llm_savings\.routing=None; expected a mapping with baseline, experiment, group, method, rules"),
+        (None, {}, r"llm_savings\.routing=None; expected a mapping with baseline, experiment, file, group, method"),
         ({"tiers": TIERS}, {"llm_savings": ...}, r"llm_savings=None; expected a mapping with routing"),
         ({"tiers": TIERS}, {"llm_savings": {"routes": 1}}, r"llm_savings\.routes: there is no such key; .* routing"),
         (
@@ -103,6 +116,8 @@ TIERS = {"simple": "mini", "complex": "big"}
         ({"tiers": TIERS, "rules": [{"pattern": "(", "tier": "simple"}]}, {}, r"routing\.rules\[0\]\.pattern='\('"),
         ({"tiers": TIERS, "rules": [{"pattern": "x", "tier": "huge"}]}, {}, r"rules\[0\]\.tier='huge'.* 'complex'"),
         ({"tiers": TIERS, "rules": "x"}, {}, r"routing\.rules='x'; expected a list"),
+        ({"tiers": TIERS, "file": "none.json"}, {}, r"routing\..*none\.json"),
+        ({"tiers": TIERS, "file": "x", "method": "article"}, {}, r"routing\.file='x'; expected a path, and no method"),
         ({"tiers": TIERS, "group": "mini"}, {}, r"group='mini'.*already"),
         ({"tiers": TIERS, "group": 7}, {}, r"routing\.group=7"),
         ({"tiers": TIERS}, {"model_list": ...}, r"model_list=None; give a list"),
