@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -98,6 +97,8 @@ for _number, _stems in enumerate(_STEMS.values()):
 _PHRASE_OF = [(KINDS.index(name), phrase) for name, phrases in _PHRASES.items() for phrase in phrases]
 _KO_STEM = re.compile("|".join(f"({stems})" for stems in _KO_STEMS.values()))
 
+# What two words' hashes are mixed with: odd numbers without a pattern (Knuth's golden ratio, MurmurHash3's).
+_ONE, _TWO, _DOWN, _LOW = np.uint64(0x9E3779B1), np.uint64(0x85EBCA77), np.uint64(15), np.uint64(0xFFFFFFFF)
 _FIRST = 600  # characters in which what is asked for is looked for, at either end
 
 
@@ -170,10 +171,19 @@ def hashes(found: list[str]) -> NDArray[np.int64]:
     """A number of 32 bits for each word and each pair of neighbouring words; the low bits are a place in a table."""
     if len(found) > MOST_WORDS:
         found = found[: MOST_WORDS // 2] + found[-MOST_WORDS // 2 :]
-    single = [_hash(word) for word in found]
-    pairs = ((((a * 0x9E3779B1) ^ b) * 0x85EBCA77 >> 15) & 0xFFFFFFFF for a, b in pairwise(single))
-    every = {*single, *pairs}
-    return np.fromiter(every, np.int64, len(every))
+    count = len(found)
+    every = np.empty(max(2 * count - 1, 0), np.uint64)
+    every[:count] = list(map(_hash, found))
+    pairs = every[count:]
+    np.multiply(every[: len(pairs)], _ONE, out=pairs)  # in place, and modulo 2**64
+    pairs ^= every[1:count]
+    pairs *= _TWO
+    pairs >>= _DOWN
+    pairs &= _LOW
+    every.sort()
+    first = np.ones(len(every), np.bool_)
+    np.not_equal(every[1:], every[:-1], out=first[1:])
+    return every[first].view(np.int64)
 
 
 class Features(NamedTuple):

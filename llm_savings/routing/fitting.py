@@ -34,7 +34,7 @@ FEWEST = 30
 FOLDS = 5
 BITS = 18
 """As `difficulty.BITS`, for words that matter to one user: more of them are kept apart."""
-_RIDGES = (5.0, 20.0)
+_RIDGES = (6.0, 25.0)
 _COUNTS = 0.05  # what one standard deviation of a count weighs against a prompt of words, whose length is 1
 _STEPS = 15  # of the conjugate gradients; predictions hardly change any more
 
@@ -194,7 +194,8 @@ class _Sparse:
         self._row = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
         place = np.concatenate([*rows, np.zeros(0, np.intp)])
         often = np.bincount(place, minlength=1 << BITS)
-        self.rarity = np.log((len(rows) + 1) / (often + 1)) + 1  # of a word never seen, too: it makes a prompt longer
+        # Of a word never seen, too: it makes a prompt longer. The root keeps common words, which tell tasks apart.
+        self.rarity = np.sqrt(np.log((len(rows) + 1) / (often + 1)) + 1)
         self.places, self._column = np.unique(place, return_inverse=True)
         values = self.rarity[place]
         norm = np.sqrt(np.bincount(self._row, values**2, minlength=len(rows)))

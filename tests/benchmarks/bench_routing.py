@@ -140,7 +140,7 @@ def honest(sets: Sets, name: str) -> Any:
 
 def learned(sets: Sets, quick: bool) -> None:
     print("\nFitted APGR on prompts not learned from")
-    for name, labels, repeats in (("gsm8k", None, 1), ("mmlu", 1500, 2 if quick else 6), ("mmlu", None, 1)):
+    for name, labels, repeats in (("gsm8k", None, 1), ("mmlu", 1500, 2 if quick else 4), ("mmlu", None, 1)):
         if quick and name == "mmlu" and labels is None:
             continue
         prompts, scores = sets.prompts(name), sets.scores(name)[:, [0, -1]]
@@ -160,7 +160,7 @@ def learned(sets: Sets, quick: bool) -> None:
 
 def calibrated(sets: Sets, quick: bool) -> None:
     print("\nfit and calibrate(max_loss=0.05), then found on the rest: mean over splits")
-    for name, size, repeats in (("gsm8k", 600, 10), ("mmlu", 4000, 2 if quick else 5)):
+    for name, size, repeats in (("gsm8k", 600, 10), ("mmlu", 4000 if quick else 6000, 2 if quick else 3)):
         prompts, scores = sets.prompts(name), sets.scores(name)[:, [0, -1]]
         rows: list[tuple[float, ...]] = []
         for seed in range(repeats):

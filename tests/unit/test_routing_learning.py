@@ -55,7 +55,7 @@ def test_a_fitted_router_finds_what_the_small_model_fails_on(taught: ComplexityR
     prompts, scores = made_up(400, seed=1)
     tough = [any(subject in prompt for subject in TOUGH) for prompt in prompts]
     hits = [(tier == "complex") == hard for tier, hard in zip(tiers_of(taught, prompts), tough, strict=True)]
-    assert np.mean(hits) > 0.9
+    assert np.mean(hits) > 0.85  # what the allowed loss buys is sent to the small model, tough or not
     assert taught.route(prompts[0]).reasons == ("learned",)
     routed = np.mean([score[tier] for score, tier in zip(scores, tiers_of(taught, prompts), strict=True)])
     assert routed > 0.93 * np.mean([score["complex"] for score in scores])
