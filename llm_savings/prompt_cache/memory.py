@@ -134,6 +134,9 @@ class Memory:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __bool__(self) -> bool:
+        return True  # an empty memory is one all the same
+
     def scoped(self, account: str) -> Memory:
         """The same memory for another account, whose prefixes the provider keeps apart; what is learned is shared.
 
