@@ -16,6 +16,7 @@ from llm_savings.prompt_cache.rules import Dialect, Life, Terms
 
 _MILLIONTH = Decimal("0.000001")
 _SECONDS_EACH = 4.0
+_ENOUGH = 60  # sightings before a pace counts: a burst of a few is no traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def _cache_key(prompt: Prompt, stable: str, known: Known | None) -> str:
     About 15 requests a minute with one prefix and key stay together (OpenAI's guide to prompt caching).
     """
     shards = 1
-    while known is not None and shards < 64 and known.pace * shards < _SECONDS_EACH:
+    pace = known.pace if known is not None and known.sightings > _ENOUGH else _SECONDS_EACH
+    while shards < 64 and pace * shards < _SECONDS_EACH:
         shards *= 2
     first = prompt.keys[min(prompt.shared + 1, len(prompt) - 1)]
     return f"ls-{stable}" + (f"-{first % shards}" if shards > 1 else "")
