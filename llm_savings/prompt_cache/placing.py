@@ -24,7 +24,7 @@ _SLACK = 3.0
 """Seconds that a request may be under way: what ends sooner is taken as gone."""
 _WRITTEN_THEN = 0.25
 """How often a prefix that comes again unwritten would be written then, so that a write now only comes earlier."""
-_RECORD = 8.0
+_RECORD = 12.0
 _BRANCHES = 3
 _Best = tuple[float, tuple[tuple[int, int], ...]]
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
