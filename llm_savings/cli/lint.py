@@ -21,7 +21,8 @@ from llm_savings.prompt_cache import Finding, lint
 @click.command(
     "lint",
     epilog="FILE holds a request (model, messages, tools, ...), a list of messages, or a log: one request a line "
-    "(JSONL) or a JSON list. `-` reads standard input. The exit status is 1 when something was found.",
+    "(JSONL) or a JSON list. `-` reads standard input. The exit status is 1 when something was found, 2 when FILE "
+    "is no such thing.",
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--model", help="The model, where a request does not say.")
@@ -33,7 +34,10 @@ def lint_command(file: str, model: str | None, provider: str | None, as_json: bo
     Nothing is rewritten, and no text of a prompt is shown.
     """
     text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    found = lint(_requests(text), model=model, provider=provider)
+    try:
+        found = lint(_requests(text), model=model, provider=provider)
+    except LogFormatError as error:
+        raise click.BadParameter(str(error), param_hint="FILE") from error
     if as_json:
         document = [asdict(finding) | {"usd_per_1000": _amount(finding)} for finding in found]
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))

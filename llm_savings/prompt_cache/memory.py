@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _UNSURE = 0.15
 _MOST_COUNTS = 20_000
+_RETRIED = 0.99
 _FADE = 0.95
 _SLOW = 0.995
 _PRIOR = 15.0
@@ -96,7 +97,6 @@ class Memory:
             300 bytes, and so does each block of a longer prompt.
         prices: The price book; LiteLLM's bundled map by default.
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
-
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
 
     Raises:
@@ -117,7 +117,7 @@ class Memory:
         ttls: Sequence[str] | None = None,
     ) -> None:
         if capacity < 1:
-            raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 200_000")
+            raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 100_000")
         self.account = account
         self._capacity = capacity
         self._prices = prices or PriceBook()
@@ -125,7 +125,7 @@ class Memory:
         self._scales: dict[str, tuple[float, float, int]] = {}
         self._secret: bytes | None = None
         self._counts: dict[int, int] = {}
-        self._refused: dict[str, int] = {}
+        self._refused: dict[str, float] = {}
         self._ttls = ttls
         self.odds = Odds()
         self._lock = Lock()
@@ -133,6 +133,9 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __bool__(self) -> bool:
+        return True  # an empty memory is one all the same
 
     def scoped(self, account: str) -> Memory:
         """The same memory for another account, whose prefixes the provider keeps apart; what is learned is shared.
@@ -230,16 +233,25 @@ class Memory:
 
     def _hold(self, plan: Plan, usage: Usage | None) -> None:
         """Note what the provider holds from now on, and what that cost and brought."""
-        refused = usage is not None and plan.marks and not usage.cache_read and usage == usage.uncached()
-        if refused:  # shorter than its minimum after all
-            longest = max(mark.tokens for mark in plan.marks)
-            self._refused[plan.model] = max(self._refused.get(plan.model, 0), longest)
-            return
+        terms, floor = plan.terms, self._refused.get(plan.model, 0.0)
+        paid, gained, tokens = plan.account
+        if usage is not None:
+            gained = usage.cache_read * (1.0 - terms.read)
+            if plan.marks and usage == usage.uncached():
+                # Nothing was cached. A short prefix is below the provider's minimum after all; a long one has other
+                # reasons. A mark that is refused costs nothing, so what was refused is tried again some time.
+                longest = max(mark.tokens for mark in plan.marks)
+                self._refused[plan.model] = max(floor, longest if longest < 3 * terms.minimum else 0.0)
+                for block, _ in plan.written:
+                    if (known := self._known.get(plan.prompt.keys[block])) is not None:
+                        known.ends = 0.0
+                return
+        self._refused[plan.model] = floor * _RETRIED
         for block, life in plan.written:
             known = self._known.get(plan.prompt.keys[block])
             if known is not None:
                 known.ends, known.life = plan.at + life.seconds, life.seconds
-        self.odds.account(*plan.account)
+        self.odds.account(paid, gained, tokens)
 
     def _measure(self, plan: Plan, usage: Usage | None) -> None:
         """Compare the provider's count of a prompt with ours."""

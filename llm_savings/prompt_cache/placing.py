@@ -24,7 +24,7 @@ _SLACK = 3.0
 """Seconds that a request may be under way: what ends sooner is taken as gone."""
 _WRITTEN_THEN = 0.25
 """How often a prefix that comes again unwritten would be written then, so that a write now only comes earlier."""
-_RECORD = 8.0
+_RECORD = 12.0
 _BRANCHES = 3
 _Best = tuple[float, tuple[tuple[int, int], ...]]
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
@@ -125,9 +125,9 @@ def place(
         for block, tokens in enumerate(prompt.tokens)
         if tokens * counts.scale >= counts.floor and prompt.markable[block] and prompt.places[block].part in terms.parts
     ]
+    scene = _Scene(prompt, terms, known, odds, now=now, scale=counts.scale)
     while allowed:
-        scene = _Scene(prompt, terms, known, odds, now, counts.scale, allowed)
-        placed = scene.placed(own)
+        placed = scene.placed(own, allowed)
         if not placed.spots or counts.reached(placed.spots[0].block):
             return placed
         # Shorter than it looks: once more without what is too short.
@@ -139,11 +139,9 @@ class _Scene:
     """One prompt and what is known of it."""
 
     def __init__(
-        self, prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, now: float, scale: float,
-        allowed: list[int],
-    ) -> None:  # fmt: skip
+        self, prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, *, now: float, scale: float
+    ) -> None:
         self.prompt, self.terms, self.known, self.odds, self.now = prompt, terms, known, odds, now
-        self.allowed = allowed
         self.tokens = [count * scale for count in prompt.tokens]
         self.watched: list[Observed] = []
         # Everything up to the deepest block that was sent before was sent before.
@@ -151,15 +149,17 @@ class _Scene:
         self.deepest = known[self.seen] if self.seen >= 0 else None
         self.grows = self.seen > prompt.shared
         self.turns = self.deepest.turns + 1 if self.deepest and self.grows else 0
-        self.live = [
-            block for block in allowed if block <= self.seen and (k := known[block]) and k.ends > now + _SLACK
-        ]  # fmt: skip
-        self.own = max(prompt.own, default=-1)
-        self.base = max(self.live[-1] if self.live else -1, self.own)
         self.caution = odds.caution()
+        self.allowed: list[int] = []
+        self.live: list[int] = []
+        self.base = -1
 
-    def placed(self, own: tuple[tuple[int, Life], ...]) -> Placed:
-        """The best marks beside the caller's own."""
+    def placed(self, own: tuple[tuple[int, Life], ...], allowed: list[int]) -> Placed:
+        """The best marks beside the caller's own, on blocks where they may stand."""
+        soon = self.now + _SLACK
+        self.allowed, self.watched = allowed, []
+        self.live = [block for block in allowed if block <= self.seen and (k := self.known[block]) and k.ends > soon]
+        self.base = max(self.live[-1] if self.live else -1, max(self.prompt.own, default=-1))
         candidates = self.candidates()
         room = self.terms.marks - len(own) - self.prompt.automatic
         spots: list[Spot] = []
@@ -238,9 +238,7 @@ class _Scene:
             calls=calls,
         )
         livelier = deepest.liveliness if deepest else 1.0
-        chances = [
-            min(0.99, self.odds.chance("leaf", traits, life.seconds) * livelier) for life in self.terms.lives
-        ]  # fmt: skip
+        chances = [min(0.99, livelier * self.odds.chance("leaf", traits, life.seconds)) for life in self.terms.lives]
         blocks = [last[-1 - offset] for offset in OFFSETS if offset < len(last)]
         why = "the conversation goes on" if self.grows else "prompts like it are built upon"
         unknown = (0.0,) * len(self.terms.lives)

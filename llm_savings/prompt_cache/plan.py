@@ -62,6 +62,7 @@ class Plan:
         watched: Prefixes whose return is waited for, to learn from it.
         turns: How many requests of the conversation came before, as far as is known.
         end: The last block that a later prompt can share.
+        held: Tokens that the provider is expected to hold, and so to read.
         account: What the marks cost beyond plain input, what they bring at once, and the prompt's tokens.
     """
 
@@ -82,11 +83,13 @@ class Plan:
     turns: int = 0
     end: int = -1
     account: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    held: float = 0.0
 
     def evidence(self) -> dict[str, Any]:
         """What the plan did, for the call's row in the ledger: hashes and numbers, no text."""
         return {
             "prefix": self.prefix,
+            "held": int(self.held),
             "marks": [[mark.ttl, mark.tokens] for mark in self.marks],
             "expected_usd": format(self.expected_usd, "f"),
             "unmarked_usd": format(self.unmarked_usd, "f"),
@@ -171,6 +174,7 @@ def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, mod
         turns=placed.turns,
         end=placed.end,
         account=(paid, gained, total),
+        held=max((tokens[spot.block] for spot in placed.spots if spot.live), default=0.0),
     )
 
 

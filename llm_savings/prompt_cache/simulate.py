@@ -91,7 +91,7 @@ def simulate(
 
     Example:
         >>> rows = [{"timestamp": 1000 * n, "input_length": 2048, "hash_ids": [1, 2, 3, 4]} for n in range(3)]
-        >>> simulate(rows, "system+tail").relative < 0.6
+        >>> simulate(rows, "system+tail", ttls=("5m",)).relative < 0.6
         True
     """
     keeper = memory or Memory(ttls=ttls, capacity=1_000_000)

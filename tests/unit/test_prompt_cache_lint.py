@@ -381,5 +381,5 @@ def test_the_command_is_content_with_a_clean_prompt_and_not_with_nonsense(tmp_pa
     assert CliRunner().invoke(main, ["lint", str(path)]).exit_code == 0
     path.write_text("not json", encoding="utf-8")
     done = CliRunner().invoke(main, ["lint", str(path)])
-    assert done.exit_code != 0
+    assert done.exit_code == 2
     assert "line 1" in done.output

@@ -325,6 +325,16 @@ def test_a_prefix_that_the_provider_refused_is_not_marked_again() -> None:
     assert plan.marks
 
 
+def test_a_long_prefix_that_was_not_cached_has_other_reasons_and_is_tried_again() -> None:
+    memory = Memory()
+    for n in range(2):
+        plan = plan_breakpoints(chat(f"Question {n}?", system=LONG * 9), None, SONNET, memory=memory, now=n)
+        memory.record(plan, Usage(input=15_000), n)
+    again = plan_breakpoints(chat("Question 2?", system=LONG * 9), None, SONNET, memory=memory, now=2)
+    assert again.marks
+    assert not any("holds it" in mark.why for mark in again.marks)
+
+
 def test_text_that_only_looks_long_is_counted() -> None:
     memory = Memory()
     blank = "x" * 8_000  # 1,000 tokens, though 2,000 by its length
@@ -455,7 +465,7 @@ def blocks_of(messages: list[Any], tools: Any, system: Any) -> list[tuple[str, A
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     conversation=st.lists(MESSAGE, min_size=1, max_size=8),
     tools=st.one_of(st.none(), st.lists(TOOL, max_size=4)),
