@@ -205,6 +205,7 @@ def _litellm(model: str) -> Callable[[list[str]], Any]:
     def embed(texts: list[str]) -> Any:
         litellm = import_module("litellm")
         options: dict[str, Any] = {"dimensions": 256} if "text-embedding-3" in model else {}
+        options["metadata"] = {"tags": ["overhead:semantic_cache"]}  # as `CostLogger` reads labels
         # Not through `litellm.cache`, which may be the cache that asks.
         answer = litellm.embedding(
             model=model, input=texts, caching=False, cache={"no-cache": True, "no-store": True}, **options
