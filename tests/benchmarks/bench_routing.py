@@ -140,7 +140,12 @@ def honest(sets: Sets, name: str) -> Any:
 
 def learned(sets: Sets, quick: bool) -> None:
     print("\nFitted APGR on prompts not learned from")
-    for name, labels, repeats in (("gsm8k", None, 1), ("mmlu", 1500, 2 if quick else 4), ("mmlu", None, 1)):
+    for name, labels, repeats in (
+        ("gsm8k", None, 1),
+        ("gsm8k", 747, 10),
+        ("mmlu", 1500, 2 if quick else 4),
+        ("mmlu", None, 1),
+    ):
         if quick and name == "mmlu" and labels is None:
             continue
         prompts, scores = sets.prompts(name), sets.scores(name)[:, [0, -1]]
