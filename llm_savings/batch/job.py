@@ -354,15 +354,16 @@ class Job:
         if any(chunk.state != "collected" for chunk in self._journal.chunks(self._row)):
             return
         while lost := self._journal.take(self._row, "direct", _PAGE):
-            self.costs.lost(self._row, [key for key, _ in lost])
+            self.costs.lost(self._row, {key: bound for key, _, bound in lost})
             self._ask(lost)
         while page := self._journal.take(self._row, "waiting", _AT_ONCE * 4):
             self._ask(page)
 
-    def _ask(self, page: list[tuple[str, bytes]]) -> None:
-        def ask(line: tuple[str, bytes]) -> None:
-            result = self._provider.direct(self._row.endpoint, line[1])
-            named = Result(line[0], result.body, result.kind, result.status, result.error, result.retryable)
+    def _ask(self, page: list[tuple[str, bytes, int | None]]) -> None:
+        def ask(line: tuple[str, bytes, int | None]) -> None:
+            key, body, _ = line
+            result = self._provider.direct(self._row.endpoint, body)
+            named = Result(key, result.body, result.kind, result.status, result.error, result.retryable)
             self._journal.end(self._row, [decisions.ending(named, "real-time")])
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:

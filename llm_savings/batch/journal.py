@@ -246,13 +246,13 @@ class Journal:
             )
             db.execute("UPDATE chunks SET state = 'collected' WHERE id = ?", (chunk.id,))
 
-    def take(self, job: JobRow, state: LineState, many: int) -> list[tuple[str, bytes]]:
-        """Some requests in a state, which is "direct" from now on."""
+    def take(self, job: JobRow, state: LineState, many: int) -> list[tuple[str, bytes, int | None]]:
+        """The key, body and bound of some requests in a state, which is "direct" from now on."""
         with self.transaction() as db:
-            sql = f"SELECT id, key, body FROM requests WHERE job = ? AND state = ? ORDER BY id LIMIT {many}"  # noqa: S608
-            found = db.execute(sql, (job.job, state)).fetchall()
+            sql = "SELECT id, key, body, bound FROM requests WHERE job = ? AND state = ? ORDER BY id LIMIT ?"
+            found = db.execute(sql, (job.job, state, many)).fetchall()
             db.executemany("UPDATE requests SET state = 'direct' WHERE id = ?", [(row["id"],) for row in found])
-        return [(row["key"], row["body"]) for row in found]
+        return [(row["key"], row["body"], row["bound"]) for row in found]
 
     def fail_waiting(self, job: JobRow, kind: str) -> None:
         """Let nothing wait any more."""

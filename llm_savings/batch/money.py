@@ -193,13 +193,13 @@ class Costs:
                     Answer(model=model, usage=usage_of(body), mode=mode, response_id=name, strategies=said),
                 )
 
-    def lost(self, job: JobRow, keys: list[str]) -> None:
+    def lost(self, job: JobRow, bounds: Mapping[str, int | None]) -> None:
         """Write that requests were sent to the real-time interface by a process that is gone: nobody knows their cost.
 
         What they cost now is another row.
         """
-        for key in keys:
-            sent = self._sent(job, key, None)
+        for key, bound in bounds.items():
+            sent = self._sent(job, key, bound)
             sent = replace(sent, call_id=f"{sent.call_id}:{time.time_ns():x}", mode="standard", budgets=())
             self.meter.failed(self.meter.late(sent), LineFailedError("lost"))
 

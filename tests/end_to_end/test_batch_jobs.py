@@ -80,6 +80,10 @@ class Desk:
         source = self.client.batches if self.provider == "openai" else self.client.messages.batches
         return list(source.list(limit=100))[::-1]
 
+    def pass_the_deadline(self, job: Job) -> None:
+        row = self.journal.job(job.id)
+        self.journal.change_job(row, options={**row.options, "deadline": time.time() - 1})
+
     def check(self, requests: int) -> None:
         """Each of so many requests is on the bill once, at half price, and in the ledger at what was billed."""
         bill = self.box.bill()
@@ -261,7 +265,10 @@ def test_cancelling_keeps_what_is_answered(desk: Desk) -> None:
 
 def test_after_the_deadline_the_rest_is_asked_in_real_time(desk: Desk) -> None:
     desk.box.batches(seconds=2.0)
-    job = desk.submit([ask(n) for n in range(30)], deadline=timedelta(seconds=0.5), real_time=True)
+    job = desk.submit([ask(n) for n in range(30)], deadline=timedelta(hours=1), real_time=True)
+    while job.status().running < 3:
+        time.sleep(0.02)
+    desk.pass_the_deadline(job)
     status = job.wait(poll=0.02, timeout=30)
     assert status.answered == 30
     sources = Counter(outcome.source for outcome in answers(job))
@@ -271,6 +278,22 @@ def test_after_the_deadline_the_rest_is_asked_in_real_time(desk: Desk) -> None:
     assert Counter(row.tier for row in bill.rows) == {"batch": sources["batch"], "standard": sources["real-time"]}
     calls = list(desk.meter.ledger.calls())
     assert all(call.settled and call.settled.actual <= (call.sent.bound or 0) for call in calls)  # type: ignore[operator]
+
+
+def test_real_time_requests_of_a_killed_process_are_asked_again_and_owned_up_to(gpt: Desk) -> None:
+    gpt.box.batches(seconds=60)
+    job = gpt.submit([ask(n) for n in range(6)], deadline=timedelta(hours=1), real_time=True)
+    gpt.pass_the_deadline(job)
+    chunk = gpt.journal.chunks(gpt.journal.job(job.id))[0]
+    gpt.client.batches.cancel(chunk.batch)
+    gpt.journal.refuse(chunk)
+    # The process was killed when two of the requests had left.
+    assert len(gpt.journal.take(gpt.journal.job(job.id), "waiting", 2)) == 2
+    assert job.wait(poll=0.02, timeout=20).answered == 6
+    calls = list(gpt.meter.ledger.calls())
+    unknown = [call for call in calls if call.basis == "unknown"]
+    assert len(calls) == 8 and len(unknown) == 2 and all(call.sent.bound for call in unknown)
+    assert gpt.meter.spent == gpt.box.bill().total and len(gpt.box.bill().rows) == 6
 
 
 def test_expired_to_the_end_is_a_failure_that_may_be_tried_again(gpt: Desk) -> None:
@@ -358,7 +381,7 @@ def test_a_budget_holds_a_whole_job_or_nothing_of_it(desk: Desk, tmp_path: Path)
     assert error.value.needed is not None and error.value.needed > Decimal("0.0001")
     assert not poor.batches() and not list(poor.meter.ledger.calls()) and not list_jobs(poor.journal)
     rich = Desk(desk.box, desk.provider, tmp_path, daily="1")
-    desk.box.batches(seconds=0.3)
+    desk.box.batches(seconds=1.0)
     job = rich.submit([ask(n) for n in range(50)])
     (held,) = rich.meter.ledger.budgets.counters().values()
     assert job.estimate.upper_bound is not None
@@ -386,7 +409,7 @@ def test_two_processes_do_not_work_on_one_job_at_once(desk: Desk) -> None:
 
 
 async def test_the_async_twins_do_the_same(desk: Desk) -> None:
-    desk.box.batches(seconds=0.4)
+    desk.box.batches(seconds=1.5)
     given: Any = {"provider": desk.client, "model": desk.model, "journal": desk.journal, "meter": desk.meter}
     job = await asubmit([ask(n) for n in range(6)], **given)
     waiting = asyncio.create_task(job.awaited(poll=0.01))
