@@ -284,14 +284,16 @@ class AnswerCache:
         if not near:
             return Miss(reason="new scope", question=asked)
         words, domain = _prepared(asked.text), self._domain(asked)
-        found = self._match.judge(words, [Candidate(_prepared(one.entry.text), one.cosine) for one in near])
+        limit = self._errors.threshold(domain)
+        candidates = [Candidate(_prepared(one.entry.text), one.cosine) for one in near]
+        found = self._match.judge(words, candidates, repeats=limit.repeats)
+        self._errors.met(domain, found.shows)
         if found.best is None:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
         best = near[found.best]
         p = found.probability
         hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
         miss = replace(_instead(hit), reason="unlike", would=None)
-        limit = self._errors.threshold(domain)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
@@ -300,7 +302,7 @@ class AnswerCache:
             return miss
         if self._errors.suspended(best.entry.id):
             return replace(_instead(hit), reason="wrong before", would=None)
-        if self._chance() < audit_chance(limit, settings.audit_rate):
+        if self._chance() < audit_chance(limit, settings.audit_rate, p):
             return _instead(hit)
         return hit
 
