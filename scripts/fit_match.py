@@ -257,14 +257,14 @@ def korean(pairs: dict[str, Pairs]) -> tuple[dict[str, float], Table]:
 
 
 def shift(pairs: Pairs, coefficients: np.ndarray, max_error: float = 0.01) -> float:
-    """What to add to all log odds so that from the safe threshold on as many are expected wrong as may be."""
-    scored = pairs.scored(coefficients)
-    limit = safe_threshold(scored, lookups=pairs.lookups, max_error=max_error, confidence=0.9)
-    served = [logit for logit, _ in scored if logit >= limit]
+    """What to add to all log odds so that where `max_error` of the lookups are wrong, as many are expected to be."""
+    scored = sorted(pairs.scored(coefficients), reverse=True)
+    wrong = np.cumsum([not right for _, right in scored])
+    served = np.array([logit for logit, _ in scored])[: np.searchsorted(wrong, max_error * pairs.lookups, side="right")]
     low, high = -3.0, 3.0
     for _ in range(40):
         middle = (low + high) / 2
-        expected = sum(1.0 - chance(logit + middle) for logit in served) / pairs.lookups
+        expected = float((1 / (1 + np.exp(served + middle))).sum()) / pairs.lookups
         low, high = (middle, high) if expected > max_error else (low, middle)
     return high
 

@@ -52,7 +52,7 @@ START = 50
 WIDER = 0.4
 """Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
 
-TAUGHT, SPENT = 0.75, 0.7
+TAUGHT, SPENT = 0.8, 0.7
 """The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
 
 CROWDED, REWORDED = 0.1, 0.65
@@ -275,9 +275,8 @@ def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01) -> Th
 
     Without labels it is where as many answers are expected to be wrong as may be, by the shipped calibration and by how
     likely this domain's lookups are right: not below the shipped threshold, or in a domain that repeats, not more than
-    `WIDER` below it. Labels correct what is expected, and so tighten
-    it, to `TAUGHT` of `max_error`. They loosen it to where the upper bound, over
-    all lookups and over the recent ones, stays within `SPENT` of `max_error`.
+    `WIDER` below it. Labels correct what is expected, and so tighten it, to `TAUGHT` of `max_error`. They loosen it to
+    where the upper bound, over all lookups and over the recent ones, stays within `SPENT` of `max_error`.
 
     Args:
         evidence: What is known about the domain.
@@ -289,7 +288,7 @@ def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01) -> Th
     again = repeats(evidence)
     lowest = 1 / (1 + (1 / shipped - 1) * math.exp(WIDER)) if again and 0 < shipped < 1 else shipped
     taught = evidence.all.labels() >= FEWEST_LABELS
-    bounds = ((whole, CAUTION), (recent, CAUTION)) if taught else ((whole, 0.0), (recent, 0.0))
+    bounds = ((whole, CAUTION if taught else 0.0), (recent, 0.0))
     trusted = value = max(lowest, _affordable(bounds, TAUGHT * max_error if taught else max_error))
     if taught:
         value = min(value, _affordable(((whole, SURE), (recent, SURE / 2)), SPENT * max_error))
@@ -333,8 +332,8 @@ def repeats(evidence: Evidence) -> bool:
     more often than in one word. Where thousands of questions are about everything, or a few are asked of every place,
     the nearest asks something else.
     """
-    known = evidence.recent
-    return known.dense >= max(10, CROWDED * known.lookups) and known.reworded >= REWORDED * known.exchanged
+    known, recent = evidence.all, evidence.recent
+    return recent.dense >= max(10, CROWDED * recent.lookups) and known.reworded >= REWORDED * known.exchanged
 
 
 class _Judge:

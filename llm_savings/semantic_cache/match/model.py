@@ -30,8 +30,10 @@ LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
 UNMATCHED: dict[Language, float] = {"en": 0.5, "ko": 0.5}
 OTHER_ASK = 2.0  # what another kind of question (how long, how) costs there
 # What a scope shows: its third nearest question is so near, and the nearest, from NEAR on, has the same content words
-# or another word in place of one.
-DENSE, NEAR, EXCHANGED = 0.7, 0.75, 0.4
+# or, in place of one, another at least so unlike.
+DENSE: dict[Language, float] = {"en": 0.7, "ko": 0.75}
+NEAR = 0.75
+EXCHANGED: dict[Language, float] = {"en": 0.4, "ko": 0.6}
 
 _SAME = 4.6  # logit of 0.99, for the same words asked in another manner
 
@@ -71,11 +73,11 @@ def crowding(cosines: Sequence[float], language: Language) -> float:
 _WORST, _SINGLE = NAMES.index("worst"), NAMES.index("single")
 
 
-def _shown(found: Sequence[float]) -> tuple[str, ...]:
+def _shown(found: Sequence[float], language: Language) -> tuple[str, ...]:
     """What a near pair shows: the same content in other words, or one word exchanged for an unlike one."""
     if not found[_WORST]:
         return ("reworded",)
-    return ("exchanged",) if found[_SINGLE] > EXCHANGED else ()
+    return ("exchanged",) if found[_SINGLE] > EXCHANGED[language] else ()
 
 
 class MatchModel:
@@ -120,7 +122,7 @@ class MatchModel:
             candidates = ()
         crowd = crowding([cosine for _, cosine in candidates], asked.language)
         language, manner = asked.language, bare(asked.tokens)
-        shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE else ()
+        shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE[language] else ()
         *linear, intercept = self._linear[language]
         for place, (question, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01 or question.language != asked.language:
@@ -135,7 +137,7 @@ class MatchModel:
             for weight, number in zip(linear, found, strict=True):
                 value += weight * number
             if not place and cosine >= NEAR:
-                shows += _shown(found)
+                shows += _shown(found, language)
             if not repeats:
                 value -= UNMATCHED[language] * found[_WORST]
                 if value > 0.0 and asks_otherwise(asked, question):
