@@ -146,7 +146,7 @@ def line(name: str, hits: int, wrong: int, lookups: int) -> str:
 
 
 def within_hits(scored: Scored, lookups: int, share: float, confidence: float = 0.9) -> float:
-    """The loosest threshold whose wrong hits are bounded by `share` of hits, from a tenth of the lookups down.
+    """The loosest threshold whose wrong hits are bounded by `share` of hits, from a fifth of the lookups down.
 
     Tried in steps of 50 hits from the strictest, stopped at the first that fails (as `safe_threshold` does).
     """
@@ -154,7 +154,7 @@ def within_hits(scored: Scored, lookups: int, share: float, confidence: float = 
     best, wrong = math.inf, 0
     for hits, (score, right) in enumerate(ordered, 1):
         wrong += not right
-        if hits % 50 or hits < lookups / 10:
+        if hits % 50 or hits < lookups / 5:
             continue
         if at_most(wrong, hits, confidence=confidence) > share:
             break
@@ -253,8 +253,10 @@ def adversarial(bench: Bench) -> None:
 
 def broad(bench: Bench) -> None:
     """Streams of unseen open domains, in which most near questions ask something else, as shipped, without a label."""
-    texts = {name: [text for text in open_questions.asked() if text.startswith("Write a") == code]
-             for name, code in (("programming tasks, all distinct", True), ("quiz questions, all distinct", False))}
+    texts = {
+        name: [text for text in open_questions.asked() if text.startswith("Write a") == code]
+        for name, code in (("programming tasks, all distinct", True), ("quiz questions, all distinct", False))
+    }
     found = [open_questions.distinct(name, each) for name, each in texts.items()]
     found += [open_questions.one_word(texts["quiz questions, all distinct"]), open_questions.asked_of_many()]
     print("\nUnseen open domains as streams, as shipped, max_error=0.01, no labels (plain cosine at 0.95 beside it)")
