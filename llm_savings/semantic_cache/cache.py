@@ -284,13 +284,15 @@ class AnswerCache:
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
-        found = self._match.judge(prepared(asked.text), [Candidate(one.text, one.cosine) for one in near])
+        limit = self._errors.threshold(domain)
+        candidates = [Candidate(one.text, one.cosine) for one in near]
+        found = self._match.judge(prepared(asked.text), candidates, repeats=limit.repeats)
+        self._errors.met(domain, found.shows)
         if found.best is None:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
         best, p = near[found.best], found.probability
         entry = best.entry
         miss = Miss(reason="unlike", question=asked, nearest=entry, probability=p, cosine=best.cosine, judged=True)
-        limit = self._errors.threshold(domain)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
@@ -300,7 +302,7 @@ class AnswerCache:
         if self._errors.suspended(entry.id, best.counts):
             return replace(miss, reason="wrong before")
         hit = replace(_hit(asked, entry, "semantic", now), probability=p, cosine=best.cosine)
-        if self._chance() < audit_chance(limit, settings.audit_rate):
+        if self._chance() < audit_chance(limit, settings.audit_rate, p):
             return _instead(hit)
         return hit
 

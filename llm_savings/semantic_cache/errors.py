@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_savings.semantic_cache import learning
@@ -19,7 +19,8 @@ from llm_savings.semantic_cache.tally import Tally
 
 _REFRESH = 5.0  # seconds after which what other processes have counted is looked at
 _DOMAINS = 1_000
-_FEW = 20  # labels after which a domain's threshold is worked out again
+# Lookups, and what a label counts for among them, after which a domain's threshold is worked out again.
+_FEW, _LABEL = 60, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Errors:
         known = self._of(domain)
         if known.threshold is None or known.fresh >= _FEW:
             shipped = self._shipped(self.max_error, domain.language)
-            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, previous=known.threshold)
+            known.threshold = learning.threshold(known.evidence, shipped, self.max_error)
             known.fresh = 0
         return known.threshold
 
@@ -111,6 +112,14 @@ class Errors:
         known = self._of(domain)
         self._tally.add(known.owner, learning.seen(p, served, known.evidence.epoch))
 
+    def met(self, domain: Domain, shows: Sequence[str]) -> None:
+        """What a lookup showed of its domain; see `learning.repeats`."""
+        known = self._of(domain)
+        if shows:
+            self._tally.add(known.owner, {f"{known.evidence.epoch}.{sight}": 1 for sight in shows})
+        with self._lock:
+            known.fresh += 1
+
     def learn(self, domain: Domain, p: float, right: bool | None) -> None:
         """A candidate's stored answer was right or wrong, or nobody can tell."""
         known = self._of(domain)
@@ -118,7 +127,7 @@ class Errors:
         with self._lock:
             if domain in self._known and right is not None:
                 # A wrong answer is a reason to look at once.
-                self._known[domain].fresh += 1 if right else _FEW
+                self._known[domain].fresh += _LABEL if right else _FEW
 
     def blame(self, entry_id: str, right: bool | None) -> None:
         """A would-be hit of this entry was right or wrong, or nobody can tell."""
@@ -150,7 +159,7 @@ class Errors:
         evidence = Evidence.from_counts(self._store.counts(owner))
         with self._lock:
             known = self._known.setdefault(domain, _Known(owner, evidence, now))
-            if evidence.all.labels() != known.evidence.all.labels():
+            if evidence.all != known.evidence.all:
                 known.fresh = _FEW
             known.evidence, known.read_at = evidence, now
             self._known.move_to_end(domain)

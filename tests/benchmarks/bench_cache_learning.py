@@ -168,7 +168,7 @@ def run(lookups: Lookups, shipped: float, seed: int, *, learn: bool = True, nois
     evidence, now, fresh = Evidence(), Threshold(value=shipped, shipped=shipped), 0
     wrong, hits = [0], [0]
     for p, right in lookups:
-        served = p >= now.value and not (learn and draw.random() < audit_chance(now, RATE))
+        served = p >= now.value and not (learn and draw.random() < audit_chance(now, RATE, p))
         if learn:
             counts.update(seen(p, served, evidence.epoch))
             if not served:
@@ -176,7 +176,7 @@ def run(lookups: Lookups, shipped: float, seed: int, *, learn: bool = True, nois
                 fresh += 1
             if fresh == 8:
                 evidence, fresh = Evidence.from_counts(counts), 0
-                now = threshold(evidence, shipped, MAX_ERROR, previous=now)
+                now = threshold(evidence, shipped, MAX_ERROR)
         wrong.append(wrong[-1] + (served and not right))
         hits.append(hits[-1] + served)
     return Run(wrong, hits, now)
