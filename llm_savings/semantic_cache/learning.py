@@ -52,13 +52,13 @@ START = 50
 WIDER = 0.4
 """Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
 
-TAUGHT, SPENT = 0.8, 0.7
+TAUGHT, SPENT = 0.6, 0.6
 """The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
 
 CROWDED, REWORDED = 0.1, 0.65
 """In a domain that repeats: the share of dense lookups, and reworded ones for each exchanged one, at least."""
 
-SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 0.2
+SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 0.5
 """Normal quantiles: of the upper bounds, and of what labels leave room for before they tighten."""
 
 AUDITS, AUDITED = 0.02, 500

@@ -91,7 +91,8 @@ def test_more_right_labels_never_tighten(events: list[tuple[float, str]], p: flo
     counts = counted(events, times) + counted([(p, "seen")])
     before = threshold(Evidence.from_counts(counts), SHIPPED, 0.05)
     after = threshold(Evidence.from_counts(counts + Counter(label(p, True))), SHIPPED, 0.05)
-    assert after.value <= before.value + 1e-9
+    if before.labels != FEWEST_LABELS - 1:  # from that label on, all of them count
+        assert after.value <= before.value + 1e-9
 
 
 @given(EVENTS, st.integers(1, 50))
@@ -236,7 +237,7 @@ def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, rate: floa
     ended: list[float] = []
     for seed in range(4):
         wrong, hits = stream(random.Random(seed), 2500, odds=odds, rate=rate)
-        assert max(wrong[1000:]) <= 0.025  # noisy: a handful of wrong answers, most before there were labels
+        assert max(wrong[1000:]) <= 0.016  # noisy: a handful of wrong answers, most before there were labels
         ended.append(wrong[-1])
         if gains:
             assert hits[-1] - hits[-501] > hits[500]
