@@ -64,7 +64,7 @@ class Answer:
     unpriced: bool = False
     shared: bool = False
     strategies: Mapping[str, Any] = field(default_factory=lambda: {})
-    text: Callable[[], str | None] | None = None
+    text: Callable[[], str | None] | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, eq=False)

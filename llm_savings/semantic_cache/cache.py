@@ -92,6 +92,7 @@ class AnswerCache:
             self._tally,
             max_error=self.settings.max_error,
             shipped=self._shipped,
+            tuned=self._tuned,
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()

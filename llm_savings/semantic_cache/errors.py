@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_savings.semantic_cache import learning
@@ -75,12 +75,19 @@ class Errors:
         tally: By way of which they are added to.
         max_error: Share of lookups that may be answered wrongly.
         shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
+        tuned: The languages whose threshold the user's own pairs gave; nothing but labels moves it.
     """
 
     def __init__(
-        self, store: Store, tally: Tally, *, max_error: float, shipped: Callable[[float, Language], float]
+        self,
+        store: Store,
+        tally: Tally,
+        *,
+        max_error: float,
+        shipped: Callable[[float, Language], float],
+        tuned: Collection[str] = (),
     ) -> None:
-        self.max_error, self._shipped = max_error, shipped
+        self.max_error, self._shipped, self._tuned = max_error, shipped, tuned
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -94,7 +101,8 @@ class Errors:
         known = self._of(domain)
         if known.threshold is None or known.fresh >= _FEW:
             shipped = self._shipped(self.max_error, domain.language)
-            known.threshold = learning.threshold(known.evidence, shipped, self.max_error)
+            tuned = domain.language in self._tuned
+            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, tuned=tuned)
             known.fresh = 0
         return known.threshold
 

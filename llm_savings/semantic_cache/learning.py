@@ -10,9 +10,11 @@ of the share of lookups in the stratum times the share of its labels that are wr
 labels does not bias it, and it assumes nothing about how the match model's probability relates to being right, only
 that labels within a stratum are like its lookups. Counts only ever add up, so processes and machines share them.
 
-Sources: the upper bound is the score interval of a Poisson mean (Rao 1948), for a weighted sum of counts as in Fay and
-Feuer, "Confidence intervals for directly standardized rates" (1997); looking at it repeatedly is paid for by a union
-bound over looks whose number of labels grows geometrically.
+Without labels the domain's own lookups tell two things: how many of them are likely enough to be served, and so how
+many wrong answers to expect, and whether its questions come again in other words at all (`repeats`).
+
+Source: the upper bound is the score interval of a Poisson mean (Rao 1948), for a weighted sum of counts as in Fay and
+Feuer, "Confidence intervals for directly standardized rates" (1997).
 """
 
 from __future__ import annotations
@@ -270,7 +272,7 @@ def audit_chance(now: Threshold, rate: float, p: float = 1.0) -> float:
     return max(found, TRIAL) if rate and p < now.trusted else found
 
 
-def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01) -> Threshold:
+def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False) -> Threshold:
     """The threshold to use now.
 
     Without labels it is where as many answers are expected to be wrong as may be, by the shipped calibration and by how
@@ -282,14 +284,17 @@ def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01) -> Th
         evidence: What is known about the domain.
         shipped: The threshold of the shipped calibration, 0 to 1.
         max_error: Share of lookups that may be answered wrongly, 0 to 1.
+        tuned: Whether `shipped` comes from the user's own pairs, which say more than what is expected elsewhere.
     """
     near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
     whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
-    again = repeats(evidence)
+    again = repeats(evidence) and not tuned
     lowest = 1 / (1 + (1 / shipped - 1) * math.exp(WIDER)) if again and 0 < shipped < 1 else shipped
     taught = evidence.all.labels() >= FEWEST_LABELS
     bounds = ((whole, CAUTION if taught else 0.0), (recent, 0.0))
-    trusted = value = max(lowest, _affordable(bounds, TAUGHT * max_error if taught else max_error))
+    trusted = value = shipped
+    if taught or not tuned:
+        trusted = value = max(lowest, _affordable(bounds, TAUGHT * max_error if taught else max_error))
     if taught:
         value = min(value, _affordable(((whole, SURE), (recent, SURE / 2)), SPENT * max_error))
     at = bin_of(value) if value <= 1 else BINS

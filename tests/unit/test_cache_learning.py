@@ -182,6 +182,13 @@ def test_more_likely_candidates_than_may_be_wrong_tighten_without_labels() -> No
     assert SHIPPED < threshold(crowd, SHIPPED).value < 0.99
 
 
+def test_a_tuned_threshold_moves_by_labels_alone() -> None:
+    crowd = counted([(0.91, "seen"), (0.99, "seen")], 1000)
+    found = threshold(steady(crowd), SHIPPED, tuned=True)
+    assert (found.value, found.repeats) == (SHIPPED, False)
+    assert threshold(steady(crowd + counted([(0.91, "wrong")], 200)), SHIPPED, tuned=True).value > SHIPPED
+
+
 def test_what_only_labels_allow_is_audited_more() -> None:
     loose = threshold(steady(counted([(0.7, "right"), (0.95, "right")], 1000)), SHIPPED)
     assert loose.value < loose.trusted <= SHIPPED
