@@ -60,7 +60,8 @@ def one_word(texts: Sequence[str], seed: int = 0, same: float = 0.35) -> Stream:
             found.append((draw.choice(MANNERS).format(low), text))
         elif kind < 0.6:
             others = [word for word in draw.sample(vocabulary, 300) if word[:4] != old[:4]]
-            new = max(others, key=lambda word: words.likeness[old, word])
+            near = dict(zip(others, words.likeness([old], others)[0], strict=True))
+            new = max(others, key=near.__getitem__)
             found.append((low.replace(old, new, 1), f"{text} exchanged"))
         elif kind < 0.8:
             found.append((f"{low} {draw.choice(ADDED.split(';'))}", f"{text} added"))
