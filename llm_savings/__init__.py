@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from llm_savings.budget import Budget
     from llm_savings.langchain import CostCallback, SemanticCache, track_costs
     from llm_savings.ledger import Ledger
+    from llm_savings.litellm import ComplexityRouting
     from llm_savings.meter import Meter
     from llm_savings.pricing import PriceBook
+    from llm_savings.routing import ComplexityRouter
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,8 @@ __all__ = [
     "BudgetError",
     "BudgetExceededError",
     "CacheError",
+    "ComplexityRouter",
+    "ComplexityRouting",
     "ConfigError",
     "CostCallback",
     "Ledger",
@@ -62,6 +66,8 @@ __all__ = [
 # Resolved on first use (PEP 562), so that `import llm_savings` stays light.
 _LAZY = {
     "Budget": "llm_savings.budget",
+    "ComplexityRouter": "llm_savings.routing",
+    "ComplexityRouting": "llm_savings.litellm",
     "CostCallback": "llm_savings.langchain",
     "Ledger": "llm_savings.ledger",
     "Meter": "llm_savings.meter",

@@ -58,6 +58,7 @@ class Facts:
         baseline_output: Tokens of the answer without shorter output, if that was at work.
         mode: The price list that applied.
         hit: A cache answered.
+        repeated: Routing sent the request again, to a stronger model; the first try's row has the baseline of both.
         provider: The host's name of the provider.
         at: When, for prices that depend on it.
     """
@@ -68,6 +69,7 @@ class Facts:
     baseline_output: int | None = None
     mode: Mode = "standard"
     hit: bool = False
+    repeated: bool = False
     provider: str | None = None
     at: datetime | None = None
 
@@ -80,6 +82,7 @@ class Facts:
             usage=usage,
             baseline_model=routing.get("baseline_model"),
             baseline_output=output.get("baseline_output"),
+            repeated=bool(routing.get("repeat")),
             **known,
         )
 
@@ -88,7 +91,7 @@ class Facts:
         """The strategies that changed this call's price, in the order of the ladder."""
         used = self.usage
         at_work: dict[Strategy, bool] = {
-            "routing": self.baseline_model not in (None, self.model),
+            "routing": self.repeated or self.baseline_model not in (None, self.model),
             "output": self.baseline_output not in (None, used.output),
             "prompt_cache": used != used.uncached(),
             "batch": self.mode == "batch",
@@ -103,6 +106,8 @@ class Facts:
             SavingsError: A model or something consumed has no known price.
         """
         if "semantic_cache" in on and self.hit:
+            return _ZERO
+        if self.repeated and "routing" not in on:
             return _ZERO
         routed = "routing" in on or self.baseline_model is None
         model = self.model if routed else self.baseline_model or self.model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -132,6 +132,43 @@ class Gate:
         except Exception as error:
             # A defect, or a record that cannot be kept: where money is at stake, not knowing is a no.
             raise BudgetUnavailableError(f"call {sent.call_id} could not be held in its budget: {error}") from error
+
+    def admit_all(self, first: Sent, calls: Callable[[], Iterable[Sent]], total: Decimal) -> tuple[str, ...]:
+        """Write many calls ahead and hold the bound of each in their budgets: all of them, or none.
+
+        Args:
+            first: One of them; labels, model and start are the same for all.
+            calls: Yields them, each with its bound; may be asked twice. A call that is held already stays so.
+            total: USD of all their bounds, for the message.
+
+        Returns:
+            The counters that they are charged to.
+
+        Raises:
+            BudgetError: As for `admit`.
+        """
+        budgets = self.budgets()
+        limits = [pair for budget in budgets for pair in self._limits(budget, first)]
+        keys = tuple(limit.key for _, limit in limits)
+        most = min([b.per_call_limit for b in budgets if b.per_call_limit is not None], default=None)
+
+        def held() -> Iterable[Sent]:
+            for call in calls():
+                if most is not None and call.bound is not None and call.bound > most:
+                    raise BudgetExceededError(Decimal(0), Decimal(0), most, needed=call.bound, budget="per call")
+                yield replace(call, reserved=call.bound, budgets=keys)
+
+        try:
+            charged = self._ledger.reserve_all(held, [_cap(budget, limit) for budget, limit in limits])
+        except RefusedError as refusal:
+            raise self._refused(refusal.full, replace(first, reserved=total), limits) from None
+        except LedgerError as error:
+            self._unavailable(error, budgets)
+            for call in held():
+                self._ledger.sent(call)
+            return keys
+        self._tell(charged, limits)
+        return keys
 
     def charged(self, sent: Sent) -> Sent:
         """The call, charged to its budgets with whatever it turns out to have cost; nothing is held or refused."""

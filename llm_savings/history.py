@@ -43,6 +43,12 @@ class _Ratios:
             self.highest = max(self._latest)
 
 
+def usual(outputs: Iterable[int]) -> int | None:
+    """What 99 of 100 of these stay below, or None before there are enough."""
+    ordered = sorted(outputs)
+    return ordered[min(len(ordered) - 1, ceil(len(ordered) * _MOST_SHARE))] if len(ordered) >= _ENOUGH else None
+
+
 class History(Guarded):
     """Learns from calls as they end. Safe for threads.
 
@@ -79,8 +85,7 @@ class History(Guarded):
         """Output tokens that 99 of 100 answers stayed below, or None before there are enough."""
         outputs = self._of(route)
         with self._lock:
-            ordered = sorted(outputs)
-        return ordered[min(len(ordered) - 1, ceil(len(ordered) * _MOST_SHARE))] if len(ordered) >= _ENOUGH else None
+            return usual(outputs)
 
     def prompt(self, model: str, provider: str | None, counted: int) -> int:
         """A prompt's tokens as the provider will count them, with a margin learned from what it billed before."""

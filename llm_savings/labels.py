@@ -13,6 +13,8 @@ SESSION_KEYS = ("session_id", "thread_id", "conversation_id", "trace_id")
 """Where metadata names the conversation."""
 # Of metadata only these become labels: hosts and callers put keys in it that differ in every call.
 _LABEL_KEYS = ("feature", "team", "project", "app", "environment", "customer")
+NAMING = frozenset((*USER_KEYS, *SESSION_KEYS, *_LABEL_KEYS))
+"""All keys under which metadata says who caused a call or for what. Most calls have none of them: one look tells."""
 # What hosts add by themselves: LangChain and LangGraph say where in a chain a run is, LiteLLM what client and which
 # credential were used. The whole shape counts, so that "branch:seoul" is still a label of the user's.
 _HOSTS_OWN = re.compile(

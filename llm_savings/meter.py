@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -22,6 +22,7 @@ from llm_savings.attribution import Facts
 from llm_savings.bounds import Size, upper_bound
 from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
+from llm_savings.evidence import at_end
 from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
@@ -50,6 +51,7 @@ class Answer:
         unpriced: The provider charged for something that no usage carries, so its tokens' price is too little.
         shared: Another call's row carries the usage of the request that this one was a part of.
         strategies: What each saving did.
+        text: Gives the answer's text, for evidence that depends on it; None or no text where it has no single one.
     """
 
     model: str | None = None
@@ -62,6 +64,7 @@ class Answer:
     unpriced: bool = False
     shared: bool = False
     strategies: Mapping[str, Any] = field(default_factory=lambda: {})
+    text: Callable[[], str | None] | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -185,7 +188,9 @@ class Meter(Guarded):
         try:
             latency = time.monotonic() - live.began
             if live.strategies:
-                answer = replace(answer, strategies={**live.strategies, **answer.strategies})
+                output = answer.usage.output if answer.usage else 0
+                done = at_end(live.strategies, answer.text if output else None, output)
+                answer = replace(answer, strategies={**done, **answer.strategies})
             settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
             self.ledger.settle(live.sent, settled)
             # Adding up takes longer than writing it down, and few look at the sums after every call.

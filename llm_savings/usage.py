@@ -160,7 +160,7 @@ class Usage:
         detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
         detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
         if not any(detail_in.values()) and not any(detail_out.values()):  # zeros and None say nothing
-            return Usage(input=prompt, output=completion)
+            return _text(prompt, completion)
         audio_cached = _count(_part(detail_in, "cached_tokens_details"), "audio_tokens")
         reasoning = _count(detail_out, "reasoning_tokens")
         # openai 3.57 tells writes of 30 minutes from those of 12 hours, which have a price of their own.
@@ -342,6 +342,16 @@ class Usage:
 FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
 
 
+_NOTHING = dict.fromkeys(FIELDS, 0)
+
+
+def _text(prompt: int, completion: int) -> Usage:
+    """A usage of nothing but text, of counts that have been looked at: most calls', in a third of the time."""
+    usage = object.__new__(Usage)
+    object.__setattr__(usage, "__dict__", {**_NOTHING, "input": prompt, "output": completion})
+    return usage
+
+
 def _impossible(name: str, value: object) -> UsageError:
     if type(value) is not int:
         return UsageError(f"usage.{name} is {value!r}; expected a whole number of tokens")
@@ -433,6 +443,8 @@ def _count(u: Mapping[str, Any], *names: str) -> int:
             break
     else:
         return 0
+    if type(value) is int and 0 <= value <= _MOST_IN_A_CALL:
+        return value
     if type(value) is float and value.is_integer():  # some JSON writers make every number a float
         value = int(value)
     if type(value) is not int:

@@ -10,6 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from llm_savings.sandbox import Sandbox  # imports no host
+
 # Times belong in the benchmarks: a slow machine must not fail a law.
 hypothesis.settings.register_profile("llm-savings", deadline=None)
 hypothesis.settings.load_profile("llm-savings")
@@ -28,6 +30,19 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("LLM_SAVINGS_LEDGER", raising=False)
     monkeypatch.delenv("LLM_SAVINGS_PRICES", raising=False)
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def box(_sandbox: Sandbox) -> Sandbox:
+    """A provider with a bill of its own, empty at the start of each test."""
+    _sandbox.reset()
+    return _sandbox
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,18 @@ from typing import Any
 import click
 
 from llm_savings import __version__
+from llm_savings.cli.batch import batch
 from llm_savings.cli.budget import budget
 from llm_savings.cli.cache import cache
 from llm_savings.cli.demo import demo
+from llm_savings.cli.lint import lint_command
 from llm_savings.cli.prices import prices
 from llm_savings.cli.reconcile import reconcile
 from llm_savings.cli.report import export, report
+from llm_savings.cli.route import route
 from llm_savings.cli.sandbox import sandbox
 from llm_savings.cli.scenario import scenario
+from llm_savings.cli.tokens import token_table
 from llm_savings.errors import SavingsError
 
 
@@ -40,5 +44,6 @@ def main() -> None:
     """Know and cut what your LangChain and LiteLLM calls cost."""
 
 
-for command in (demo, report, budget, cache, scenario, reconcile, export, prices, sandbox):
+_SAVING = (route, cache, lint_command, batch, token_table)
+for command in (demo, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)

@@ -17,6 +17,7 @@ from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
+from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_table
 from llm_savings.report.strategies import strategies_document, strategies_notes, strategies_table
 
 LEDGER = click.option(
@@ -31,7 +32,9 @@ _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whos
 
 @click.command(epilog="Example: llm-savings report --by tag:feature --since 7d --tz Asia/Seoul")
 @LEDGER
-@click.option("--by", default="model", show_default=True, help="model, day, user, host, total, tag:NAME or strategy.")
+@click.option(
+    "--by", default="model", show_default=True, help="model, day, user, host, total, tag:NAME, strategy, prefix."
+)
 @click.option(
     "--view",
     default="waterfall",
@@ -51,6 +54,9 @@ def report(
     book = Ledger(existing(ledger))
     if by == "strategy":
         _strategies(attribute(book.calls(since=start, until=end), view=view), view, as_json)
+        return
+    if by == "prefix":
+        _prefixes(by_prefix(book.calls(since=start, until=end)), as_json)
         return
     lines = book.summary(by, since=start, until=end, tz=tz)
     if as_json:
@@ -77,6 +83,18 @@ def _strategies(found: Attribution, view: View, as_json: bool) -> None:
     console.print(strategies_table(found, view=view))
     for note in [*strategies_notes(found, view=view), _price_note()]:
         console.print(f"• {note}", markup=False, highlight=False)
+
+
+def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(prefixes_document(found), indent=2))
+        return
+    console = Console()
+    console.print(prefixes_table(found))
+    console.print(
+        "• read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
+    )
+    console.print(f"• {_price_note()}", markup=False, highlight=False)
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")

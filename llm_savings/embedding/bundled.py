@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_savings.embedding.text import Script, hangul_rows, hangul_weight, idf_slot, latin_rows, normalised, split
+from llm_savings.embedding.text import WORD, Script, hangul_rows, hangul_weight, idf_slot, latin_rows, normalised, split
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _MOST_WORDS_KEPT = 20_000  # about 20 MB of word vectors; then the memory is emptied and fills again
@@ -45,10 +45,9 @@ class Word(NamedTuple):
     idf: float
 
 
-@dataclass(frozen=True)
-class _Entry:
-    raw: NDArray[np.float32]
-    unit: NDArray[np.float32]
+class _Entry(NamedTuple):
+    script: int
+    raw: NDArray[np.float32] | None  # None for a word that is not known
     idf: float
 
 
@@ -88,9 +87,12 @@ def _weights() -> _Weights:
     )
 
 
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    norm = sqrt(float(vector @ vector))
-    return vector / np.float32(norm) if norm > 1e-12 else np.zeros_like(vector)
+def _unit(raw: NDArray[np.float32] | None, script: int, weights: _Weights) -> NDArray[np.float32]:
+    unit = np.zeros((weights.hangul if script == Script.HANGUL else weights.latin).shape[1], np.float32)
+    norm = 0.0 if raw is None else sqrt(float(raw @ raw))
+    if raw is not None and norm > 1e-12:
+        np.divide(raw, np.float32(norm), out=unit)
+    return unit
 
 
 class BundledEmbedder:
@@ -107,7 +109,7 @@ class BundledEmbedder:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], _Entry] = {}
+        self._known: dict[str, _Entry] = {}  # a form's first letter says its script
 
     @property
     def name(self) -> str:
@@ -149,34 +151,50 @@ class BundledEmbedder:
         for match in split(normalised(text)):
             script = match.lastindex or Script.OTHER
             form = match[script]
-            entry = self._known.get((form, script)) or self._learn(form, script, weights)
-            out.append(Word(*match.span(script), form, Script(script), entry.unit, entry.idf))
+            _, raw, idf = self._known.get(form) or self._learn(form, script, weights)
+            out.append(Word(*match.span(script), form, Script(script), _unit(raw, script, weights), idf))
         return out
 
+    def word(self, text: str) -> tuple[int, NDArray[np.float32]] | None:
+        """Script and unit vector of a text that is one word; None for any other, and for a word that is not known."""
+        found = WORD.findall(normalised(text))
+        if len(found) != 1:
+            return None
+        form, weights = "".join(found[0]), _weights()
+        script, raw, _ = self._known.get(form) or self._learn(form, found[0].index(form) + 1, weights)
+        return None if raw is None else (script, _unit(raw, script, weights))
+
+    def idf(self, text: str) -> float:
+        """The IDF weight of the most telling word of a text, or of one never met where there is none."""
+        weights, known = _weights(), self._known
+        forms = [(found[0] or found[1] or found[2], found) for found in WORD.findall(normalised(text))]
+        return max(
+            [(known.get(form) or self._learn(form, found.index(form) + 1, weights)).idf for form, found in forms],
+            default=weights.highest_idf,
+        )
+
     def _fill(self, row: NDArray[np.float32], text: str, weights: _Weights) -> None:
-        latin: list[NDArray[np.float32]] = []
-        hangul: list[NDArray[np.float32]] = []
+        latin: NDArray[np.float32] | None = None
+        hangul: NDArray[np.float32] | None = None
         latin_share = hangul_share = unknown = 0.0
         known = self._known
-        for match in split(normalised(text)):
-            script = match.lastindex or Script.OTHER
-            key = match[script], script
-            entry = known.get(key) or self._learn(*key, weights)
-            if not entry.raw.size:
-                unknown += entry.idf
+        for forms in WORD.findall(normalised(text)):
+            form = forms[0] or forms[1] or forms[2]
+            script, raw, idf = known.get(form) or self._learn(form, forms.index(form) + 1, weights)
+            if raw is None:
+                unknown += idf
             elif script == 1:
-                hangul.append(entry.raw)
-                hangul_share += entry.idf
+                hangul = raw if hangul is None else hangul + raw
+                hangul_share += idf
             else:
-                latin.append(entry.raw)
-                latin_share += entry.idf
+                latin = raw if latin is None else latin + raw
+                latin_share += idf
         if unknown > latin_share + hangul_share:
             return
         width = weights.latin.shape[1]
-        for part, vectors, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
-            if vectors:
-                total = np.add.reduce(vectors)
-                norm = float(total @ total)
+        for part, total, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
+            if total is not None:
+                norm = float(total.dot(total))
                 if norm > 1e-12:
                     np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
 
@@ -187,14 +205,16 @@ class BundledEmbedder:
         else:
             rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
             table, scale, weight = weights.latin, weights.latin_scale, 1.0
-        raw = np.zeros(0, np.float32)
-        unit = np.zeros(table.shape[1], np.float32)
+        raw: NDArray[np.float32] | None = None
         if rows:
             at = np.array(rows)
             raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
-            unit = _unit(raw)
-        entry = _Entry(raw, unit, weights.highest_idf * idf / 255)
+        entry = _Entry(script, raw, weights.highest_idf * idf / 255)
         if len(self._known) >= _MOST_WORDS_KEPT:
             self._known.clear()
-        self._known[form, script] = entry
+        self._known[form] = entry
         return entry
+
+
+bundled_embedder = lru_cache(maxsize=1)(BundledEmbedder)
+"""The process's own, which remembers words."""

@@ -21,7 +21,7 @@ _JOSA = (  # topic, case and listing particles, longest first
     "조차|밖에|에는|에도|과의|와의|로는|란|은|는|이|가|을|를|의|에|로|과|와|도|만|랑|나"
 )
 _PARTICLE = re.compile(f"(?<=[가-힣]{{2}})(?:{_JOSA})$")
-_WORD = re.compile(
+WORD = re.compile(  # three groups, in the order of `Script`
     "([0-9]*[가-힣\u1100-\u11ff][가-힣\u1100-\u11ff0-9]*)"  # Hangul, with the digits written onto it
     "|([a-z0-9\u00df-\u024f\u1e00-\u1eff]+[+#]*)"  # Latin and numbers; C++ and C# are not C
     f"(?:(?:{_JOSA})(?![가-힣]))?"  # a particle written onto a Latin word is read over: RAG가, RAG를
@@ -57,7 +57,7 @@ def normalised(text: str) -> str:
 
 def split(text: str) -> list[re.Match[str]]:
     """The words of a normalised text: `match[match.lastindex]` is the word, `match.lastindex` its `Script`."""
-    return list(_WORD.finditer(text))
+    return list(WORD.finditer(text))
 
 
 def hangul_rows(word: str) -> list[int]:

@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import Generation, LLMResult
 
 from llm_savings import tokens
 from llm_savings.errors import SavingsError, UsageError
+from llm_savings.evidence import evidence_in
 from llm_savings.langchain.hosted import hosted_tools
-from llm_savings.langchain.messages import readable
+from llm_savings.langchain.messages import answered, readable
 from llm_savings.langchain.requests import Start
 from llm_savings.ledger import Mode
 from llm_savings.meter import Answer
@@ -38,11 +39,9 @@ Convert = Callable[[CacheTTL], Usage]
 
 def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
     """The answer of a run that ended well, from a model or from a cache."""
-    generations = _generations(result)
-    messages = _messages(generations)
-    meta = _metadata(result, generations, messages)
+    generations, messages, meta = _read(result)
     evidence = _evidence(meta)
-    hit = _is_hit(messages)
+    hit = _is_hit(messages, evidence)
     usage, estimated, suspect = None, False, False
     try:
         usage, estimated = _usage(meta, messages, start, prices)
@@ -67,18 +66,20 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         estimated=estimated,
         suspect=suspect,
         unpriced=beyond,
-        strategies={"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {},
+        strategies={
+            **evidence_in(meta),
+            **({"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {}),
+        },
+        text=(lambda: answered(messages[0])) if len(messages) == 1 else None,
     )
 
 
 def read_partial(result: LLMResult | None, start: Start) -> tuple[Answer, bool]:
     """The part of a stream that came before the user left it, and whether that was all of it."""
-    generations = _generations(result) if result else ()
-    if not generations or not any(map(_written, generations)):
+    generations, messages, meta = _read(result)
+    if not any(map(_written, generations)):
         return Answer(), False
-    messages = _messages(generations)
-    meta = _metadata(cast("LLMResult", result), generations, messages)
-    if _is_hit(messages):
+    if _is_hit(messages, _evidence(meta)):
         return Answer(hit=True), True
     complete = any(m.usage_metadata for m in messages) and (meta.get("finish_reason") or meta.get("stop_reason"))
     answer = Answer(
@@ -98,7 +99,7 @@ def read_failure(error: BaseException, result: LLMResult | None) -> Answer | Non
     body: Any = getattr(error, "completion", None)
     if callable(dump := getattr(body, "model_dump", None)):
         body = dump()
-    for generation in _generations(result) if result else ():
+    for generation in _read(result)[0]:
         found = getattr(getattr(generation, "message", None), "response_metadata", {})
         if isinstance(found.get("body"), Mapping):
             body = found["body"]
@@ -120,7 +121,7 @@ def reports_elsewhere(result: LLMResult) -> bool:
 
     LangChain's `LLMResult.flatten` empties the usage of all but the first.
     """
-    return (result.llm_output or {}).get("token_usage") == {} and not _messages(_generations(result))
+    return (result.llm_output or {}).get("token_usage") == {} and not _read(result)[1]
 
 
 def _usage(
@@ -198,7 +199,7 @@ def _written(generation: Generation) -> str:
     return readable(message) or generation.text
 
 
-def _is_hit(messages: Sequence[AIMessage]) -> bool:
+def _is_hit(messages: Sequence[AIMessage], evidence: Mapping[str, Any]) -> bool:
     """Whether a cache of LangChain's answered.
 
     langchain-core sets `total_cost` to 0 on cached messages, and gives an id to every message that a model has made,
@@ -207,9 +208,7 @@ def _is_hit(messages: Sequence[AIMessage]) -> bool:
     if not messages:
         return False
     usage: Any = messages[0].usage_metadata
-    if messages[0].id is None or bool(usage and usage.get("total_cost") == 0):
-        return True
-    return _evidence(messages[0].response_metadata).get("cache") == "hit"
+    return messages[0].id is None or bool(usage and usage.get("total_cost") == 0) or evidence.get("cache") == "hit"
 
 
 def _evidence(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -225,13 +224,13 @@ def _reported(message: AIMessage) -> Any:
 
 
 def _mode(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> Mode | None:
-    tier = meta.get("service_tier")
-    for holder in ("usage", "token_usage"):
-        if tier is None and (found := meta.get(holder)) is not None:
-            plain = type(found) is dict or isinstance(found, Mapping)  # the first is told faster
-            tier = found.get("service_tier") if plain else getattr(found, "service_tier", None)
-    if tier is not None:
+    if (tier := meta.get("service_tier")) is not None:
         return _MODES.get(str(tier))
+    for holder in ("usage", "token_usage"):
+        if (found := meta.get(holder)) is not None:
+            plain = type(found) is dict or isinstance(found, Mapping)  # the first is told faster
+            if (tier := found.get("service_tier") if plain else getattr(found, "service_tier", None)) is not None:
+                return _MODES.get(str(tier))
     # ChatOpenAI renames the details of other tiers: "flex_cache_read".
     for message in messages:
         for key in (message.usage_metadata or {}).get("input_token_details") or {}:
@@ -253,30 +252,26 @@ def _response_id(meta: Mapping[str, Any], messages: Sequence[AIMessage]) -> str 
     return _text(headers.get("x-request-id")) or _text(headers.get("request-id"))
 
 
-def _metadata(result: LLMResult, generations: Sequence[Generation], messages: Sequence[AIMessage]) -> Mapping[str, Any]:
-    """What the answer says about itself. langchain-core gathers it on the message of a single choice only."""
-    if len(messages) == 1 and messages[0].response_metadata:
-        return messages[0].response_metadata
-    meta = dict(result.llm_output or {})
-    for generation in generations[:1]:
-        meta.update(generation.generation_info or {})
-    for message in messages[:1]:
-        meta.update(message.response_metadata)
-    return meta
+def _read(result: LLMResult | None) -> tuple[Sequence[Generation], Sequence[AIMessage], Mapping[str, Any]]:
+    """An answer's choices, the messages among them, and what it says about itself.
 
-
-def _generations(result: LLMResult) -> Sequence[Generation]:
-    return result.generations[0] if result.generations else ()  # type: ignore[return-value]
-
-
-def _messages(generations: Sequence[Generation]) -> list[AIMessage]:
-    ours: list[AIMessage] = []
+    langchain-core gathers the last on the message of a single choice only.
+    """
+    generations: Any = result.generations[0] if result and result.generations else ()
+    messages: list[AIMessage] = []
     for generation in generations:
         message: Any = getattr(generation, "message", None)
         # By type and not by isinstance, which pydantic makes slow.
         if getattr(message, "type", None) in ("ai", "AIMessageChunk"):
-            ours.append(message)
-    return ours
+            messages.append(message)
+    if len(messages) == 1 and (meta := messages[0].response_metadata):
+        return generations, messages, meta
+    meta = dict((result and result.llm_output) or {})
+    for generation in generations[:1]:
+        meta.update(generation.generation_info or {})
+    for message in messages[:1]:
+        meta.update(message.response_metadata)
+    return generations, messages, meta
 
 
 def _text(value: Any) -> str | None:

@@ -44,6 +44,8 @@ def with_cached_streaming(model: _Model) -> _Model:
         return cast("Any", model).model_copy(update={"bound": with_cached_streaming(cast("Any", model.bound))})
     if not isinstance(model, BaseChatModel):
         raise ConfigError(f"with_cached_streaming takes a chat model, not {type(model).__name__}")
+    if model._llm_type == "llm-savings-routed":
+        raise ConfigError("a RoutedChatModel asks no cache itself; give with_cached_streaming the models of its tiers")
     copied = model.model_copy()
     if not isinstance(model, _AsyncStreams):
         object.__setattr__(copied, "__class__", _streaming(type(model)))

@@ -192,7 +192,7 @@ class CostCallback(Metered, BaseCallbackHandler):
     @property
     def ignore_chat_model(self) -> bool:
         """LangChain asks before a call: nothing is metered that begins while LLM_SAVINGS_DISABLED is set."""
-        return settings.disabled()
+        return settings.disabled() or current.metered_elsewhere.get()
 
     @_quietly
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **event: Any) -> None:
@@ -221,7 +221,7 @@ class CostCallback(Metered, BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **event: Any) -> None:
         """Settle a call that was answered."""
         found = self._pop(run_id)
-        if found is None and settings.disabled():
+        if found is None and (settings.disabled() or current.metered_elsewhere.get()):
             return
         if found is None:
             # Under asyncio langchain-core 1.7.2 drops `on_llm_start` where another handler runs inline (tracers do).

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -32,6 +33,9 @@ from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
 
 _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
+
+metered_elsewhere: ContextVar[bool] = ContextVar("llm_savings_metered_elsewhere", default=False)
+"""Whether the model run of this context answers from a batch, whose cost is in the ledger already."""
 
 
 class Metering(Protocol):

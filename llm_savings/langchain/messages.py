@@ -26,6 +26,13 @@ def readable(message: BaseMessage) -> str | None:
     return "\n".join(parts)
 
 
+def answered(message: BaseMessage) -> str:
+    """What a model answered: the arguments of the first tool that it calls, as JSON, or its text without thoughts."""
+    if isinstance(message, AIMessage) and message.tool_calls:
+        return json.dumps(message.tool_calls[0]["args"], default=str, ensure_ascii=False)
+    return str(message.text)
+
+
 def _calls(message: BaseMessage) -> Iterator[str]:
     if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
         for chunk in message.tool_call_chunks:

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from llm_savings import tokens
 from llm_savings.bounds import Size, limits
-from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
+from llm_savings.labels import NAMING, SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.langchain.messages import readable
 from llm_savings.ledger import Mode, Sent
 from llm_savings.meter import Meter
@@ -85,7 +85,11 @@ class Start:
 
     def sent(self, meter: Meter, size: Size, *, user: str | None, session: str | None) -> Sent:
         """The row to write ahead; the meter's labels and the arguments are what holds unless the run says otherwise."""
-        params, metadata = self.params, self.metadata
+        params, metadata, tags = self.params, self.metadata, meter.tags
+        if self.tags or not NAMING.isdisjoint(metadata):
+            tags = {**tags, **labels(self.tags, metadata)}
+            user = text(metadata, USER_KEYS) or user
+            session = text(metadata, SESSION_KEYS) or session
         tier = params.get("service_tier")
         mode: Mode = tier if tier in ("flex", "priority") else "standard"
         return Sent(
@@ -96,9 +100,9 @@ class Start:
             mode=mode,
             stream=bool(params.get("stream") or params.get("streaming")),
             bound=meter.bound(self.model, size, mode=mode, provider=self.provider),
-            tags={**meter.tags, **labels(self.tags, metadata)},
-            user=text(metadata, USER_KEYS) or user,
-            session=text(metadata, SESSION_KEYS) or session,
+            tags=tags,
+            user=user,
+            session=session,
         )
 
     def prompt_bound(self) -> int | None:

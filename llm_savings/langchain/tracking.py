@@ -124,3 +124,8 @@ def track_costs(
         >>> cost = track_costs("costs.db").start()                                # doctest: +SKIP
     """
     return CostTracking(CostCallback(ledger, prices=prices, tags=tags, user=user, session=session, budget=budget))
+
+
+def tracked() -> CostCallback | None:
+    """The callback of the tracking that holds here, the innermost one, if there is any."""
+    return next((cost for slot in (*reversed(_here), *_everywhere) if (cost := slot.get()) is not None), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
@@ -35,17 +35,27 @@ class BudgetBook:
             LedgerError: The database cannot be written, or a counter makes no sense.
         """
         entry = clean(entry)
+        return self._reserved(lambda db: rows.reserve(db, entry, caps, self._store.mark))
+
+    def reserve_all(self, entries: Callable[[], Iterable[Entry]], caps: Sequence[Cap]) -> list[Charged]:
+        """Write many calls that are about to leave, if every cap has room for all of them; see `reserve`.
+
+        Args:
+            entries: Yields them; may be asked twice. One that is there already changes nothing.
+            caps: What they are charged to.
+        """
+        return self._reserved(lambda db: rows.reserve_all(db, map(clean, entries()), caps, self._store.mark))
+
+    def _reserved(self, reserve: Callable[[Any], list[Charged]]) -> list[Charged]:
         try:
-            return self._reserve(entry, caps)
+            with self._store.transaction(patience=_PATIENCE) as db:
+                return reserve(db)
         except RefusedError as refusal:
             if not refusal.full.reserved:
                 raise
         self._flush(living=False)  # what calls of ours that have ended give back may be on its way
-        return self._reserve(entry, caps)
-
-    def _reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
         with self._store.transaction(patience=_PATIENCE) as db:
-            return rows.reserve(db, entry, caps, self._store.mark)
+            return reserve(db)
 
     def refused(self, cap: Cap) -> int:
         """The alert (per mille) that a refusal set off, or 0.

@@ -7,11 +7,12 @@ import json
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError, LedgerError
@@ -111,6 +112,16 @@ class Ledger:
         """
         return self.budgets.reserve(entry(call), caps)
 
+    def reserve_all(self, calls: Callable[[], Iterable[Sent]], caps: Sequence[Cap]) -> list[Charged]:
+        """Write many calls that are about to leave, if every cap has room for what they reserve together, or none.
+
+        Raises:
+            RefusedError: A cap has no room; nothing was written.
+            LedgerError: The database cannot be written, or a counter makes no sense.
+            RecordError: As for `sent`.
+        """
+        return self.budgets.reserve_all(lambda: map(entry, calls()), caps)
+
     def reconcile(self, found: Iterable[tuple[Sent, Settled]]) -> int:
         """Write what unknown and suspect calls turned out to be; all other calls stay as they are.
 
@@ -139,19 +150,35 @@ class Ledger:
     def outputs(self, route: tuple[str, str | None], *, most: int = 500) -> list[int]:
         """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
         model, feature = route
+        ours = (
+            row["output_tokens"] or 0
+            for row in self._recent(model)
+            if json.loads(row["tags"] or "{}").get("feature") == feature
+        )
+        return list(islice(ours, most))[::-1]
+
+    def answers(self, model: str, schema: str, *, most: int = 1_000) -> list[tuple[int, bool]]:
+        """Output tokens of a model's last measured first answers to a schema, and which were held out of shortening."""
+        found: list[tuple[int, bool]] = []
+        for row in self._recent(model):
+            done: dict[str, Any] = json.loads(row["strategies"] or "{}")
+            output: dict[str, Any] = done.get("output") or {}
+            if output.get("schema") == schema and not output.get("shadow"):
+                found.append((row["output_tokens"] or 0, bool(output.get("holdout"))))
+                if len(found) == most:
+                    break
+        return found[::-1]
+
+    def _recent(self, model: str) -> Iterator[Mapping[str, Any]]:
+        """A model's last measured calls, the newest first; none where they cannot be read."""
         mark = self._store.mark
         sql = (
-            f"SELECT tags, output_tokens FROM calls WHERE id > (SELECT COALESCE(MAX(id), 0) FROM calls) - {mark} "  # noqa: S608
+            "SELECT tags, strategies, output_tokens FROM calls "  # noqa: S608
+            f"WHERE id > (SELECT COALESCE(MAX(id), 0) FROM calls) - {mark} "
             f"AND requested_model = {mark} AND status = 'ok' AND basis = 'measured' ORDER BY id DESC"
         )
-        found: list[int] = []
         with suppress(LedgerError):
-            for row in self._store.rows(sql, (_RECENT, model)):
-                if json.loads(row["tags"] or "{}").get("feature") == feature:
-                    found.append(row["output_tokens"] or 0)
-                    if len(found) == most:
-                        break
-        return found[::-1]
+            yield from self._store.rows(sql, (_RECENT, model))
 
     def flush(self) -> bool:
         """Bring the database up to date, also with what other processes have on its way to it; True if all is in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -39,6 +39,21 @@ def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> l
     if not db.execute(_upsert(1, mark), entry).rowcount:
         entry, caps = _joined(db, entry, caps, mark)
     return counters.reserve(db, entry, caps, mark)
+
+
+def reserve_all(db: Any, entries: Iterable[Entry], caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
+    """Write calls that are about to leave and charge their counters with what they reserve together."""
+    insert = _INSERT.format(", ".join([mark] * len(COLUMNS)))
+    total, last = 0, None
+    for entry in entries:
+        if last is None:  # counters begin before there are calls that were charged to them
+            counters.reserve(db, (*entry[:_RESERVED], 0, *entry[_RESERVED + 1 :]), caps, mark)
+        last = entry
+        if db.execute(insert, entry).rowcount:
+            total += counters.share(entry)[1]
+    if last is None:
+        return []
+    return counters.reserve(db, (*last[:_RESERVED], total, *last[_RESERVED + 1 :]), caps, mark)
 
 
 def _joined(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> tuple[Entry, Sequence[counters.Cap]]:

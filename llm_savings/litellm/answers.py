@@ -52,7 +52,19 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
         hit=hit,
         estimated=not sure,
         suspect=suspect,
+        text=lambda: answered(response),
     )
+
+
+def answered(response: Any) -> str | None:
+    """What a model answered: the arguments of the first tool that it calls, or its text; None for several choices."""
+    choices = _get(response, "choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        return None
+    message = _get(choices[0], "message")
+    if calls := _get(message, "tool_calls"):
+        return _get(_get(calls[0], "function"), "arguments")
+    return _get(message, "content")
 
 
 def ended_unsaid(stream: Any) -> bool:

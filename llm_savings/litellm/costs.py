@@ -284,8 +284,9 @@ class CostLogger(Metered, CustomLogger):
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
-        if hit:
-            live.strategies = strategies_of(details)
+        said = strategies_of(details) if hit else evidence_in(metadata_of(details))
+        if said:  # some of it is known only after the call was written ahead
+            live.strategies = {**(live.strategies or {}), **said}
         self.meter.answered(live, answer_of(details, response, hit=hit, reported=attempt.reported))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:

@@ -215,6 +215,18 @@ class PriceBook:
         most = _tokens(entry.get("max_output_tokens")) or _tokens(entry.get("max_tokens"))
         return Limits(_tokens(entry.get("max_input_tokens")), most)
 
+    def entry(self, model: str, *, provider: str | None = None) -> Mapping[str, Any]:
+        """What the price map says of a model, in its own keys; empty for an unknown model, never raises.
+
+        A price of the user's own changes what a model costs, not what it can do: the map's entry is given beside it.
+        """
+        if known := self._entries.get(self._names.find(model, provider) or ""):
+            return known
+        try:
+            return self._tariff(model, provider).entry
+        except UnknownModelError:
+            return {}
+
     def resolve(self, model: str, *, provider: str | None = None) -> str:
         """The name in the book whose prices a model name has.
 

@@ -10,6 +10,7 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from . import phrases
 from .knowledge import Knowledge
@@ -28,6 +29,7 @@ _TO_ENGLISH = re.compile(r"\b(to|into|in) english\b|영어로|영문으로", re.
 _ANALYSE = re.compile(
     r"\b(analy[sz]e|analysis|compare|summari[sz]e|evaluate|root cause)\b|분석|요약|비교|평가", re.IGNORECASE
 )
+_LIMIT = re.compile(r"\bat most (\d+) words\b|(\d+)단어 이내", re.IGNORECASE)
 _COMMON = frozenset(
     re.findall(
         r"\w+",
@@ -87,6 +89,15 @@ class Answer:
 
     text: str
     calls: tuple[ToolCall, ...] = ()
+    ended: Literal["cut", "refused"] | None = None
+
+
+class Replies(Protocol):
+    """What answers requests."""
+
+    def reply(self, ask: Ask, choice: int = 0) -> Answer:
+        """The answer."""
+        ...
 
 
 class Answers:
@@ -106,6 +117,8 @@ class Answers:
         if ask.tools and ask.choice != "none" and not (ask.choice == "auto" and ask.tool_result is not None):
             return Answer("", tuple(self._call(tool, ask, dice) for tool in _chosen(ask)))
         words = self._words(ask, dice)
+        if limit := _LIMIT.search(ask.prompt):
+            words = " ".join(words.split()[: int(limit[1] or limit[2])])
         if ask.schema is None:
             return Answer(words)
         known = _json_object(words)
@@ -120,6 +133,7 @@ class Answers:
 
     def _call(self, tool: Tool, ask: Ask, dice: random.Random) -> ToolCall:
         schema = tool.schema or {"type": "object", "properties": {}, "additionalProperties": False}
+        schema = {"description": tool.description, **schema}  # hosts move it there
         answer = self._words(ask, dice)
         return ToolCall(tool.name, dumps(Shaper(schema, answer=answer, prompt=ask.prompt, dice=dice).value()))
 

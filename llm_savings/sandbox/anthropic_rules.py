@@ -84,20 +84,28 @@ def check_messages(turns: list[Any]) -> None:
 
 
 def check_marks(body: JSON) -> None:
-    """Refuse malformed cache marks and more than four of them.
+    """Refuse malformed cache marks, more than four of them, and an hour's after one of five minutes.
 
     Source: https://docs.claude.com/en/docs/build-with-claude/prompt-caching
     """
-    marks = 0
-    for place, holder in _holders(body):
+    marks, short = 0, False
+    holders = list(_holders(body))
+    for place, holder in [*holders[1:], holders[0]]:  # the one at the top stands for the last block
         mark = holder.get("cache_control")
         if mark is None:
             continue
         marks += 1
+        if holder.get("type") in ("thinking", "redacted_thinking"):
+            raise WireError(400, f"{place}.cache_control: Extra inputs are not permitted")
         if mapping(mark).get("type") != "ephemeral":
             raise WireError(400, f"{place}.cache_control.type: Input should be 'ephemeral'")
         if mapping(mark).get("ttl", "5m") not in ("5m", "1h"):
             raise WireError(400, f"{place}.cache_control.ephemeral.ttl: Input should be '5m' or '1h'")
+        long = mapping(mark).get("ttl") == "1h"
+        if long and short:
+            text = "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block"
+            raise WireError(400, f"{place}.cache_control.ttl: {text}.")
+        short = short or not long
     if marks > MAX_MARKS:
         raise WireError(400, f"A maximum of {MAX_MARKS} blocks with cache_control may be provided. Found {marks}.")
 
@@ -116,6 +124,33 @@ def read_tools(body: JSON) -> tuple[Tool, ...]:
             raise WireError(400, f"tools.{number}.custom.input_schema: Field required")
         tools.append(Tool(name, str(tool.get("description") or ""), mapping(schema)))
     return tuple(tools)
+
+
+# Limits that a schema for an answer may not have. Anthropic's own client moves them to the description.
+_NOT_IN_FORMAT = (
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems",
+    "uniqueItems", "prefixItems", "oneOf", "patternProperties", "maxWords",
+)  # fmt: skip
+
+
+def check_format(schema: JSON, place: str = "output_config.format.schema") -> None:
+    """Refuse a schema for the answer that Anthropic refuses: open objects and limits.
+
+    Source: https://docs.claude.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations
+    """
+    for name in schema:
+        if name in _NOT_IN_FORMAT:
+            raise WireError(400, f"{place}: For '{schema.get('type')}' type, property '{name}' is not supported")
+    if is_array(schema.get("type")):
+        raise WireError(400, f"{place}.type: Input should be a valid string")
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        raise WireError(400, f"{place}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    for key in ("properties", "$defs"):
+        for name, inner in mapping(schema.get(key)).items():
+            check_format(mapping(inner), f"{place}.{name}")
+    for inner in (schema.get("items"), *sequence(schema.get("anyOf"))):
+        if is_object(inner):
+            check_format(inner, place)
 
 
 def read_choice(body: JSON, tools: tuple[Tool, ...]) -> tuple[str, bool]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from .answers import Answer, Answers, Ask, Tool
+from .answers import Answer, Ask, Replies
+from .anthropic_prompt import PER_ANSWER, PER_CALL, prompt_blocks
 from .anthropic_rules import (
     COUNT_PARAMETERS,
     MESSAGE_PARAMETERS,
     check_body,
+    check_format,
     check_marks,
     check_messages,
     read_choice,
@@ -23,6 +24,7 @@ from .anthropic_rules import (
 )
 from .catalog import Model, find
 from .count import AnthropicTokens, anthropic_tokens
+from .prompt_cache import LOOKBACK, Account, Block, Split
 from .wire import (
     JSON,
     Event,
@@ -38,15 +40,8 @@ from .wire import (
     sequence,
 )
 
-# What the wire format itself costs, in the order of what Anthropic reports for real requests. Tools: the system
-# prompt that tool use adds (346 tokens with tool_choice auto, 313 with any or tool on Claude 4 and 3.5 models).
-# Source: https://docs.claude.com/en/docs/agents-and-tools/tool-use/overview#pricing
-PER_REQUEST, PER_MESSAGE, PER_TOOL, PER_CALL, PER_ANSWER = 4, 3, 12, 20, 3
-TOOLS_AUTO, TOOLS_FORCED = 346, 313
-IMAGE = 1_600
 
-
-def messages(body: JSON, answers: Answers) -> Work:
+def messages(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a message request asks for.
 
     Raises:
@@ -58,11 +53,13 @@ def messages(body: JSON, answers: Answers) -> Work:
     check_range(body, "temperature", 0, 1)
     check_range(body, "top_p", 0, 1)
     check_texts(sequence(body.get("stop_sequences")), "stop_sequences")
-    ask, prompt_tokens = _read(body, model)
+    ask, blocks = _read(body, model)
+    prompt_tokens = sum(block.tokens for block in blocks)
     if prompt_tokens > model.context:
         raise WireError(400, f"prompt is too long: {prompt_tokens} tokens > {model.context} maximum")
     answer = answers.reply(ask)
-    return _work(body, model, prompt_tokens, answer)
+    split = account.marked(model.name, blocks, minimum=model.least_cached, lookback=LOOKBACK)
+    return _work(body, model, split, answer)
 
 
 def count_tokens(body: JSON) -> JSON:
@@ -72,52 +69,19 @@ def count_tokens(body: JSON) -> JSON:
         WireError: Anthropic would refuse it.
     """
     check_body(body, COUNT_PARAMETERS, required=("model", "messages"))
-    _, prompt_tokens = _read(body, find("anthropic", body["model"]))
-    return {"input_tokens": prompt_tokens}
+    _, blocks = _read(body, find("anthropic", body["model"]))
+    return {"input_tokens": sum(block.tokens for block in blocks)}
 
 
-def cache_split(model: Model, prompt_tokens: int) -> tuple[int, int, int, int]:
-    """Prompt tokens that are fresh, read from the cache, written for 5 minutes, written for an hour.
-
-    All are fresh: this sandbox has no prompt cache yet.
-    """
-    del model
-    return prompt_tokens, 0, 0, 0
-
-
-def count_messages(turns: list[Any], system: object, tokens: AnthropicTokens) -> int:
-    """Prompt tokens of the system prompt and the messages, with what their framing costs."""
-    total = PER_REQUEST + sum(tokens(text) for text in text_of(system))
-    for turn in turns:
-        total += PER_MESSAGE + sum(tokens(text) for text in text_of(turn["content"]))
-        for block in sequence(turn["content"]):
-            if block["type"] == "tool_use":
-                total += PER_CALL + tokens(block["name"]) + tokens(dumps(block.get("input")))
-            elif block["type"] == "tool_result":
-                total += PER_CALL + sum(tokens(text) for text in text_of(block.get("content")))
-            total += IMAGE * _images(block)
-    return total
-
-
-def count_tools(tools: tuple[Tool, ...], choice: str, tokens: AnthropicTokens) -> int:
-    """Prompt tokens of tool definitions, with the hidden system prompt that explains them."""
-    if not tools:
-        return 0
-    each = (tokens(tool.name) + tokens(tool.description) + tokens(dumps(tool.schema)) + PER_TOOL for tool in tools)
-    return (TOOLS_AUTO if choice in ("auto", "none") else TOOLS_FORCED) + sum(each)
-
-
-def _read(body: JSON, model: Model) -> tuple[Ask, int]:
+def _read(body: JSON, model: Model) -> tuple[Ask, list[Block]]:
     turns = sequence(body["messages"])
     check_messages(turns)
     check_marks(body)
     tools = read_tools(body)
     choice, several = read_choice(body, tools)
-    tokens = anthropic_tokens()
     schema = mapping(mapping(body.get("output_config")).get("format") or body.get("output_format")).get("schema")
-    prompt_tokens = count_messages(turns, body.get("system"), tokens) + count_tools(tools, choice, tokens)
     if is_object(schema):
-        prompt_tokens += tokens(dumps(schema)) + PER_TOOL
+        check_format(schema)
     asked = ["\n".join(text_of(turn["content"])) for turn in turns if turn["role"] == "user"]
     asked = [text for text in asked if text] or [""]
     results = [block for block in sequence(turns[-1]["content"]) if block["type"] == "tool_result"]
@@ -131,16 +95,18 @@ def _read(body: JSON, model: Model) -> tuple[Ask, int]:
         several=several,
         schema=mapping(schema) if is_object(schema) else None,
     )
-    return ask, prompt_tokens
+    return ask, prompt_blocks(body, tools, choice, schema)
 
 
 def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[JSON], str, str | None, int]:
     """The content blocks that fit, why they end, the stop sequence that was met, and the output tokens."""
     limit = int(body["max_tokens"])
+    if answer.ended == "refused":
+        return [], "refusal", None, PER_ANSWER + tokens(answer.text)
     if answer.calls:
         cost = PER_ANSWER + sum(tokens(call.name) + tokens(call.arguments) + PER_CALL for call in answer.calls)
-        if cost > limit:  # cut inside a call: nothing usable is left, all of it is billed
-            return [], "max_tokens", None, limit
+        if cost > limit or answer.ended == "cut":  # cut inside a call: nothing usable is left, all of it is billed
+            return [], "max_tokens", None, min(cost, limit)
         blocks: list[JSON] = [
             {
                 "type": "tool_use",
@@ -158,20 +124,21 @@ def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[J
     cost = PER_ANSWER + tokens(text)
     if cost > limit:
         text, reason, met, cost = tokens.clip(text, max(0, limit - PER_ANSWER)), "max_tokens", None, limit
+    elif answer.ended == "cut":
+        reason = "max_tokens"
     return [{"type": "text", "text": text}] if text else [], reason, met, cost
 
 
-def _work(body: JSON, model: Model, prompt_tokens: int, answer: Answer) -> Work:
+def _work(body: JSON, model: Model, split: Split, answer: Answer) -> Work:
     tokens = anthropic_tokens()
     blocks, reason, met, output = _finish(body, answer, tokens)
-    fresh, read, write_5m, write_1h = cache_split(model, prompt_tokens)
 
     def usage(output_tokens: int) -> JSON:
         return {
-            "input_tokens": fresh,
-            "cache_creation_input_tokens": write_5m + write_1h,
-            "cache_read_input_tokens": read,
-            "cache_creation": {"ephemeral_5m_input_tokens": write_5m, "ephemeral_1h_input_tokens": write_1h},
+            "input_tokens": split.fresh,
+            "cache_creation_input_tokens": split.short + split.long,
+            "cache_read_input_tokens": split.read,
+            "cache_creation": {"ephemeral_5m_input_tokens": split.short, "ephemeral_1h_input_tokens": split.long},
             "output_tokens": output_tokens,
             "service_tier": "standard",
         }
@@ -230,8 +197,3 @@ def _stream(message: JSON, first: JSON) -> Callable[[], Iterator[Event]]:
         yield event("message_stop", {})
 
     return events
-
-
-def _images(block: JSON) -> int:
-    inner = sequence(block.get("content")) if block["type"] == "tool_result" else [block]
-    return sum(mapping(item).get("type") == "image" for item in inner)

@@ -8,16 +8,18 @@ import uuid
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from . import anthropic_wire
+from .batch_routes import batch_routes
+from .batches import Batches
 from .bill import Bill
 from .catalog import Provider, find, models
 from .faults import Fault
-from .service import ENDPOINTS, Read, Service, check_key, read_body
+from .service import ENDPOINTS, HangUp, Read, Service, check_key, read_body
 from .wire import JSON, WireError, dumps, mapping
 
 _log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ def build(service: Service) -> Starlette:
                 return await work(request)
             except WireError as error:
                 return _error(error, provider)
+            except ClientDisconnect:  # it went away in the middle of its request
+                return HangUp()
             except Exception as error:  # noqa: BLE001 - a fault of ours must not look like one of the network
                 _log.exception("the sandbox failed")
                 return _error(WireError(500, f"The sandbox failed: {error!r}", kind="api_error"), provider)
@@ -80,8 +84,15 @@ def build(service: Service) -> Starlette:
             {"requests": sum(by_path.values()), "by_path": by_path, "billed": len(service.rows), "usd": str(total)}
         )
 
+    async def advance(request: Request) -> Response:
+        service.prompts.ahead += float(json.loads(await request.body())["seconds"])
+        return JSONResponse({})
+
+    batches = Batches(service, _rendered)
+
     async def reset(_: Request) -> Response:
         service.reset()
+        batches.reset()
         return JSONResponse({})
 
     routes = [Route(path, model_endpoint(*how), methods=["POST"]) for path, how in ENDPOINTS.items()]
@@ -93,8 +104,10 @@ def build(service: Service) -> Starlette:
         Route("/_sandbox/export", export),
         Route("/_sandbox/faults", faults, methods=["GET", "POST", "DELETE"]),
         Route("/_sandbox/stats", stats),
+        Route("/_sandbox/advance", advance, methods=["POST"]),
         Route("/_sandbox/reset", reset, methods=["POST"]),
     ]
+    routes += batch_routes(service, batches, guarded)
     return Starlette(routes=routes, exception_handlers={404: _no_such_place, 405: _no_such_place})
 
 
@@ -108,23 +121,22 @@ async def _no_such_place(request: Request, error: Exception) -> Response:
 
 def _error(error: WireError, provider: Provider) -> Response:
     request_id = f"req_{uuid.uuid4().hex}"
-    body: JSON
+    body = _rendered(error, provider)
     if provider == "anthropic":
-        body = {
-            "type": "error",
-            "error": {"type": error.kind, "message": error.message},
-            "request_id": request_id,
-        }
+        body["request_id"] = request_id
         headers = {"request-id": request_id}
     else:
-        body = {
-            "error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}
-        }  # fmt: skip
         headers = {"x-request-id": request_id}
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
         headers["retry-after-ms"] = f"{error.retry_after * 1000:.0f}"
     return Response(dumps(body), error.status, headers, media_type="application/json")
+
+
+def _rendered(error: WireError, provider: Provider) -> JSON:
+    if provider == "anthropic":
+        return {"type": "error", "error": {"type": error.kind, "message": error.message}}
+    return {"error": {"message": error.message, "type": error.kind, "param": error.param, "code": error.code}}
 
 
 def _caller(request: Request) -> Provider:

@@ -34,7 +34,7 @@ class BillRow:
         outcome: `ok`; `error-after` (the work was done, the answer lost); `cut` (the answer was cut by a fault);
             `garbage` (the answer was unreadable); `abandoned` (the client left before the end).
         user: OpenAI's `user` or Anthropic's `metadata.user_id`.
-        tier: The service tier that was billed: `standard`, `flex` or `priority`.
+        tier: The service tier that was billed: `standard`, `flex`, `priority` or `batch`.
         request_id: The id in the answer's header (`x-request-id`, Anthropic's `request-id`), for clients that hide
             the response id: LiteLLM replaces Anthropic's with its own.
     """
@@ -120,7 +120,7 @@ class Bill:
 def cost(model: Model, tier: str, usage: JSON) -> Decimal:
     """USD for a raw usage, read in its provider's dialect.
 
-    OpenAI's input counts include cached tokens; Anthropic's `input_tokens` exclude both cache reads and writes.
+    OpenAI's input counts include tokens read from the cache and written to it; Anthropic's `input_tokens` exclude both.
     Sources: platform.openai.com/docs/guides/prompt-caching, docs.claude.com/en/docs/build-with-claude/prompt-caching.
     """
     if model.provider == "anthropic":
@@ -133,9 +133,9 @@ def cost(model: Model, tier: str, usage: JSON) -> Decimal:
     else:
         chat = "prompt_tokens" in usage
         details = mapping(usage.get("prompt_tokens_details" if chat else "input_tokens_details"))
-        write_5m = write_1h = 0
+        write_5m, write_1h = details.get("cache_write_tokens") or 0, 0
         read = details.get("cached_tokens", 0)
-        fresh = usage["prompt_tokens" if chat else "input_tokens"] - read
+        fresh = usage["prompt_tokens" if chat else "input_tokens"] - read - write_5m
         output = usage.get("completion_tokens" if chat else "output_tokens", 0)
     rates = model.rates_for(tier, fresh + read + write_5m + write_1h)
     lines: Iterable[tuple[int, Decimal | None]] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,11 @@ class Rates:
     cache_write_5m: Decimal | None = None
     cache_write_1h: Decimal | None = None
 
+    def half(self) -> Rates:
+        """What a batch costs."""
+        every = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return Rates(**{name: rate and rate / 2 for name, rate in every})
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -37,6 +42,8 @@ class Model:
         max_output: The most tokens it writes.
         dimensions: The length of an embedding; 0 for a chat model.
         reasoning: Whether it spends hidden reasoning tokens.
+        least_cached: Tokens of the shortest prefix that is cached.
+        breakpoints: Whether prompts carry marks for the cache, of OpenAI's models.
         small: Whether it is wrong on the knowledge file's hard prompts.
         rates: By service tier.
         long_above: Above this many prompt tokens, `long_rates` hold where they exist.
@@ -49,6 +56,8 @@ class Model:
     max_output: int
     dimensions: int
     reasoning: bool
+    least_cached: int
+    breakpoints: bool
     small: bool
     rates: dict[str, Rates]
     long_above: int | None
@@ -56,6 +65,8 @@ class Model:
 
     def rates_for(self, tier: str, prompt_tokens: int) -> Rates:
         """The rates of one request: its tier's, or the long-context ones above the threshold."""
+        if tier == "batch":  # half of the standard price for every token, published by both providers
+            return self.rates_for("standard", prompt_tokens).half()
         if self.long_above is not None and prompt_tokens > self.long_above and tier in self.long_rates:
             return self.long_rates[tier]
         return self.rates[tier]
@@ -76,6 +87,8 @@ def models() -> dict[tuple[Provider, str], Model]:
                 max_output=entry.get("max_output", 0),
                 dimensions=entry.get("dimensions", 0),
                 reasoning=entry.get("reasoning", False),
+                least_cached=entry.get("least_cached", 1024),
+                breakpoints=entry.get("breakpoints", False),
                 small=entry.get("small", False),
                 rates=_rates(entry),
                 long_above=entry.get("long_above"),

@@ -33,6 +33,10 @@ class OpenAITokens:
         """Tokens in a text."""
         return self._count(text) if len(text) < _CACHED_LENGTH else self._length(text)
 
+    def ids(self, text: str) -> list[int]:
+        """The tokens themselves."""
+        return self._encoding.encode_ordinary(text)
+
     def clip(self, text: str, limit: int) -> str:
         """The text of the first `limit` tokens."""
         ids = self._encoding.encode_ordinary(text)

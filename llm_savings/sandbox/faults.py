@@ -6,6 +6,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .spoil import SPOILS
 from .wire import JSON, WireError, check_range, check_types
 
 # kind: what happens, and whether it is billed
@@ -19,6 +20,7 @@ KINDS = {
     "cut": "the connection closes in the middle of the answer; a stream is billed for what was generated",
     "garbage": "200 with malformed JSON; billed",
     "disconnect": "the connection closes without an answer, before any work; not billed",
+    **SPOILS,
 }
 _ALLOWED = {
     "kind": "string",

@@ -14,10 +14,11 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .answers import Answers
+from .answers import Replies
 from .catalog import Model, find
 from .count import embedding_tokens
 from .openai_rules import EMBEDDING_PARAMETERS, check_body
+from .prompt_cache import Account
 from .wire import JSON, WireError, Work, check_range, fits_type, is_array, sequence
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 _SPOTS = 8  # of a direction: enough for two features to be nearly at right angles
 
 
-def embed(body: JSON, answers: Answers) -> Work:
+def embed(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that an embedding request asks for.
 
     Raises:
         WireError: OpenAI would refuse it.
     """
-    del answers
+    del answers, account
     check_body(body, EMBEDDING_PARAMETERS, required=("model", "input"))
     model = find("openai", body["model"], embedding=True)
     check_range(body, "dimensions", 1, model.dimensions)

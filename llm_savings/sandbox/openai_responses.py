@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .answers import Answers, Ask, Tool
+from .answers import Ask, Replies, Tool
 from .catalog import Model, find
 from .count import openai_tokens
+from .openai_prompt import cached, prompt_blocks, text_of
 from .openai_rules import (
     RESPONSES_PARAMETERS,
     billed_tier,
@@ -21,11 +22,12 @@ from .openai_rules import (
     read_format,
     read_function,
 )
-from .openai_wire import PER_TOOL, Choice, Writing, cached_tokens, check_context, count_messages, count_tools, text_of
+from .openai_wire import Choice, Writing, check_context
+from .prompt_cache import Account, Split
 from .wire import JSON, Event, WireError, Work, check_range, dumps, heard, is_object, mapping, pieces, sequence
 
 
-def respond(body: JSON, answers: Answers) -> Work:
+def respond(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a Responses request asks for.
 
     Raises:
@@ -37,20 +39,17 @@ def respond(body: JSON, answers: Answers) -> Work:
             raise WireError(400, f"The sandbox stores nothing: '{name}' is not supported.", param=name)
     model = find("openai", body["model"])
     effort = mapping(body.get("reasoning")).get("effort")
-    check_model_parameters({"temperature": body.get("temperature"), "reasoning_effort": effort}, model)
+    check_model_parameters({**body, "reasoning_effort": effort}, model)
     check_range(body, "max_output_tokens", 16, model.max_output)
     messages = _messages(body)
-    tokens = openai_tokens()
     tools = _tools(body)
     schema = read_format(mapping(mapping(body.get("text")).get("format")), messages)
-    prompt_tokens = count_messages(messages, tokens) + count_tools(tools, tokens)
-    if schema is not None:
-        prompt_tokens += tokens(dumps(schema)) + PER_TOOL
-    check_context(prompt_tokens, model)
+    blocks = prompt_blocks(messages, tools, schema)
+    check_context(sum(block.tokens for block in blocks), model)
     ask = _ask(body, messages, model, tools, schema)
     limit = body.get("max_output_tokens") or model.max_output
-    choice = Writing(model, tokens, limit).write(answers.reply(ask), ask, effort or "medium")
-    return _work(body, model, prompt_tokens, choice)
+    choice = Writing(model, openai_tokens(), limit).write(answers.reply(ask), ask, effort or "medium")
+    return _work(body, model, cached(account, model, body, blocks), choice)
 
 
 def _messages(body: JSON) -> list[JSON]:
@@ -88,7 +87,9 @@ def _parts(content: object, place: str) -> Any:
     for number, part in enumerate(sequence(content)):
         kind = mapping(part).get("type")
         if kind in ("input_text", "output_text", "text"):
-            parts.append({"type": "text", "text": str(mapping(part).get("text", ""))})
+            mark = mapping(part).get("prompt_cache_breakpoint")
+            marked = {} if mark is None else {"prompt_cache_breakpoint": mark}
+            parts.append({"type": "text", "text": str(mapping(part).get("text", "")), **marked})
         elif kind == "input_image":
             parts.append({"type": "image_url", "image_url": {"detail": mapping(part).get("detail")}})
         else:
@@ -121,17 +122,17 @@ def _ask(body: JSON, messages: list[JSON], model: Model, tools: tuple[Tool, ...]
     )
 
 
-def _work(body: JSON, model: Model, prompt_tokens: int, choice: Choice) -> Work:
+def _work(body: JSON, model: Model, split: Split, choice: Choice) -> Work:
     tokens = openai_tokens()
     tier = billed_tier(body.get("service_tier"), model)
 
     def usage(output: int) -> JSON:
         return {
-            "input_tokens": prompt_tokens,
-            "input_tokens_details": {"cached_tokens": cached_tokens(model, prompt_tokens), "cache_write_tokens": 0},
+            "input_tokens": split.total,
+            "input_tokens_details": {"cached_tokens": split.read, "cache_write_tokens": split.short},
             "output_tokens": output,
             "output_tokens_details": {"reasoning_tokens": min(choice.reasoning, output)},
-            "total_tokens": prompt_tokens + output,
+            "total_tokens": split.total + output,
         }
 
     cut = choice.finish == "length"
@@ -195,6 +196,8 @@ def _output(model: Model, choice: Choice) -> list[JSON]:
         )
     if choice.answer.text:
         part: JSON = {"type": "output_text", "text": choice.answer.text, "annotations": [], "logprobs": []}
+        if choice.answer.ended == "refused":
+            part = {"type": "refusal", "refusal": choice.answer.text}
         items.append(
             {
                 "id": f"msg_{uuid.uuid4().hex}",

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference (November 2026)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .answers import Tool
@@ -120,7 +121,8 @@ def check_body(body: JSON, allowed: dict[str, str], required: tuple[str, ...]) -
 
 
 def check_model_parameters(body: JSON, model: Model) -> None:
-    """Refuse what reasoning models do not take, and what only they take."""
+    """Refuse what reasoning models do not take, what only they take, and marks where the cache needs none."""
+    _check_breakpoints(body, model)
     if model.reasoning:
         if body.get("max_tokens") is not None:
             message = (
@@ -164,6 +166,33 @@ def check_messages(messages: list[Any], where: str = "messages") -> None:
             text = "An assistant message with 'tool_calls' must be followed by tool messages responding to each."
             raise WireError(400, f"{text} No answer to: {', '.join(sorted(open_calls))}", param=place)
         open_calls = {str(mapping(call).get("id")) for call in sequence(message.get("tool_calls"))}
+
+
+def _check_breakpoints(body: JSON, model: Model) -> None:
+    options = find_key(body, "prompt_cache_options")
+    mark = find_key(body, "prompt_cache_breakpoint")
+    if not model.breakpoints and (found := options or mark):
+        message = f"Unsupported parameter: '{found}' is not supported with this model."
+        raise WireError(400, message, code="unsupported_parameter", param=found)
+    given = mapping(body.get("prompt_cache_options"))
+    if given.get("mode", "implicit") not in ("implicit", "explicit"):
+        raise _bad_value("prompt_cache_options.mode", given["mode"], ("implicit", "explicit"))
+    for ttl in (given.get("ttl"), *_values(body, "prompt_cache_breakpoint", "ttl")):
+        if ttl not in (None, "30m"):  # 12h exists; nobody has published its price
+            raise _bad_value("ttl", ttl, ("30m",))
+    if any(mode != "explicit" for mode in _values(body, "prompt_cache_breakpoint", "mode")):
+        raise _bad_value("prompt_cache_breakpoint.mode", None, ("explicit",))
+
+
+def _values(value: object, key: str, member: str) -> Iterator[object]:
+    """A member of every object under that key."""
+    for name, item in mapping(value).items():
+        if name == key:
+            yield mapping(item).get(member)
+        else:
+            yield from _values(item, key, member)
+    for item in sequence(value):
+        yield from _values(item, key, member)
 
 
 def read_tools(body: JSON) -> tuple[Tool, ...]:
@@ -214,7 +243,8 @@ def read_format(wanted: JSON, messages: list[Any]) -> JSON | None:
             raise WireError(400, message, code="missing_required_parameter", param=place)
     if inner.get("strict") is True:
         check_strict(mapping(schema), f"response_format '{name}'", "response_format")
-    return mapping(schema)
+    described = {"description": inner["description"]} if inner.get("description") else {}
+    return {**described, **mapping(schema)}
 
 
 def billed_tier(asked: object, model: Model) -> str:

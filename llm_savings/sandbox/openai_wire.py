@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Answer, Answers, Ask, Tool, ToolCall
+from .answers import Answer, Ask, Replies, Tool, ToolCall
 from .catalog import Model, find
 from .count import OpenAITokens, openai_tokens
+from .openai_prompt import PER_CALL, cached, prompt_blocks, text_of
 from .openai_rules import (
     CHAT_PARAMETERS,
     billed_tier,
@@ -23,6 +24,7 @@ from .openai_rules import (
     read_format,
     read_tools,
 )
+from .prompt_cache import Account, Split
 from .wire import (
     JSON,
     Event,
@@ -38,14 +40,8 @@ from .wire import (
     sequence,
 )
 
-# What the wire format itself costs. Messages: OpenAI's cookbook, "How to count tokens with tiktoken". Tools: a
-# preamble and a frame around each. Images: the fixed low-detail price, and a typical high-detail one.
-PER_MESSAGE, PER_NAME, PRIMING = 3, 1, 3
-PER_TOOLS, PER_TOOL, PER_CALL = 9, 7, 5
-IMAGE_LOW, IMAGE_HIGH = 85, 765
 
-
-def chat(body: JSON, answers: Answers) -> Work:
+def chat(body: JSON, answers: Replies, account: Account) -> Work:
     """The work that a chat completion request asks for.
 
     Raises:
@@ -66,14 +62,12 @@ def chat(body: JSON, answers: Answers) -> Work:
     tools = read_tools(body)
     schema = read_format(mapping(body.get("response_format")), messages)
     ask = _ask(body, messages, model, tools, schema)
-    prompt_tokens = count_messages(messages, tokens) + count_tools(tools, tokens)
-    if schema is not None:
-        prompt_tokens += tokens(dumps(schema)) + PER_TOOL
-    check_context(prompt_tokens, model)
+    blocks = prompt_blocks(messages, tools, schema)
+    check_context(sum(block.tokens for block in blocks), model)
     writing = Writing(model, tokens, limit or model.max_output, tuple(stops))
     effort = body.get("reasoning_effort") or "medium"
     choices = [writing.write(answers.reply(ask, number), ask, effort) for number in range(body.get("n") or 1)]
-    return _work(body, model, tokens, prompt_tokens, choices)
+    return _work(body, model, tokens, cached(account, model, body, blocks), choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +91,9 @@ class Writing:
 
     def write(self, answer: Answer, ask: Ask, effort: str) -> Choice:
         """The choice that this answer becomes."""
+        if answer.ended:
+            spent = self.tokens(answer.text) + sum(self.tokens(call.arguments) for call in answer.calls)
+            return Choice(answer, "length" if answer.ended == "cut" else "stop", spent, 0)
         reasoning = reasoning_tokens(self.model, ask, effort)
         if reasoning >= self.limit:  # all of it spent on thinking: billed, and nothing to show
             return Choice(Answer(""), "length", self.limit, self.limit)
@@ -129,35 +126,6 @@ def reasoning_tokens(model: Model, ask: Ask, effort: str) -> int:
     return 64 * scale * (1 + len(ask.prompt) % 3)
 
 
-def cached_tokens(model: Model, prompt_tokens: int) -> int:
-    """How many prompt tokens come from the prompt cache: none; this sandbox has no prompt cache yet."""
-    del model, prompt_tokens
-    return 0
-
-
-def count_messages(messages: list[Any], tokens: OpenAITokens) -> int:
-    """Prompt tokens of messages, with what their framing costs."""
-    total = PRIMING
-    for message in messages:
-        total += PER_MESSAGE + tokens(message["role"]) + tokens(text_of(message.get("content")))
-        if message.get("name"):
-            total += PER_NAME + tokens(message["name"])
-        for call in sequence(message.get("tool_calls")):
-            function = mapping(mapping(call).get("function"))
-            total += PER_CALL + tokens(str(function.get("name"))) + tokens(str(function.get("arguments")))
-        for part in sequence(message.get("content")):
-            if part["type"] == "image_url":
-                low = mapping(part.get("image_url")).get("detail") == "low"
-                total += IMAGE_LOW if low else IMAGE_HIGH
-    return total
-
-
-def count_tools(tools: tuple[Tool, ...], tokens: OpenAITokens) -> int:
-    """Prompt tokens of tool definitions."""
-    each = (tokens(tool.name) + tokens(tool.description) + tokens(dumps(tool.schema)) + PER_TOOL for tool in tools)
-    return PER_TOOLS + sum(each) if tools else 0
-
-
 def check_context(prompt_tokens: int, model: Model) -> None:
     """Refuse a prompt that the model cannot hold."""
     if prompt_tokens > model.context:
@@ -166,13 +134,6 @@ def check_context(prompt_tokens: int, model: Model) -> None:
             f"However, your messages resulted in {prompt_tokens} tokens."
         )
         raise WireError(400, message, code="context_length_exceeded", param="messages")
-
-
-def text_of(content: object) -> str:
-    """The text of a message's content, whether it is a string or parts."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(part.get("text", "")) for part in sequence(content) if "text" in part)
 
 
 def _ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...], schema: JSON | None) -> Ask:
@@ -197,7 +158,7 @@ def _ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...],
     )
 
 
-def _work(body: JSON, model: Model, tokens: OpenAITokens, prompt_tokens: int, choices: list[Choice]) -> Work:
+def _work(body: JSON, model: Model, tokens: OpenAITokens, split: Split, choices: list[Choice]) -> Work:
     tier = billed_tier(body.get("service_tier"), model)
     head: JSON = {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -207,13 +168,14 @@ def _work(body: JSON, model: Model, tokens: OpenAITokens, prompt_tokens: int, ch
     }
     tail: JSON = {"service_tier": "default" if tier == "standard" else tier, "system_fingerprint": "fp_sandbox"}
     reasoning = sum(choice.reasoning for choice in choices)
+    written = {"cache_write_tokens": split.short} if model.breakpoints else {}
 
     def usage(output: int) -> JSON:
         return {
-            "prompt_tokens": prompt_tokens,
+            "prompt_tokens": split.total,
             "completion_tokens": output,
-            "total_tokens": prompt_tokens + output,
-            "prompt_tokens_details": {"cached_tokens": cached_tokens(model, prompt_tokens), "audio_tokens": 0},
+            "total_tokens": split.total + output,
+            "prompt_tokens_details": {"cached_tokens": split.read, **written, "audio_tokens": 0},
             "completion_tokens_details": {
                 "reasoning_tokens": min(reasoning, output),
                 "audio_tokens": 0,
@@ -245,6 +207,8 @@ def _work(body: JSON, model: Model, tokens: OpenAITokens, prompt_tokens: int, ch
 
 def _choice(number: int, choice: Choice, legacy: bool) -> JSON:
     message: JSON = {"role": "assistant", "content": choice.answer.text, "refusal": None, "annotations": []}
+    if choice.answer.ended == "refused":
+        message |= {"content": None, "refusal": choice.answer.text}
     finish = choice.finish
     calls = [
         {

@@ -109,7 +109,8 @@ class Sandbox:
 
         Args:
             kind: `429`, `500` (before the work), `500-after` (billed), `stall`, `stall-unbilled`, `slow` (stream),
-                `cut`, `garbage` or `disconnect`; see `llm_savings.sandbox.faults.KINDS`.
+                `cut`, `garbage` or `disconnect`; of structured answers `truncated`, `half`, `interleaved`,
+                `unequal`, `wrong-type` and `refused`. See `llm_savings.sandbox.faults.KINDS`.
             times: How many requests suffer; None: all until `reset`.
             path: Only requests to this path, such as `/v1/chat/completions`.
             model: Only requests that name this model.
@@ -123,8 +124,25 @@ class Sandbox:
         given = {"times": times, "path": path, "model": model, "probability": probability, **details}
         self._call("POST", "faults", {"kind": kind, **given})
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass for what the provider's prompt cache holds."""
+        self._call("POST", "advance", {"seconds": seconds})
+
+    def batches(self, **conditions: float | None) -> None:
+        """Set how batches fare from now on; what is not given is as usual.
+
+        Args:
+            **conditions: `seconds` (how long the provider works on a batch; 0: done when somebody looks), `speedup`,
+                `line_errors` (a chance), `expire_after` (a share of its lines) for as many batches as `expiries`,
+                `queued_tokens`, `max_requests`, `max_bytes`; see `llm_savings.sandbox.batches.Conditions`.
+
+        Raises:
+            ConfigError: A condition is unknown or out of range.
+        """
+        self._call("POST", "batches", dict(conditions))
+
     def reset(self) -> None:
-        """Forget the bill, the request count and all ordered trouble."""
+        """Forget the bill, the request count, batches and their files, cached prompts and all ordered trouble."""
         self._call("POST", "reset", {})
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .service import Service
 
-_NEEDED = ("starlette", "uvicorn", "tiktoken", "tokenizers")
+_NEEDED = ("starlette", "uvicorn", "python_multipart", "tiktoken", "tokenizers")
 _START_SECONDS = 60.0
 
 

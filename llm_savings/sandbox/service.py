@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from . import anthropic_wire, openai_embeddings, openai_responses, openai_wire
-from .answers import Answers
+from .answers import Answers, Replies
 from .bill import Bill, BillRow, cost, now
 from .catalog import Provider, find
 from .faults import Fault, Faults
+from .prompt_cache import Account, PromptCache
+from .spoil import SPOILS, Spoiled
 from .wire import JSON, WireError, Work, dumps, is_object
 
-Read = Callable[[JSON, Answers], Work]
+Read = Callable[[JSON, Replies, Account], Work]
 ENDPOINTS: dict[str, tuple[Provider, Read]] = {
     "/v1/chat/completions": ("openai", openai_wire.chat),
     "/v1/responses": ("openai", openai_responses.respond),
@@ -41,16 +43,18 @@ class Service:
     def __init__(self, answers: Answers, *, seed: int = 0, latency: float = 0.0, pause: float = 0.0) -> None:
         self.answers, self.latency, self.pause = answers, latency, pause
         self.faults = Faults(seed)
+        self.prompts = PromptCache()
         self.since = now()
         self.rows: list[BillRow] = []
         self.arrived: Counter[str] = Counter()
 
     def reset(self) -> None:
-        """Forget the bill, the counts and the faults."""
+        """Forget the bill, the counts, the faults and all prompts."""
         self.since = now()
         self.rows.clear()
         self.arrived.clear()
         self.faults.reset()
+        self.prompts.reset()
 
     def export(self) -> str:
         """The bill so far; see `Bill.export`."""
@@ -90,7 +94,8 @@ class Service:
             if kind == "stall-unbilled":
                 await asyncio.sleep(fault.seconds)
             raise _failure(fault, provider)
-        work = read(body, self.answers)
+        answers = Spoiled(self.answers, kind) if kind in SPOILS else self.answers
+        work = read(body, answers, self.prompts.of(key_of(request)))
         wait = self.latency + (fault.seconds if fault and kind == "stall" else 0)
         if wait:
             await asyncio.sleep(wait)
@@ -99,6 +104,22 @@ class Service:
             raise WireError(500, "The server had an error while processing your request.", kind=_server_error(provider))
         pause = fault.seconds if fault and kind == "slow" else self.pause
         return Reply(self, request, work, fault=kind, pause=pause)
+
+    async def troubled(self, request: Request, provider: Provider, work: Callable[[], Awaitable[object]]) -> object:
+        """What `work` answers at an endpoint that bills nothing itself, with the trouble that was ordered for it."""
+        fault = self.faults.take(request.url.path, None)
+        kind = fault.kind if fault else None
+        if fault and kind == "disconnect":
+            return HangUp()
+        if fault and kind in ("429", "500"):
+            raise _failure(fault, provider)
+        answer = await work()
+        if fault and kind in ("500-after", "stall"):
+            if kind == "stall":
+                await asyncio.sleep(fault.seconds)
+            else:
+                raise _failure(fault, provider)
+        return answer
 
 
 class HangUp:
@@ -183,10 +204,15 @@ class Reply:
                 service.charge(work, "abandoned", work.partial(sent))
 
 
+def key_of(request: Request) -> str:
+    """The API key of a request, or nothing."""
+    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    return bearer or request.headers.get("x-api-key", "")
+
+
 def check_key(request: Request, provider: Provider) -> None:
     """Refuse a request without any key, or one for Anthropic without its version header."""
-    bearer = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if not (bearer or request.headers.get("x-api-key")):
+    if not key_of(request):
         if provider == "anthropic":
             raise WireError(401, "x-api-key header is required", kind="authentication_error")
         raise WireError(401, "You didn't provide an API key.", code="invalid_api_key")

@@ -43,6 +43,13 @@ _LIMITS = {
     }.items()
 }
 _PATTERN = re.compile(r"\{(?:.*, )?pattern: (.+?)(?:, [a-zA-Z]+: .*)?\}$")
+# Records as columns (`llm_savings.structured`) want columns of one length, and lists within them too.
+_COLUMNS = "one value per record"
+_NOT_STRICT = (
+    "allOf", "oneOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties",
+    "propertyNames", "minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems", "prefixItems",
+    "contains", "minContains", "maxContains", "uniqueItems", "maxWords",
+)  # fmt: skip
 _DEEP = 4  # below this, optional fields are left out and arrays are as short as allowed
 _BOTTOM = 30
 
@@ -59,6 +66,7 @@ class Shaper:
 
     def __init__(self, root: JSON, *, answer: str, prompt: str, dice: random.Random) -> None:
         self._root, self._answer, self._dice = root, answer, dice
+        self._rows = dice.randint(2, 4) if _COLUMNS in str(root.get("description")) else None
         self._words = re.findall(r"\w+", prompt)[:60] or ["example"]
 
     def value(self) -> Any:
@@ -158,6 +166,8 @@ class Shaper:
         low = int(rule.get("minItems", 0))
         high = int(rule.get("maxItems", max(low, 3)))
         length = low if depth >= _DEEP else max(low, min(high, self._dice.randint(2, 3)))
+        if self._rows is not None and depth < _DEEP:
+            length = self._rows if depth == 1 else 2
         if made and "items" not in rule:
             length = low
         tries = 0
@@ -203,6 +213,8 @@ class Shaper:
         else:
             start = self._dice.randrange(len(self._words))
             made = " ".join(self._words[start : start + self._dice.randint(1, 3)])
+        if limit := re.search(r"\bmax (\d+) words", str(rule.get("description"))):
+            made = " ".join(made.split()[: int(limit[1])])
         low, high = int(rule.get("minLength", 0)), rule.get("maxLength")
         while len(made) < low:
             made += " " + self._dice.choice(self._words)
@@ -210,10 +222,15 @@ class Shaper:
 
 
 def check_strict(schema: JSON, where: str, param: str, code: str | None = None) -> None:
-    """Refuse what OpenAI's strict mode refuses: open objects and optional properties.
+    """Refuse what OpenAI's strict mode refuses: open objects, optional properties, keywords that it does not know.
 
     Source: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
+    problem = next((f"'{name}' is not permitted." for name in schema if name in _NOT_STRICT), None)
+    if "$ref" in schema and len(schema.keys() - {"$ref", "$defs"}) > 0:
+        problem = f"$ref cannot have keywords {sorted(schema.keys() - {'$ref'})}."
+    if problem:
+        raise WireError(400, f"Invalid schema for {where}: {problem}", param=param, code=code)
     if schema.get("type") == "object" or "properties" in schema:
         if schema.get("additionalProperties") is not False:
             problem = "'additionalProperties' is required to be supplied and to be false."

@@ -52,7 +52,7 @@ class Work:
     Attributes:
         id: The id the client sees, and the one on the bill.
         model: The name the client asked for.
-        tier: The service tier that is billed: standard, flex or priority.
+        tier: The service tier that is billed: standard, flex, priority or batch.
         usage: The raw usage of the whole answer, in the provider's dialect.
         body: The answer of a request that does not stream.
         events: The answer of one that does.
@@ -141,7 +141,13 @@ def sequence(value: object) -> list[Any]:
     return value if is_array(value) else []
 
 
-_UNHEARD = ("cache_control", "id", "tool_use_id", "tool_call_id")  # members that a model does not read
+_UNHEARD = (
+    "cache_control",
+    "prompt_cache_breakpoint",
+    "id",
+    "tool_use_id",
+    "tool_call_id",
+)  # members that a model does not read
 
 
 def heard(content: object) -> list[str]:

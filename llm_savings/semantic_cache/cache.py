@@ -13,21 +13,21 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from llm_savings import settings as environment
+from llm_savings.embedding import bundled_embedder
 from llm_savings.errors import CacheError
 from llm_savings.semantic_cache.comparing import compare
-from llm_savings.semantic_cache.embedders import bundled, embedder
+from llm_savings.semantic_cache.embedders import embedder
 from llm_savings.semantic_cache.entries import Entry, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
 from llm_savings.semantic_cache.learning import audit_chance
-from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepare
+from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepared
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
@@ -37,7 +37,6 @@ from llm_savings.semantic_cache.trouble import Trouble
 from llm_savings.semantic_cache.tuning import read_tuned
 from llm_savings.storage.urls import masked
 
-_prepared = lru_cache(10_000)(prepare)  # a stored question is a candidate again and again
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
 _WAITS = 2
@@ -93,6 +92,7 @@ class AnswerCache:
             self._tally,
             max_error=self.settings.max_error,
             shipped=self._shipped,
+            tuned=self._tuned,
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
@@ -121,10 +121,11 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        since, found, waits = time.monotonic(), self._find(asked), 0
+        domain = self._domain(asked)
+        since, found, waits = time.monotonic(), self._find(asked, domain), 0
         while self._leaves(found, waits) and self._flights.wait(asked.id, since):
-            since, found, waits = time.monotonic(), self._find(asked, waited=True), waits + 1
-        return self._noted(found, began)
+            since, found, waits = time.monotonic(), self._find(asked, domain, waited=True), waits + 1
+        return self._noted(found, began, domain)
 
     async def alookup(self, request: Request) -> Lookup:
         """As `lookup`, without holding up the event loop."""
@@ -132,10 +133,11 @@ class AnswerCache:
         asked = self._asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
-        since, found, waits = time.monotonic(), await self._finding(asked), 0
+        domain = self._domain(asked)
+        since, found, waits = time.monotonic(), await self._finding(asked, domain), 0
         while self._leaves(found, waits) and await self._flights.await_(asked.id, since):
-            since, found, waits = time.monotonic(), await self._finding(asked, waited=True), waits + 1
-        return self._noted(found, began)
+            since, found, waits = time.monotonic(), await self._finding(asked, domain, waited=True), waits + 1
+        return self._noted(found, began, domain)
 
     def keep(
         self,
@@ -255,7 +257,7 @@ class AnswerCache:
             return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
         return Miss(reason="error")
 
-    def _find(self, asked: Question, *, waited: bool = False) -> Lookup:
+    def _find(self, asked: Question, domain: Domain, *, waited: bool = False) -> Lookup:
         if self._trouble.lasts():
             return Miss(reason="unavailable", question=asked)
         with self._trouble.caught("lookup"):
@@ -264,7 +266,7 @@ class AnswerCache:
                 tier = "exact" if entry.text == asked.text else "canonical"
                 found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
             else:
-                found = self._alike(asked, now)
+                found = self._alike(asked, domain, now)
             if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
                 return Miss(reason="too old", question=asked)
             if isinstance(found, Hit) and self.settings.shadow:
@@ -272,7 +274,7 @@ class AnswerCache:
             return found
         return Miss(reason="unavailable" if self._trouble.lasts() else "error", question=asked)
 
-    def _alike(self, asked: Question, now: datetime) -> Lookup:
+    def _alike(self, asked: Question, domain: Domain, now: datetime) -> Lookup:
         """Another question with the same meaning, or why there is none."""
         settings = self.settings
         if len(asked.text) > settings.longest:
@@ -283,24 +285,25 @@ class AnswerCache:
         near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
-        words, domain = _prepared(asked.text), self._domain(asked)
-        found = self._match.judge(words, [Candidate(_prepared(one.entry.text), one.cosine) for one in near])
+        limit = self._errors.threshold(domain)
+        candidates = [Candidate(one.text, one.cosine) for one in near]
+        found = self._match.judge(prepared(asked.text), candidates, repeats=limit.repeats)
+        self._errors.met(domain, found.shows)
         if found.best is None:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
-        best = near[found.best]
-        p = found.probability
-        hit = replace(_hit(asked, best.entry, "semantic", now), probability=p, cosine=best.cosine)
-        miss = replace(_instead(hit), reason="unlike", would=None)
-        limit = self._errors.threshold(domain)
+        best, p = near[found.best], found.probability
+        entry = best.entry
+        miss = Miss(reason="unlike", question=asked, nearest=entry, probability=p, cosine=best.cosine, judged=True)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
         else:
             likely = p >= limit.value
         if not likely:
             return miss
-        if self._errors.suspended(best.entry.id):
-            return replace(_instead(hit), reason="wrong before", would=None)
-        if self._chance() < audit_chance(limit, settings.audit_rate):
+        if self._errors.suspended(entry.id, best.counts):
+            return replace(miss, reason="wrong before")
+        hit = replace(_hit(asked, entry, "semantic", now), probability=p, cosine=best.cosine)
+        if self._chance() < audit_chance(limit, settings.audit_rate, p):
             return _instead(hit)
         return hit
 
@@ -329,7 +332,7 @@ class AnswerCache:
         stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
         right = None
         if self.settings.judge is None:
-            right = compare(stored, fresh, embed=lambda text: bundled().embed([text])[0])
+            right = compare(stored, fresh, embed=lambda text: bundled_embedder().embed([text])[0])
         else:
             with self._judging.caught("judge"):
                 right = self.settings.judge(question.text, miss.nearest.text, stored, fresh)
@@ -360,18 +363,18 @@ class AnswerCache:
         waiting = waits < _WAITS and self.settings.wait > 0
         return waiting and isinstance(found, Miss) and found.reason not in ("shadow", "unavailable", "error")
 
-    async def _finding(self, asked: Question, *, waited: bool = False) -> Lookup:
+    async def _finding(self, asked: Question, domain: Domain, *, waited: bool = False) -> Lookup:
         if self.local:
-            return self._find(asked, waited=waited)
-        return await asyncio.to_thread(self._find, asked, waited=waited)
+            return self._find(asked, domain, waited=waited)
+        return await asyncio.to_thread(self._find, asked, domain, waited=waited)
 
-    def _noted(self, found: Lookup, began: float) -> Lookup:
+    def _noted(self, found: Lookup, began: float, domain: Domain | None = None) -> Lookup:
         """Count what was found, and show it to whoever looks."""
-        found = replace(found, took=time.perf_counter() - began)
+        object.__setattr__(found, "took", time.perf_counter() - began)  # nobody has seen it yet
         question = found.question
         with self._trouble.caught("counting"):
-            if question is not None:
-                self._learned(found, question)
+            if question is not None and domain is not None:
+                self._learned(found, question, domain)
             if not environment.disabled():
                 namespace = self.settings.namespace if question is None else question.namespace
                 self._tally.add(f"stats:{namespace}", counted(found))
@@ -383,7 +386,7 @@ class AnswerCache:
                 self._trouble.warn("on_lookup", error)
         return found
 
-    def _learned(self, found: Lookup, question: Question) -> None:
+    def _learned(self, found: Lookup, question: Question, domain: Domain) -> None:
         now = datetime.now(UTC)
         if isinstance(found, Hit):
             entry, ttl = found.entry, self.settings.ttl
@@ -392,7 +395,7 @@ class AnswerCache:
         # What would be right at any threshold says nothing about one: the same words, and what is never served.
         counts = found.tier == "semantic" if isinstance(found, Hit) else found.judged
         served = isinstance(found, Hit) and counts
-        self._errors.saw(self._domain(question), found.probability if counts else None, served=served)
+        self._errors.saw(domain, found.probability if counts else None, served=served)
         if counts and isinstance(found, Miss):
             with self._lock:
                 self._pending[question.id] = found

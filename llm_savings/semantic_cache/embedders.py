@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 
 from llm_savings import tokens
 from llm_savings.bounds import Size
-from llm_savings.embedding import BundledEmbedder, Embedder
+from llm_savings.embedding import Embedder, bundled_embedder
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.ledger import Ledger, Sent
 from llm_savings.meter import Answer, Meter
@@ -41,10 +40,6 @@ Embeddings = Embedder | _LangChainEmbeddings | Callable[[list[str]], Any] | str
 
 _REMEMBERED = 2_000
 _PARALLEL = 8
-
-
-bundled = lru_cache(maxsize=1)(BundledEmbedder)
-"""The one that needs nothing; one a process, since it remembers words."""
 
 
 class Foreign:
@@ -150,7 +145,7 @@ def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger |
         ConfigError: It is nothing that embeds.
     """
     if given is None:
-        return bundled()
+        return bundled_embedder()
     if isinstance(given, str):
         return Foreign(_litellm(given), f"litellm:{given}", timeout=timeout)
     if isinstance(given, _LangChainEmbeddings):
@@ -210,6 +205,7 @@ def _litellm(model: str) -> Callable[[list[str]], Any]:
     def embed(texts: list[str]) -> Any:
         litellm = import_module("litellm")
         options: dict[str, Any] = {"dimensions": 256} if "text-embedding-3" in model else {}
+        options["metadata"] = {"tags": ["overhead:semantic_cache"]}  # as `CostLogger` reads labels
         # Not through `litellm.cache`, which may be the cache that asks.
         answer = litellm.embedding(
             model=model, input=texts, caching=False, cache={"no-cache": True, "no-store": True}, **options

@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_savings.semantic_cache import learning
+from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.learning import Evidence, Threshold
 from llm_savings.semantic_cache.match import Language
 from llm_savings.semantic_cache.scope import Question
@@ -18,7 +19,8 @@ from llm_savings.semantic_cache.tally import Tally
 
 _REFRESH = 5.0  # seconds after which what other processes have counted is looked at
 _DOMAINS = 1_000
-_FEW = 20  # labels after which a domain's threshold is worked out again
+# Lookups, and what a label counts for among them, after which a domain's threshold is worked out again.
+_FEW, _LABEL = 60, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ _PREFIX = "domain:"
 
 @dataclass(slots=True)
 class _Known:
+    owner: str
     evidence: Evidence
     read_at: float
     fresh: int = 0
@@ -72,12 +75,19 @@ class Errors:
         tally: By way of which they are added to.
         max_error: Share of lookups that may be answered wrongly.
         shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
+        tuned: The languages whose threshold the user's own pairs gave; nothing but labels moves it.
     """
 
     def __init__(
-        self, store: Store, tally: Tally, *, max_error: float, shipped: Callable[[float, Language], float]
+        self,
+        store: Store,
+        tally: Tally,
+        *,
+        max_error: float,
+        shipped: Callable[[float, Language], float],
+        tuned: Collection[str] = (),
     ) -> None:
-        self.max_error, self._shipped = max_error, shipped
+        self.max_error, self._shipped, self._tuned = max_error, shipped, tuned
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -91,7 +101,8 @@ class Errors:
         known = self._of(domain)
         if known.threshold is None or known.fresh >= _FEW:
             shipped = self._shipped(self.max_error, domain.language)
-            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, previous=known.threshold)
+            tuned = domain.language in self._tuned
+            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, tuned=tuned)
             known.fresh = 0
         return known.threshold
 
@@ -106,29 +117,43 @@ class Errors:
 
     def saw(self, domain: Domain, p: float | None, *, served: bool) -> None:
         """A lookup whose best candidate had this probability, or that had none, and whether it was served."""
-        self._tally.add(domain.owner, learning.seen(p, served, self._of(domain).evidence.epoch))
+        known = self._of(domain)
+        self._tally.add(known.owner, learning.seen(p, served, known.evidence.epoch))
+
+    def met(self, domain: Domain, shows: Sequence[str]) -> None:
+        """What a lookup showed of its domain; see `learning.repeats`."""
+        known = self._of(domain)
+        if shows:
+            self._tally.add(known.owner, {f"{known.evidence.epoch}.{sight}": 1 for sight in shows})
+        with self._lock:
+            known.fresh += 1
 
     def learn(self, domain: Domain, p: float, right: bool | None) -> None:
         """A candidate's stored answer was right or wrong, or nobody can tell."""
-        self._tally.add(domain.owner, learning.label(p, right, self._of(domain).evidence.epoch))
+        known = self._of(domain)
+        self._tally.add(known.owner, learning.label(p, right, known.evidence.epoch))
         with self._lock:
             if domain in self._known and right is not None:
                 # A wrong answer is a reason to look at once.
-                self._known[domain].fresh += 1 if right else _FEW
+                self._known[domain].fresh += _LABEL if right else _FEW
 
     def blame(self, entry_id: str, right: bool | None) -> None:
         """A would-be hit of this entry was right or wrong, or nobody can tell."""
         if deltas := learning.entry_label(right):
-            self._tally.add(_entry_owner(entry_id), deltas)
+            self._tally.add(counters_of(entry_id), deltas)
             self._tally.flush()
 
-    def suspended(self, entry_id: str) -> bool:
+    def suspended(self, entry_id: str, counts: Mapping[str, int] | None) -> bool:
         """Whether an entry was wrong too often to be served to a question that is only similar.
+
+        Args:
+            entry_id: The entry's.
+            counts: Its counters; None where they are still to be read.
 
         Raises:
             CacheError: The store cannot be read.
         """
-        return learning.suspended(self._store.counts(_entry_owner(entry_id)))
+        return learning.suspended(self._store.counts(counters_of(entry_id)) if counts is None else counts)
 
     def _of(self, domain: Domain) -> _Known:
         now = time.monotonic()
@@ -138,17 +163,14 @@ class Errors:
             return known
         if known is not None and known.fresh >= _FEW:
             self._tally.flush()
-        evidence = Evidence.from_counts(self._store.counts(domain.owner))
+        owner = domain.owner
+        evidence = Evidence.from_counts(self._store.counts(owner))
         with self._lock:
-            known = self._known.setdefault(domain, _Known(evidence, now))
-            if evidence.all.labels() != known.evidence.all.labels():
+            known = self._known.setdefault(domain, _Known(owner, evidence, now))
+            if evidence.all != known.evidence.all:
                 known.fresh = _FEW
             known.evidence, known.read_at = evidence, now
             self._known.move_to_end(domain)
             while len(self._known) > _DOMAINS:
                 self._known.popitem(last=False)
         return known
-
-
-def _entry_owner(entry_id: str) -> str:
-    return f"entry:{entry_id}"

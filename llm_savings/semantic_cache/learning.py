@@ -10,32 +10,33 @@ of the share of lookups in the stratum times the share of its labels that are wr
 labels does not bias it, and it assumes nothing about how the match model's probability relates to being right, only
 that labels within a stratum are like its lookups. Counts only ever add up, so processes and machines share them.
 
-Sources: the upper bound is the score interval of a Poisson mean (Rao 1948), for a weighted sum of counts as in Fay and
-Feuer, "Confidence intervals for directly standardized rates" (1997); looking at it repeatedly is paid for by a union
-bound over looks whose number of labels grows geometrically.
+Without labels the domain's own lookups tell two things: how many of them are likely enough to be served, and so how
+many wrong answers to expect, and whether its questions come again in other words at all (`repeats`).
+
+Source: the upper bound is the score interval of a Poisson mean (Rao 1948), for a weighted sum of counts as in Fay and
+Feuer, "Confidence intervals for directly standardized rates" (1997).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 
 LOWEST, STEP, BINS = -1.5, 0.25, 32
 """Bins of p on the logit scale: below -1.5 (0.18), then every 0.25, from 6.0 (0.9975) up the last."""
 
 CONFIDENCE = 0.95
-"""How sure the upper bounds are: `served_bound` at all looks together, `error_bound` at each."""
+"""How sure the upper bounds are."""
 
 FEWEST_LABELS = 100
-"""Below this nothing loosens."""
+"""Below this no label loosens."""
 
 EPOCH, GROWTH, EPOCHS = 500, 1.5, 24
 """Lookups in the first epoch, how much longer each later one is, and how many there are; the last one does not end."""
 
-PRIOR = 8
+PRIOR = 4
 """What the shipped calibration counts for in each bin, in labels."""
 
 SHIPPED = 4
@@ -47,12 +48,26 @@ EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number i
 NEAR = 6
 """Labels from so many bins below the shipped threshold on correct it."""
 
-SURE, LIKELY = NormalDist().inv_cdf(CONFIDENCE), 0.5
-"""Normal quantiles of the lower bounds that give a threshold up: by all that is known, and by what is recent."""
+START = 50
+"""Lookups taken to have been right before the first, so that a few say little."""
 
+WIDER = 0.4
+"""Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
+
+TAUGHT, SPENT = 0.6, 0.6
+"""The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
+
+CROWDED, REWORDED = 0.1, 0.65
+"""In a domain that repeats: the share of dense lookups, and reworded ones for each exchanged one, at least."""
+
+SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 0.5
+"""Normal quantiles: of the upper bounds, and of what labels leave room for before they tighten."""
 
 AUDITS, AUDITED = 0.02, 500
 """The share of hits audited in the long run, at most, and from how many labels on."""
+
+TRIAL = 0.33
+"""The share of hits audited where only labels have loosened: the labels that led there get no newer otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,9 @@ class Counts:
         wrong: Candidates whose stored answer was wrong, by bin.
         unsure: Candidates of which the comparison could not tell, by bin.
         lookups: All lookups, with those that had no candidate.
+        dense: Lookups whose third nearest question was near too.
+        reworded: Those whose nearest, a near one, has the same content words.
+        exchanged: Those whose nearest, a near one, has another word in place of one.
     """
 
     seen: tuple[int, ...] = (0,) * BINS
@@ -74,6 +92,9 @@ class Counts:
     wrong: tuple[int, ...] = (0,) * BINS
     unsure: tuple[int, ...] = (0,) * BINS
     lookups: int = 0
+    dense: int = 0
+    reworded: int = 0
+    exchanged: int = 0
 
     def labels(self, first: int = 0) -> int:
         """Comparisons that said right or wrong, in this bin and those above."""
@@ -113,13 +134,16 @@ class Evidence:
         return cls(_counts(whole), _counts(recent), epoch)
 
 
-_NAMES = (*(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)), "lookups")
+_NAMES = (
+    *(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)),
+    *("lookups", "dense", "reworded", "exchanged"),
+)
 
 
 def _counts(named: Mapping[str, int]) -> Counts:
     numbers = [max(0, n) for n in named.values()]
     seen, served, right, wrong, unsure = (tuple(numbers[i * BINS : (i + 1) * BINS]) for i in range(5))
-    return Counts(seen, served, right, wrong, unsure, numbers[-1])
+    return Counts(seen, served, right, wrong, unsure, *numbers[5 * BINS :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +161,9 @@ class Threshold:
         labels: Labels this rests on, in all.
         labels_above: Those among them at or above the threshold.
         lookups: Lookups this rests on.
-        look: How often the bound has been looked at in order to loosen.
         suspicion: How many times as wrong as the shipped calibration says candidates near the threshold and above are.
+        trusted: The threshold that holds without what labels have loosened.
+        repeats: Whether the domain's questions come again in other words; see `repeats`.
     """
 
     value: float
@@ -151,8 +176,9 @@ class Threshold:
     labels: int = 0
     labels_above: int = 0
     lookups: int = 0
-    look: int = 0
     suspicion: float = 1.0
+    trusted: float = 0.0
+    repeats: bool = False
 
     @property
     def per_hit_estimate(self) -> float:
@@ -230,7 +256,7 @@ def suspended(counts: Mapping[str, int]) -> bool:
     return counts.get("right", 0) < 5 * counts.get("wrong", 0)
 
 
-def audit_chance(now: Threshold, rate: float) -> float:
+def audit_chance(now: Threshold, rate: float, p: float = 1.0) -> float:
     """How likely a would-be hit should be answered as a miss, to learn whether it would have been right.
 
     A rate above `AUDITS` falls to it as labels come in. Free labels come from below the threshold: where they are wrong
@@ -239,44 +265,39 @@ def audit_chance(now: Threshold, rate: float) -> float:
     Args:
         now: The threshold in use.
         rate: The share of hits audited at first; 0 for none.
+        p: The would-be hit's probability.
     """
     falling = max(min(rate, AUDITS), min(rate, AUDITED * AUDITS / max(1, now.labels_above)))
-    return min(max(rate, 0.5), falling * max(1.0, now.suspicion) ** 2)
+    found = min(max(rate, 0.5), falling * max(1.0, now.suspicion) ** 2)
+    return max(found, TRIAL) if rate and p < now.trusted else found
 
 
-def threshold(
-    evidence: Evidence, shipped: float, max_error: float = 0.01, *, previous: Threshold | None = None
-) -> Threshold:
+def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False) -> Threshold:
     """The threshold to use now.
 
-    It is the shipped one until evidence speaks. It loosens at a look, to where the upper bound of the share of wrong
-    answers is at most `max_error`, the recent estimate is too, and so is the bound of what was served until now. As
-    soon as it is likely too loose it tightens, to where the bound holds.
+    Without labels it is where as many answers are expected to be wrong as may be, by the shipped calibration and by how
+    likely this domain's lookups are right: not below the shipped threshold, or in a domain that repeats, not more than
+    `WIDER` below it. Labels correct what is expected, and so tighten it, to `TAUGHT` of `max_error`. They loosen it to
+    where the upper bound, over all lookups and over the recent ones, stays within `SPENT` of `max_error`.
 
     Args:
         evidence: What is known about the domain.
         shipped: The threshold of the shipped calibration, 0 to 1.
         max_error: Share of lookups that may be answered wrongly, 0 to 1.
-        previous: What this returned last. It holds the threshold between two looks, so that it does not flap and the
-            bound is not tried too often.
+        tuned: Whether `shipped` comes from the user's own pairs, which say more than what is expected elsewhere.
     """
     near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
     whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
-    look = _look(evidence.all.labels())
-    z = _quantile(look)
-    value, looks = (shipped, 0) if previous is None else (previous.value, previous.look)
+    again = repeats(evidence) and not tuned
+    lowest = 1 / (1 + (1 / shipped - 1) * math.exp(WIDER)) if again and 0 < shipped < 1 else shipped
+    taught = evidence.all.labels() >= FEWEST_LABELS
+    bounds = ((whole, CAUTION if taught else 0.0), (recent, 0.0))
+    trusted = value = shipped
+    if taught or not tuned:
+        trusted = value = max(lowest, _affordable(bounds, TAUGHT * max_error if taught else max_error))
+    if taught:
+        value = min(value, _affordable(((whole, SURE), (recent, SURE / 2)), SPENT * max_error))
     at = bin_of(value) if value <= 1 else BINS
-    mild, mild_recent = _Judge(evidence.all, near, mild=True), _Judge(evidence.recent, near, mild=True)
-    if max(mild.error(at, -SURE), mild_recent.error(at, -LIKELY)) > max_error:
-        while at < BINS and max(mild.error(at, SURE), mild_recent.error(at)) > max_error:
-            at += 1
-        value = edge(at) if at < BINS else 2.0
-    if look > looks and whole.served(z) <= max_error:
-        first = at
-        while first > 1 and whole.error(first - 1, SURE) <= max_error >= recent.error(first - 1):
-            first -= 1
-        if first < at:
-            at, value = first, edge(first)
     known = evidence.all
     return Threshold(
         value=value,
@@ -284,26 +305,48 @@ def threshold(
         error_estimate=whole.error(at) if known.lookups else 0.0,
         error_bound=min(1.0, whole.error(at, SURE)) if known.lookups else 1.0,
         served_estimate=whole.served(0.0),
-        served_bound=min(1.0, whole.served(z)),
+        served_bound=min(1.0, whole.served(SURE)),
         hit_share=sum(known.seen[at:]) / max(1, known.lookups),
         labels=known.labels(),
         labels_above=known.labels(at),
         lookups=known.lookups,
-        look=max(looks, look),
         suspicion=whole.factor,
+        trusted=trusted,
+        repeats=again,
     )
 
 
-class _Judge:
-    """The share of lookups answered wrongly, by some counts.
+def _affordable(bounds: Sequence[tuple[_Judge, float]], limit: float) -> float:
+    """The lowest probability from which on all judges find no more than `limit` wrong; above 1 when there is none."""
+    at, spent, more = BINS, 0.0, 0.0
+    while at > 1:
+        more = max(judge.error(at - 1, z) / (1 + START / judge.lookups) for judge, z in bounds)
+        if more > limit:
+            break
+        at, spent = at - 1, more
+    if at in {1, BINS}:
+        return edge(1) if at == 1 else 2.0
+    share = (limit - spent) / (more - spent)  # of the bin below: its lookups are taken to be spread evenly
+    return 1 / (1 + math.exp(-(LOWEST + (at - 1 - share) * STEP)))
 
-    What the comparison could not tell is left out, or, to be mild, taken for right.
+
+def repeats(evidence: Evidence) -> bool:
+    """Whether questions of the domain come again in other words, by what its recent lookups show.
+
+    In a narrow domain (support, banking) many questions have several near ones, and two near ones differ in wording
+    more often than in one word. Where thousands of questions are about everything, or a few are asked of every place,
+    the nearest asks something else.
     """
+    known, recent = evidence.all, evidence.recent
+    return recent.dense >= max(10, CROWDED * recent.lookups) and known.reworded >= REWORDED * known.exchanged
 
-    def __init__(self, counts: Counts, near: int, *, mild: bool = False) -> None:
+
+class _Judge:
+    """The share of lookups answered wrongly, by some counts; what the comparison could not tell is left out."""
+
+    def __init__(self, counts: Counts, near: int) -> None:
         self.lookups = max(1, counts.lookups)
-        told = zip(counts.right, counts.wrong, counts.unsure, strict=True)
-        labels = [right + wrong + mild * unsure for right, wrong, unsure in told]
+        labels = [right + wrong for right, wrong in zip(counts.right, counts.wrong, strict=True)]
         expected = math.fsum(n * rate for n, rate in zip(labels[near:], EXPECTED[near:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
         factor = (sum(counts.wrong[near:]) + SHIPPED) / (expected + SHIPPED)
@@ -341,15 +384,3 @@ def _score(strata: _Strata, lookups: int, z: float) -> float:
     # A wrong answer not seen yet weighs as much as a lookup's label does on average.
     unseen = weights / n if weights else 1.0
     return (wrong + unseen * z * z / 2 + z * math.sqrt(variance + (unseen * z / 2) ** 2)) / lookups
-
-
-def _look(labels: int) -> int:
-    """How many looks so many labels allow: one at the fewest, then at every growth by the square root of two."""
-    return 0 if labels < FEWEST_LABELS else 1 + math.floor(2 * math.log2(labels / FEWEST_LABELS))
-
-
-@lru_cache(maxsize=64)
-def _quantile(look: int) -> float:
-    """The normal quantile for a look, so that all looks together keep the confidence."""
-    look = max(1, look)
-    return NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (look * (look + 1)))

@@ -234,9 +234,9 @@ def strict(value: Any, name: str) -> Any:
     Raises:
         _Opaque: It holds something that cannot be told apart from others of its kind.
     """
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         if value != value or value in (float("inf"), -float("inf")):
             raise _Opaque(f"opaque {name}")
         return int(value) if value == int(value) else float(value)
@@ -262,4 +262,4 @@ def _fixed(value: Any, key: str) -> Any:
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, list | tuple)
+    return isinstance(value, (list, tuple))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -20,7 +19,7 @@ class Tally(Guarded):
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[str, Counter[str]] = {}
+        self._waiting: dict[str, dict[str, int]] = {}
         self._uses: dict[str, tuple[int, datetime, datetime | None]] = {}
         self._timer: threading.Timer | None = None
         super().__init__()
@@ -35,7 +34,9 @@ class Tally(Guarded):
         """Add to an owner's counters, soon."""
         with self._lock:
             if owner in self._waiting or len(self._waiting) < _MOST_OWNERS:
-                self._waiting.setdefault(owner, Counter()).update(deltas)
+                waiting = self._waiting.setdefault(owner, {})
+                for name, delta in deltas.items():
+                    waiting[name] = waiting.get(name, 0) + delta
             self._soon()
 
     def used(self, entry_id: str, at: datetime, expires_at: datetime | None) -> None:

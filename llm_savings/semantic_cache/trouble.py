@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from llm_savings.errors import CacheError
 
@@ -31,22 +30,24 @@ class Trouble:
         """Whether it is being left alone right now."""
         return time.monotonic() < self._until
 
-    @contextmanager
-    def caught(self, what: str) -> Generator[None]:
+    def caught(self, what: str) -> AbstractContextManager[None]:
         """Whatever goes wrong inside ends here: a defect of the cache is not the caller's."""
-        try:
-            yield
-        except CacheError as error:
+        return _Caught(self, what)
+
+    def ended(self, what: str, error: BaseException | None) -> bool:
+        """What was tried has ended, with an error or without; True if the error goes no further."""
+        if error is None:
+            if self._pause > _FIRST and not self.lasts():
+                self._pause = _FIRST
+                self._told.discard("it")
+        elif isinstance(error, CacheError):
             with self._lock:
                 self._until = time.monotonic() + self._pause
                 self._pause = min(_LONGEST, 2 * self._pause)
             self.warn("it", error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the user's call goes on
+        elif isinstance(error, Exception):  # whatever it is, the user's call goes on
             self.warn(what, error)
-        else:
-            if self._pause > _FIRST and not self.lasts():
-                self._pause = _FIRST
-                self._told.discard("it")
+        return isinstance(error, Exception)
 
     def warn(self, what: str, error: Exception) -> None:
         """Say it once. Without the text of foreign errors, which may quote a prompt."""
@@ -57,3 +58,15 @@ class Trouble:
         said = str(error) if isinstance(error, CacheError) else type(error).__name__
         _log.warning("%s: %s failed (%s); calls go on without", self._name, what, said)
         _log.debug("%s: %s", self._name, what, exc_info=error)
+
+
+class _Caught(AbstractContextManager[None]):
+    """A class, since a lookup enters four of them and a generator takes five times as long."""
+
+    __slots__ = ("_trouble", "_what")
+
+    def __init__(self, trouble: Trouble, what: str) -> None:
+        self._trouble, self._what = trouble, what
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> bool:
+        return self._trouble.ended(self._what, error)

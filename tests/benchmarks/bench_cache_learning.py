@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,11 +70,16 @@ Who is the mayor of {}?|What is the name of the mayor in {}?|mayor {}""",
 
 
 class Stream(NamedTuple):
-    """Of each lookup: the best candidate's features and probability, the nearest one's cosine, and who was right."""
+    """Of each lookup: the best candidate's features and probability, the nearest one's cosine, and who was right.
+
+    `chance` and `right` are those of a domain that has not shown that it repeats, `wide` those of one that has.
+    """
 
     features: Floats
     chance: Floats
     right: npt.NDArray[np.bool_]
+    wide: Sequence[tuple[float, bool]]
+    shows: Sequence[tuple[str, ...]]
     cosine: Floats
     nearest_right: npt.NDArray[np.bool_]
 
@@ -104,36 +109,40 @@ def streams(source: Texts, model: MatchModel, embedder: BundledEmbedder, seeds: 
     for seed in range(seeds):
         order = random.Random(seed).sample(range(len(texts)), min(LENGTH, len(texts)))
         ordered = vectors[order]
-        rows: list[tuple[tuple[float, ...], float, bool, float, bool]] = [
-            ((0.0,) * len(NAMES), 0.0, False, -1.0, False)
-        ]
+        rows: list[tuple[Any, ...]] = [((0.0,) * len(NAMES), 0.0, False, (0.0, False), (), -1.0, False)]
         for i in range(1, len(order)):
             cosines = ordered[:i] @ ordered[i]
             some = np.argpartition(-cosines, 4)[:5] if i > 5 else np.arange(i)
             near = some[np.argsort(-cosines[some])]
-            said = model.judge(questions[order[i]], [Candidate(questions[order[j]], float(cosines[j])) for j in near])
+            candidates = [Candidate(questions[order[j]], float(cosines[j])) for j in near]
+            said = model.judge(questions[order[i]], candidates)
+            wide = model.judge(questions[order[i]], candidates, repeats=True)
             same = [labels[order[j]] == labels[order[i]] for j in near]
             best = said.best is not None and same[said.best]
-            features = said.features if said.best is not None else (0.0,) * len(NAMES)
-            rows.append((features, said.probability, best, float(cosines[near[0]]), same[0]))
-        features, chance, right, cosine, nearest = zip(*rows, strict=True)
-        found.append(Stream(np.array(features), np.array(chance), np.array(right), np.array(cosine), np.array(nearest)))
+            features = wide.features if wide.best is not None else (0.0,) * len(NAMES)
+            other = wide.best is not None and same[wide.best]
+            there = (wide.probability, other)
+            rows.append((features, said.probability, best, there, said.shows, float(cosines[near[0]]), same[0]))
+        features, chance, right, wides, shows, cosine, nearest = zip(*rows, strict=True)
+        arrays = np.array(features), np.array(chance), np.array(right)
+        found.append(Stream(*arrays, wides, shows, np.array(cosine), np.array(nearest)))
     return found
 
 
-Lookups = Sequence[tuple[float, bool]]
+Lookups = Sequence[tuple[float, bool] | tuple[float, bool, float, bool, tuple[str, ...]]]
 Scorer = Callable[[Stream], Lookups]
 
 
 def by_match(calibration: Stream) -> Scorer:
     """The match model fitted on another domain."""
     told = calibration.features.any(axis=1)
-    weights = fit(calibration.features[told], calibration.right[told].astype(float), rounds=800)
+    right = np.array([right for _, right in calibration.wide], dtype=float)
+    weights = fit(calibration.features[told], right[told], rounds=800)
 
     def score(stream: Stream) -> Lookups:
         chances = 1 / (1 + np.exp(-(stream.features @ weights[:-1] + weights[-1])))
         chances[~stream.features.any(axis=1)] = 0.0  # blocked
-        return list(zip(chances.tolist(), stream.right.tolist(), strict=True))
+        return list(zip(chances.tolist(), [right for _, right in stream.wide], strict=True))
 
     return score
 
@@ -152,7 +161,12 @@ def by_cosine(calibration: Stream) -> Scorer:
 
 
 def as_shipped(stream: Stream) -> Lookups:
-    return list(zip(stream.chance.tolist(), stream.right.tolist(), strict=True))
+    return [
+        (p, right, *wide, shows)
+        for p, right, wide, shows in zip(
+            stream.chance.tolist(), stream.right.tolist(), stream.wide, stream.shows, strict=True
+        )
+    ]
 
 
 class Run(NamedTuple):
@@ -167,16 +181,19 @@ def run(lookups: Lookups, shipped: float, seed: int, *, learn: bool = True, nois
     counts: Counter[str] = Counter()
     evidence, now, fresh = Evidence(), Threshold(value=shipped, shipped=shipped), 0
     wrong, hits = [0], [0]
-    for p, right in lookups:
-        served = p >= now.value and not (learn and draw.random() < audit_chance(now, RATE))
+    for p, right, *more in lookups:
+        if more:
+            counts.update({f"{evidence.epoch}.{sight}": 1 for sight in more[2]})
+            p, right = more[:2] if now.repeats else (p, right)
+        served = p >= now.value and not (learn and draw.random() < audit_chance(now, RATE, p))
         if learn:
             counts.update(seen(p, served, evidence.epoch))
             if not served:
                 counts.update(label(p, right != (draw.random() < noise), evidence.epoch))
-                fresh += 1
-            if fresh == 8:
+            fresh += 1
+            if fresh == 20:
                 evidence, fresh = Evidence.from_counts(counts), 0
-                now = threshold(evidence, shipped, MAX_ERROR, previous=now)
+                now = threshold(evidence, shipped, MAX_ERROR)
         wrong.append(wrong[-1] + (served and not right))
         hits.append(hits[-1] + served)
     return Run(wrong, hits, now)
@@ -230,7 +247,7 @@ def drifting(title: str, before: Sequence[Lookups], after: Sequence[Lookups], st
 
 
 def calibrated(scorer: Scorer, stream: Stream) -> float:
-    lookups = scorer(stream)
+    lookups = [(lookup[0], lookup[1]) for lookup in scorer(stream)]
     return min(0.995, safe_threshold(lookups, lookups=len(lookups), max_error=MAX_ERROR / 2))
 
 

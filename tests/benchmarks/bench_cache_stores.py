@@ -1,9 +1,11 @@
 """The cache's stores and their peers: p50/p99 of put, get and nearest, recall@5 against exact float32, and memory.
 
     python tests/benchmarks/bench_cache_stores.py [--dimensions 256] [--large] [--million] [--only memory,redis]
+        [--peers PYTHON]
 
-Every line runs in a process of its own; peers and servers that are absent say so. `--large` takes the servers, too, to
-100,000 entries. Nearest means: the five nearest with their answers read; of numpy and faiss only their numbers.
+Every line runs in a process of its own, peers by a Python that has them; peers and servers that are absent say so.
+`--large` takes the servers, too, to 100,000 entries. Nearest means: the five nearest with their answers read; of numpy
+and faiss only their numbers.
 """
 
 from __future__ import annotations
@@ -115,6 +117,8 @@ def redisvl(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]
 
 
 def gptcache(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
+    import faiss as _
+    import sqlalchemy as _  # noqa: F811
     from gptcache.manager import CacheBase, VectorBase, get_data_manager
 
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +163,7 @@ def main() -> None:
     options.add_argument("--large", action="store_true")
     options.add_argument("--million", action="store_true")
     options.add_argument("--only", default="")
+    options.add_argument("--peers", default=sys.executable, help="a Python that has redisvl, gptcache and faiss-cpu")
     options.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:
@@ -184,29 +189,17 @@ def main() -> None:
                     too_many = count > 10_000 and (remote and not given.large)
                     if (only and kind not in only) or too_many or (scopes > 1 and count not in (10_000, 100_000)):
                         continue
-                    print(line(kind, target, count, scopes, given.dimensions), flush=True)
+                    python = given.peers if kind in PEERS else sys.executable
+                    print(line(python, kind, target, count, scopes, given.dimensions), flush=True)
                     for left in Path(folder).iterdir():
                         left.unlink()
 
 
-def line(kind: str, target: str | None, count: int, scopes: int, dimensions: int) -> str:
+def line(python: str, kind: str, target: str | None, count: int, scopes: int, dimensions: int) -> str:
     start = f"{kind:9}{count:9,}{scopes:8,}"
     if target is None:
         return f"{start}  no server"
-    needed = (kind, "sqlalchemy", "faiss") if kind == "gptcache" else (kind,)  # it would install them by itself
-    if kind in PEERS and not all(map(importlib.util.find_spec, needed)):
-        return f"{start}  not installed"
-    command = [
-        sys.executable,
-        __file__,
-        "--dimensions",
-        str(dimensions),
-        "--one",
-        kind,
-        target,
-        str(count),
-        str(scopes),
-    ]
+    command = [python, __file__, "--dimensions", str(dimensions), "--one", kind, target, str(count), str(scopes)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -2,7 +2,9 @@
 
 Run it as a script. A fake chat model answers at once; the same call is timed with and without the callback, in turn,
 and the difference of the two is what the callback adds: reading the events, bounding and pricing the call, and two
-durable writes to a file. A callback that does nothing is measured in the same way, in a run of its own.
+durable writes to a file. Calls without the callback are made as if llm-savings were not there, so without the mark that
+it has LangChain leave on every call. A callback that does nothing is measured in the same way: what LangChain itself
+spends on having one, under asyncio two trips to a thread.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tracers.context import _configure_hooks
 
 from llm_savings.langchain import CostCallback
 
 CALLS = 3_000
+HOOKS = list(_configure_hooks)  # before a CostCallback adds its own
 PROMPT = [SystemMessage("You answer briefly and kindly. " * 40), HumanMessage("Where is my refund?")]
 
 
@@ -72,14 +76,14 @@ def timed(call: Callable[[], Any]) -> float:
 
 def compare(calls: dict[str, Callable[[], Any]], times: int = CALLS) -> dict[str, list[float]]:
     """Microseconds of each call, taken in turn so that a busy moment hits all of them."""
-    for call in calls.values():
-        for _ in range(100):
-            call()
+    hooks = list(_configure_hooks)
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(times):
+    for _ in range(100 + times):
         for name, call in calls.items():
+            _configure_hooks[:] = hooks if name == "metered" else HOOKS
             taken[name].append(timed(call))
-    return taken
+    _configure_hooks[:] = hooks
+    return {name: all_of_them[100:] for name, all_of_them in taken.items()}
 
 
 def show(name: str, taken: list[float], base: list[float]) -> None:
@@ -118,6 +122,7 @@ def main() -> None:
             )
         show("ainvoke: CostCallback adds", turns["metered"], turns["plain"])
         show("ainvoke: a callback that does nothing adds", turns["idle"], turns["plain"])
+        show("ainvoke: CostCallback adds to that", turns["metered"], turns["idle"])
         rows = cost.ledger.summary("total")[0]
         expected = CALLS + 100 + CALLS // 4 + 100
         print(

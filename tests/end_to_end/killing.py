@@ -32,15 +32,13 @@ PROMPTS = (
 )
 
 
-# A new process needs a moment before its first request; the dice are thrown from its first answer on.
-READY, WRITE = os.pipe()
+# A child says so after every answer, so that its end can be counted from there: however slow the machine, some calls
+# have ended by then and others have not.
+ANSWERS, SAY = os.pipe()
 
 
 def answered() -> None:
-    global WRITE
-    if WRITE >= 0:
-        os.write(WRITE, b".")
-        WRITE = -1
+    os.write(SAY, b".")
 
 
 def chat_models(openai_url: str, anthropic_url: str) -> list[ChatOpenAI | ChatAnthropic]:
@@ -127,10 +125,20 @@ def litellm_async(ledger: str, openai_url: str, anthropic_url: str) -> None:
 PROGRAMS = (langchain_sync, langchain_async, litellm_sync, litellm_async)
 
 
+def wait_for_answers(count: int) -> bool:
+    while count and select.select([ANSWERS], [], [], 30)[0]:
+        count -= len(os.read(ANSWERS, count))
+    return not count
+
+
 def main(ledger: str, openai_url: str, anthropic_url: str, rounds: int, seed: int) -> None:
+    global ANSWERS, SAY
     dice = random.Random(seed)
     for i in range(rounds):
         program = PROGRAMS[i % len(PROGRAMS)]
+        os.close(ANSWERS)
+        os.close(SAY)
+        ANSWERS, SAY = os.pipe()  # what the last child said after it was counted is of no interest
         child = os.fork()
         if child == 0:
             try:
@@ -139,10 +147,9 @@ def main(ledger: str, openai_url: str, anthropic_url: str, rounds: int, seed: in
                 print(f"{program.__name__}: {error!r}", file=sys.stderr, flush=True)
             finally:
                 os._exit(3)
-        if not select.select([READY], [], [], 30)[0]:
+        if not wait_for_answers(dice.randint(1, 4)):
             sys.exit(f"round {i}: {program.__name__} got no answer in 30 seconds")
-        os.read(READY, 1)
-        time.sleep(dice.uniform(0, 0.15))
+        time.sleep(dice.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

@@ -186,6 +186,9 @@ def test_a_stop_sequence_is_named(client: anthropic.Anthropic) -> None:
 
 def test_a_json_schema_is_met(client: anthropic.Anthropic) -> None:
     schema = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
+    with pytest.raises(anthropic.BadRequestError, match="additionalProperties"):
+        ask(client, output_config={"format": {"type": "json_schema", "schema": schema}})
+    schema["additionalProperties"] = False
     answer = ask(client, output_config={"format": {"type": "json_schema", "schema": schema}})
     assert answer.content[0].type == "text"
     assert isinstance(json.loads(answer.content[0].text)["age"], int)

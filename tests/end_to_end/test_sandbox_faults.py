@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import httpx
@@ -167,6 +169,19 @@ def test_disconnect(box: Sandbox, ask: Ask, ask_claude: Ask) -> None:
         ask_claude(stream=True)
     assert outcomes(box) == []
     ask()
+
+
+def test_a_client_that_goes_away_in_the_middle_of_its_request(
+    box: Sandbox, ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = urlsplit(box.openai_url)
+    with socket.create_connection((there.hostname, there.port)) as client:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 99\r\n\r\n"
+        client.sendall(head.encode() + b'{"model": "gpt-4o"')
+        time.sleep(0.1)
+    ask()
+    assert outcomes(box) == ["ok"]
+    assert not caplog.records
 
 
 def test_a_stall_that_outlasts_the_client_is_billed_all_the_same(box: Sandbox, ask: Ask) -> None:

@@ -24,19 +24,6 @@ _LISTS = (
 )
 
 
-@pytest.fixture(scope="session")
-def _sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(_sandbox: Sandbox) -> Sandbox:
-    """A provider with a bill of its own, empty at the start of each test."""
-    _sandbox.reset()
-    return _sandbox
-
-
 @pytest.fixture
 def own_box() -> Iterator[Sandbox]:
     """The same for one test alone, for requests that may still be billed after the test."""

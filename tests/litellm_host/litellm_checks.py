@@ -88,7 +88,7 @@ class Metered:
         )
 
 
-def until(seconds: float = 15) -> Iterator[None]:
+def until(seconds: float = 60) -> Iterator[None]:
     """Goes on until the deadline. Now and then it collects garbage, which settles what was left, and takes long."""
     deadline, collected = time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < deadline:

@@ -14,7 +14,7 @@ from litellm_checks import FAQ, GPT, Metered, called, failing
 
 from llm_savings import PriceBook
 from llm_savings.attribution import attribute
-from llm_savings.evidence import noted
+from llm_savings.evidence import AT_END, noted
 from llm_savings.ledger import tenant_hash
 from llm_savings.litellm import CostLogger
 from llm_savings.litellm.calls import CallIds, call_sent, choices, output_limit, prompt_bound
@@ -48,6 +48,22 @@ async def test_what_a_strategy_did_is_kept(metered: Metered, way: str) -> None:
     row = await metered.row()
     assert row.settled is not None and row.settled.strategies["routing"]["tier"] == "simple"
     assert metered.costs.saved == attribute([row]).credits["routing"] > Decimal(0)
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete", "stream", "astream"])
+async def test_the_answer_tells_the_rest(metered: Metered, way: str) -> None:
+    heard: list[str] = []
+
+    def longer(text: str, output: int) -> dict[str, int]:
+        heard.append(text)
+        return {"baseline_output": 2 * output}
+
+    await called(lambda: getattr(metered, way)(metadata=noted(None, "output", {AT_END: longer})))
+    row = await metered.row()
+    assert row.settled is not None and heard[0]
+    output = row.settled.usage.output
+    assert row.settled.strategies == {"output": {"baseline_output": 2 * output}}
+    assert metered.costs.saved == attribute([row]).credits["output"] == output * Decimal("0.0000006")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm_checks import CLAUDE, EMBED, FAQ, GPT, WEATHER, Metered, called, counts
 
 from llm_savings.litellm import CostLogger
-from llm_savings.sandbox import Sandbox, anthropic_wire
+from llm_savings.sandbox import Sandbox, prompt_cache
 
 WAYS = ("complete", "acomplete", "stream", "astream")
 
@@ -120,8 +120,7 @@ async def test_flex_is_priced_as_flex(metered: Metered, stream: bool) -> None:
 async def test_anthropic_cache_writes_keep_their_time_to_live(
     metered: Metered, monkeypatch: pytest.MonkeyPatch, way: str, written: tuple[int, int]
 ) -> None:
-    # The sandbox has no prompt cache of its own: this many tokens of the prompt count as read and written.
-    monkeypatch.setattr(anthropic_wire, "cache_split", lambda _, prompt: (prompt, 2_000, *written))
+    monkeypatch.setattr(prompt_cache.Account, "marked", lambda *_, **__: prompt_cache.Split(30, 2_000, *written))
     await called(lambda: getattr(metered, way)(CLAUDE))
     row = await metered.row()
     assert row.basis == "measured"

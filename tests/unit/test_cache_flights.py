@@ -147,14 +147,18 @@ def test_a_wait_ends_and_a_leader_that_never_lands_is_given_up() -> None:
 
 
 def test_an_old_leader_does_not_land_its_successors_flight() -> None:
-    flights = Flights(0.05)
+    flights, taken, over = Flights(0.05), threading.Event(), threading.Event()
+
+    def lead_next() -> None:
+        flights.wait("q")
+        taken.set()
+        over.wait(10)  # a thread that has ended may leave its identity to the next one
 
     async def lead() -> None:
         await flights.await_("q")
         await asyncio.sleep(0.1)
-        second = threading.Thread(target=flights.wait, args=("q",))
-        second.start()
-        second.join()  # it has taken over
+        threading.Thread(target=lead_next, daemon=True).start()
+        assert taken.wait(5)
 
     asyncio.run(lead())  # the first leader's task has ended
     flights.patience = 60
@@ -165,6 +169,7 @@ def test_an_old_leader_does_not_land_its_successors_flight() -> None:
     flights.land("q")
     waited.join(5)
     assert not waited.is_alive()
+    over.set()
 
 
 def test_who_looked_before_an_answer_landed_looks_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,12 @@ def counted(events: list[tuple[float, str]], times: int = 1) -> Counter[str]:
     return counts
 
 
+def steady(counts: Counter[str]) -> Evidence:
+    """The evidence when nothing has changed lately."""
+    evidence = Evidence.from_counts(counts)
+    return replace(evidence, recent=evidence.all)
+
+
 @given(PROBABILITY)
 def test_a_bin_holds_its_probabilities(p: float) -> None:
     number = bin_of(p)
@@ -74,8 +81,8 @@ def test_more_wrong_labels_never_loosen(events: list[tuple[float, str]], p: floa
     counts = counted(events, times) + counted([(p, "seen")])
     before = threshold(Evidence.from_counts(counts), SHIPPED, 0.05)
     after = threshold(Evidence.from_counts(counts + Counter(label(p, False))), SHIPPED, 0.05)
-    if before.look == after.look:  # a label more may be the one that allows a look
-        assert after.value >= before.value
+    if before.labels != FEWEST_LABELS - 1:  # the label that allows to loosen
+        assert after.value >= before.value - 1e-9
 
 
 @given(EVENTS, PROBABILITY, st.integers(1, 20))
@@ -84,8 +91,8 @@ def test_more_right_labels_never_tighten(events: list[tuple[float, str]], p: flo
     counts = counted(events, times) + counted([(p, "seen")])
     before = threshold(Evidence.from_counts(counts), SHIPPED, 0.05)
     after = threshold(Evidence.from_counts(counts + Counter(label(p, True))), SHIPPED, 0.05)
-    if before.look == after.look:
-        assert after.value <= before.value
+    if before.labels != FEWEST_LABELS - 1:  # from that label on, all of them count
+        assert after.value <= before.value + 1e-9
 
 
 @given(EVENTS, st.integers(1, 50))
@@ -109,15 +116,14 @@ def test_the_recent_is_the_last_part_of_it() -> None:
 
 def test_a_domain_that_turns_bad_is_noticed_by_its_recent_labels() -> None:
     easy = counted([(0.7, "right"), (0.95, "right")], 1000)
-    loose = threshold(Evidence.from_counts(easy), SHIPPED)
     later = epoch_of(10_000)
     # Served from 0.7 on: hardly a label there. Just below, where labels are free, most are wrong now.
     turned = Counter({f"{later}.lookups": 2000, f"{later}.s{bin_of(0.7)}": 1000, f"{later}.h{bin_of(0.7)}": 980})
     turned += Counter({f"{later}.s{bin_of(0.65)}": 900, f"{later}.w{bin_of(0.65)}": 900, f"{later - 1}.lookups": 6000})
-    assert threshold(Evidence.from_counts(easy + turned), SHIPPED, previous=loose).value > 0.7
+    assert threshold(Evidence.from_counts(easy + turned), SHIPPED).value > 0.7
 
 
-@pytest.mark.parametrize("shipped", [0.0, 0.5, 1.0, math.inf])
+@pytest.mark.parametrize("shipped", [0.5, 1.0, math.inf])
 def test_any_shipped_threshold_will_do(shipped: float) -> None:
     assert threshold(Evidence(), shipped).value == shipped
     bad = Evidence.from_counts(counted([(0.3, "wrong"), (0.9, "wrong"), (1.0, "wrong")], 200))
@@ -142,24 +148,52 @@ def test_few_labels_loosen_nothing() -> None:
 
 def test_many_right_labels_loosen_and_wrong_ones_tighten() -> None:
     counts = counted([(0.7, "right"), (0.95, "right")], 1000)
-    loose = threshold(Evidence.from_counts(counts), SHIPPED)
+    loose = threshold(steady(counts), SHIPPED)
     assert loose.value < 0.7 and loose.error_bound <= 0.01
     counts += counted([(0.7, "wrong")], 100)
-    tight = threshold(Evidence.from_counts(counts), SHIPPED, previous=loose)
+    tight = threshold(steady(counts), SHIPPED)
     assert tight.value > 0.7
     counts += counted([(0.95, "wrong"), (0.999, "wrong")], 300)
-    assert threshold(Evidence.from_counts(counts), SHIPPED, previous=tight).value > 0.999
-
-
-def test_between_two_looks_it_does_not_loosen() -> None:
-    counts = counted([(0.7, "right"), (0.95, "right")], 1000)
-    held = Threshold(value=SHIPPED, shipped=SHIPPED, look=99)
-    assert threshold(Evidence.from_counts(counts), SHIPPED, previous=held).value == SHIPPED
+    assert threshold(steady(counts), SHIPPED).value > 0.999
 
 
 def test_unsure_comparisons_loosen_nothing_and_tighten_nothing() -> None:
     counts = counted([(0.7, "unsure"), (0.95, "unsure")], 1000)
-    assert threshold(Evidence.from_counts(counts), SHIPPED).value == SHIPPED
+    seen_alone = counted([(0.7, "seen"), (0.95, "seen")], 1000)
+    expected = threshold(steady(seen_alone), SHIPPED)
+    assert threshold(steady(counts), SHIPPED) == expected and expected.value >= SHIPPED
+
+
+def sights(**shows: int) -> Evidence:
+    counts = counted([(0.2, "seen")], 800) + counted([(0.91, "seen")], 50)
+    return steady(counts + Counter({f"0.{name}": number for name, number in shows.items()}))
+
+
+def test_only_a_domain_whose_questions_come_again_is_served_more_without_labels() -> None:
+    narrow = threshold(sights(dense=300, reworded=100, exchanged=60), SHIPPED)
+    assert narrow.repeats and edge(bin_of(SHIPPED) - 2) < narrow.value < SHIPPED
+    for broad in ({"dense": 20, "reworded": 100}, {"dense": 300, "reworded": 50, "exchanged": 100}, {}):
+        found = threshold(sights(**broad), SHIPPED)
+        assert not found.repeats and found.value == SHIPPED
+
+
+def test_more_likely_candidates_than_may_be_wrong_tighten_without_labels() -> None:
+    crowd = steady(counted([(0.91, "seen"), (0.99, "seen")], 1000))
+    assert SHIPPED < threshold(crowd, SHIPPED).value < 0.99
+
+
+def test_a_tuned_threshold_moves_by_labels_alone() -> None:
+    crowd = counted([(0.91, "seen"), (0.99, "seen")], 1000)
+    found = threshold(steady(crowd), SHIPPED, tuned=True)
+    assert (found.value, found.repeats) == (SHIPPED, False)
+    assert threshold(steady(crowd + counted([(0.91, "wrong")], 200)), SHIPPED, tuned=True).value > SHIPPED
+
+
+def test_what_only_labels_allow_is_audited_more() -> None:
+    loose = threshold(steady(counted([(0.7, "right"), (0.95, "right")], 1000)), SHIPPED)
+    assert loose.value < loose.trusted <= SHIPPED
+    assert audit_chance(loose, 0.02, 0.95) < 0.03 < 0.3 < audit_chance(loose, 0.02, loose.value)
+    assert audit_chance(loose, 0.0, loose.value) == 0.0
 
 
 def test_hits_are_audited_more_often_where_free_labels_are_suspicious() -> None:
@@ -190,7 +224,7 @@ def stream(
     for number in range(length):
         p = 1 / (1 + math.exp(-draw.gauss(0.5, 2.0)))
         right = draw.random() < p / (p + odds * (1 - p))
-        served = p >= now.value and draw.random() >= audit_chance(now, rate)
+        served = p >= now.value and draw.random() >= audit_chance(now, rate, p)
         counts.update(seen(p, served, evidence.epoch))
         if not served:
             counts.update(label(p, right != (draw.random() < noise), evidence.epoch))
@@ -198,7 +232,7 @@ def stream(
         hits.append(hits[-1] + served)
         if number % 10 == 9:
             evidence = Evidence.from_counts(counts)
-            now = threshold(evidence, shipped, previous=now)
+            now = threshold(evidence, shipped)
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
@@ -207,8 +241,11 @@ def stream(
     [(0.2, 0.5, True), (0.2, 0.02, False), (1.0, 0.02, False), (2.0, 0.02, False), (10.0, 0.02, False)],
 )
 def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, rate: float, gains: bool) -> None:
+    ended: list[float] = []
     for seed in range(4):
         wrong, hits = stream(random.Random(seed), 2500, odds=odds, rate=rate)
-        assert max(wrong[1000:]) <= 0.013  # noisy: a handful of wrong answers
+        assert max(wrong[1000:]) <= 0.016  # noisy: a handful of wrong answers, most before there were labels
+        ended.append(wrong[-1])
         if gains:
             assert hits[-1] - hits[-501] > hits[500]
+    assert sum(ended) / len(ended) <= 0.01

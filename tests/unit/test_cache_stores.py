@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from llm_savings.errors import CacheError, ConfigError
+from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Entry, Store, Which, open_store
 from llm_savings.semantic_cache.stores.sqlite import SqliteStore
 
@@ -534,6 +535,7 @@ def test_a_locked_file_is_waited_for_and_left_alone(path: Path) -> None:
 _WRITER = """
 import sys, numpy as np
 from datetime import UTC, datetime
+from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Entry, open_store
 store = open_store(sys.argv[1], dimensions=32)
 made = np.eye(32, dtype=np.float32)
@@ -591,7 +593,37 @@ def test_a_full_disk_is_an_error_and_harms_nothing(path: Path) -> None:
     store.close()
 
 
+def test_counters_that_come_with_what_is_near_are_the_entrys(store: Store) -> None:
+    made = vectors(2)
+    for i, v in enumerate(made):
+        store.put(entry(f"{i}"), v)
+    store.add(counters_of("1"), {"right": 2, "wrong": 1})
+    told = {near.entry.id: near.counts for near in store.nearest("s", made[1], 5, NOW)}
+    assert told["1"] in (None, {"right": 2, "wrong": 1})
+    assert told["0"] in (None, {})
+    assert store.counts(counters_of("1")) == {"right": 2, "wrong": 1}
+    store.remove(Which(ids=("1",)))
+    assert store.counts(counters_of("1")) == {}
+
+
 # Large scopes
+
+
+def test_vectors_of_two_parts_are_found_by_the_part_that_says_something() -> None:
+    store, made = SqliteStore(":memory:", dimensions=4 * D), np.zeros((4_000, 4 * D), np.float32)
+    made[0::2, : 2 * D], made[1::2, 2 * D :] = vectors(2_000, 2 * D), vectors(2_000, 2 * D)
+    for i, v in enumerate(made):
+        store.put(entry(f"{i}"), v)
+    store.remove(Which(ids=tuple(f"{i}" for i in range(0, 1_000, 3))))
+    alive = [i for i in range(4_000) if i >= 1_000 or i % 3]
+    right = 0
+    for q in made[alive[::80]] + np.where(made[alive[::80]], 0.05, 0).astype(np.float32):
+        best = {alive[at] for at in np.argsort(-(made[alive] @ q))[:5]}
+        near = [int(one.entry.id) for one in store.nearest("s", q, 5, NOW)]
+        assert set(near) <= set(alive)
+        right += len(best & set(near))
+    assert right / (5 * len(alive[::80])) >= 0.97
+    store.close()
 
 
 def test_a_large_scope_is_found_in_a_graph_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:

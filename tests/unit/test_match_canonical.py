@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -84,3 +86,11 @@ def test_digits_signs_and_operators_stay_in_their_order(text: str) -> None:
 @given(TEXTS, st.integers(0, 999), st.integers(0, 999))
 def test_two_numbers_never_merge(text: str, one: int, other: int) -> None:
     assert (canonical(f"{text} {one}") == canonical(f"{text} {other}")) == (one == other)
+
+
+def test_every_character_of_another_width_is_folded() -> None:
+    odd = [
+        c for c in map(chr, range(sys.maxunicode)) if unicodedata.decomposition(c).startswith(("<wide>", "<narrow>"))
+    ]
+    assert len(odd) > 200
+    assert [c for c in odd if canonical(f"a{c}b") == f"a{c}b"] == []

@@ -84,6 +84,12 @@ def test_hostile_text_and_numbers_are_judged_without_error(asked: str, stored: s
     assert found == MODEL.judge(prepare(asked), [Candidate(prepare(stored), cosine)])
 
 
+@given(TEXTS, st.lists(st.tuples(TEXTS, st.floats(0.01, 1.0)), max_size=5))
+def test_a_text_is_judged_as_the_question_read_of_it(asked: str, stored: list[tuple[str, float]]) -> None:
+    read = [Candidate(prepare(text), cosine) for text, cosine in stored]
+    assert MODEL.judge(prepare(asked), [Candidate(*pair) for pair in stored]) == MODEL.judge(prepare(asked), read)
+
+
 @given(TEXTS, TEXTS, st.floats(0.01, 1.0), st.floats(0.01, 1.0))
 def test_a_nearer_vector_is_never_less_likely_right(asked: str, stored: str, one: float, other: float) -> None:
     low, high = sorted((one, other))

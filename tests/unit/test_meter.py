@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm_savings import Meter, PriceBook, Usage
 from llm_savings.attribution import attribute
 from llm_savings.bounds import Size, upper_bound
-from llm_savings.evidence import evidence_in, noted
+from llm_savings.evidence import AT_END, at_end, evidence_in, noted
 from llm_savings.ledger import Sent
 from llm_savings.meter import Answer, Live, may_have_billed, settle
 
@@ -244,3 +244,36 @@ def test_a_baseline_without_a_price_or_in_shadow_saves_nothing(evidence: dict[st
     live.strategies = {"routing": evidence}
     meter.answered(live, Answer(model="gpt-4o-mini", usage=Usage(input=1000, output=1000)))
     assert (meter.spent, meter.saved) == (Decimal("0.00075"), Decimal(0))
+
+
+def _asks(text: str, output: int) -> dict[str, Any]:
+    return {"baseline_output": output + len(text)}
+
+
+@pytest.mark.parametrize("hit", [False, True])
+def test_an_answer_tells_what_could_not_be_known_before(hit: bool) -> None:
+    meter = Meter(":memory:")
+    live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o"))
+    live.strategies = evidence_in(noted(None, "output", {"form": "columns", AT_END: _asks}))
+    meter.answered(live, Answer(usage=Usage(input=10, output=5), text=lambda: "x" * 95, hit=hit))
+    (call,) = meter.ledger.calls()
+    assert call.settled is not None
+    assert call.settled.strategies == {"output": {"form": "columns", "baseline_output": 100}}
+    assert call.settled.baseline == Decimal("0.001025")
+
+
+def test_without_an_answer_or_with_a_faulty_question_the_rest_of_the_evidence_stays() -> None:
+    def fails(text: str, output: int) -> dict[str, Any]:
+        raise ValueError(text)
+
+    for asked, text in ((_asks, None), (_asks, lambda: None), (fails, lambda: "x"), ("no function", lambda: "x")):
+        assert at_end({"output": {"form": "rows", AT_END: asked}, "batch": {"id": 1}}, text, 5) == {
+            "output": {"form": "rows"},
+            "batch": {"id": 1},
+        }
+    meter = Meter(":memory:")
+    live = meter.begin(Sent(call_id="1", host="sdk", requested_model="gpt-4o"))
+    live.strategies = {"output": {AT_END: _asks}}
+    meter.failed(live, TimeoutError())
+    (call,) = meter.ledger.calls()
+    assert call.settled is not None and call.settled.strategies == {"output": {}}

@@ -23,7 +23,10 @@ from llm_savings.pricing import PriceBook, sources, update
 from llm_savings.pricing.rules import rule_for
 from llm_savings.pricing.sources import written_on
 
-TODAY = datetime.now(UTC).date()
+
+def today() -> date:
+    # Asked in each test: a suite may run over midnight.
+    return datetime.now(UTC).date()
 
 
 def price_map(day: date | None = None, **models: dict[str, Any]) -> bytes:
@@ -57,7 +60,7 @@ print(book.source, book.date)
 def test_the_bundled_map_has_an_honest_date() -> None:
     book = PriceBook()
     assert book.date is not None
-    assert date(2026, 1, 1) < book.date <= TODAY
+    assert date(2026, 1, 1) < book.date <= today()
     assert "gpt-4o" in book.models()
 
 
@@ -80,7 +83,7 @@ def test_the_date_of_a_map_is_the_newest_it_mentions(text: str, day: date | None
 def test_a_stale_map_is_used_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "map.json"
     for age, stale in ((120, False), (121, True)):
-        path.write_bytes(price_map(TODAY - timedelta(days=age)))
+        path.write_bytes(price_map(today() - timedelta(days=age)))
         caplog.clear()
         book = PriceBook.from_file(path)
         with caplog.at_level(logging.WARNING, "llm_savings.pricing"):
@@ -136,7 +139,7 @@ def test_rules_have_sources_and_merge() -> None:
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, Any]]]:
     """A provider of price maps on this machine: its URL, and what it answers."""
-    answer: dict[str, Any] = {"status": 200, "body": price_map(TODAY)}
+    answer: dict[str, Any] = {"status": 200, "body": price_map(today())}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -161,7 +164,7 @@ def test_an_update_is_used_by_the_next_book(server: tuple[str, dict[str, Any]]) 
     with pytest.raises(UnknownModelError):
         PriceBook().resolve("brand-new")
     answer["body"] = price_map(
-        TODAY, **{"brand-new": {"input_cost_per_token": 5e-6, "litellm_provider": "openai", "mode": "chat"}}
+        today(), **{"brand-new": {"input_cost_per_token": 5e-6, "litellm_provider": "openai", "mode": "chat"}}
     )
     path = update(url=url)
     assert path == sources.fetched_path()
@@ -169,7 +172,7 @@ def test_an_update_is_used_by_the_next_book(server: tuple[str, dict[str, Any]]) 
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     book = PriceBook()
     assert book.price(Usage(input=1000), "brand-new") == Decimal("0.005")
-    assert (book.source, book.date, book.stale) == (f"fetched {TODAY}", TODAY, False)
+    assert (book.source, book.date, book.stale) == (f"fetched {today()}", today(), False)
 
 
 def test_a_newer_litellm_beats_an_old_download(server: tuple[str, dict[str, Any]]) -> None:

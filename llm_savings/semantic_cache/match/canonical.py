@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad"))
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."})
+# Characters of another width, blanks that do not break, typographic quotes, and what is not seen at all.
+_ODD = re.compile(
+    "[\u00a0\u00ad\u0f0c\u2007\u200b\u2011\u2018\u2019\u201c\u201d\u2026\u202f\u2060\u3000\ufeff\uff00-\uffef]"
+)
+_PLAIN = dict.fromkeys("\u200b\u2060\ufeff\u00ad", "") | {
+    "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."
+}  # fmt: skip
 # Text that looks like code keeps its case and its line ends: `Foo` is not `foo`, and Python counts spaces.
 _CODE = re.compile(r"[`{};\\]|\n[ \t]|\w\(|==|=>|->|</|\w_\w|::|\$\w")
-_WORD = re.compile(r"(?<!\S)[\"'(]*[^\W\d_]+(?:['-][^\W\d_]+)*[,.!?:;\"')]*(?!\S)")
-_ENDS = re.compile(r"(?<=[^\W_])\.$")
+_SIGN = re.compile(r"[`{};\\\n(=></_:$]")  # nothing without one of these looks like code
+_WORD = re.compile(r"[\"'(]*[^\W\d_]+(?:['-][^\W\d_]+)*[,.!?:;\"')]*")
 _ASKS_EN = re.compile(
     r"(?:what|which|who|whom|whose|when|where|why|how|is|are|am|was|were|do|does|did|can|could|will|would|shall|should"
     r"|may|might|must|has|have|had|what's|who's|how's|where's)\b"
@@ -35,26 +40,27 @@ def canonical(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     if not text.isascii():
-        text = "".join(map(_narrow, text)).translate(_INVISIBLE).translate(_QUOTES)
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", _ODD.sub(_even, text))
     text = text.strip()
-    if _CODE.search(text):
+    if _SIGN.search(text) and _CODE.search(text):
         return text
-    text = _WORD.sub(_fold, " ".join(text.split()))
+    text = " ".join([word if word == word.lower() else _fold(word) for word in text.split()])
     if text.endswith("?") and len(text) > 1 and (text[-2].isalnum() or text[-2] in ")\"'+#%"):
-        if _ASKS_EN.match(text) or _ASKS_KO.search(text):
-            return text[:-1]
-        return text
-    return _ENDS.sub("", text)
+        return text[:-1] if _ASKS_EN.match(text) or _ASKS_KO.search(text[-5:]) else text
+    return text[:-1] if text.endswith(".") and text[-2:-1].isalnum() else text
 
 
-def _narrow(char: str) -> str:
+def _even(match: re.Match[str]) -> str:
+    char = match[0]
+    if char in _PLAIN:
+        return _PLAIN[char]
     kind, _, code = unicodedata.decomposition(char).partition(" ")
     return chr(int(code, 16)) if kind in {"<wide>", "<narrow>"} else " " if kind == "<noBreak>" else char
 
 
-def _fold(match: re.Match[str]) -> str:
-    word = match[0]
+def _fold(word: str) -> str:
+    if not _WORD.fullmatch(word):
+        return word
     letters = word.strip("\"'(),.!?:;")
     if letters in {"I", "A"} or letters.startswith("I'"):
         return word.lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -18,21 +18,14 @@ SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
 
 
 class WordSpace(Protocol):
-    """Where the weight of a word and the likeness of two come from; both are mappings that fill themselves.
+    """Where the weight of a word and the likeness of two come from."""
 
-    Attributes:
-        weight: Word to its inverse document frequency, about 1 (common) to 10 (never seen).
-        likeness: Two words to the cosine of their vectors, 0 where one has none.
-    """
-
-    @property
-    def weight(self) -> Mapping[str, float]:
-        """Return the weights."""
+    def weights(self, words: Sequence[str]) -> list[float]:
+        """Return each word's inverse document frequency, about 1 (common) to 10 (never seen)."""
         ...
 
-    @property
-    def likeness(self) -> Mapping[tuple[str, str], float]:
-        """Return the cosines."""
+    def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
+        """Return the cosine of each word's vector with each of the others', 0 where one has none."""
         ...
 
 
@@ -47,33 +40,28 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
             customers ask about cards and transfers), and the same cosine says less: what counts is the margin to it.
         space: Word weights and likeness.
     """
-    mine, theirs = set(asked.words), set(stored.words)
+    mine, theirs = asked.word_set, stored.word_set
     here = _unmatched(asked, theirs, stored)
     there = _unmatched(stored, mine, asked)
-    weight, likeness = space.weight, space.likeness
     total = 0.0
-    for surface in asked.surfaces:
-        total += weight[surface]
-    for surface in stored.surfaces:
-        total += weight[surface]
+    for weight in space.weights(asked.surfaces + stored.surfaces):
+        total += weight
+    nearest = [0.0] * (len(here) + len(there))
+    if here and there:
+        table = space.likeness(here, there)
+        nearest = [max(0.0, *line) for line in table] + [max(0.0, *line) for line in zip(*table, strict=True)]
     missing = close = worst = single = 0.0
-    for left, right in ((here, there), (there, here)):
-        for surface in left:
-            best = 0.0
-            for other in right:
-                near = likeness[surface, other]
-                if near > best:
-                    best = near
-            lost = weight[surface] * (1.0 - best)
-            missing += weight[surface]
-            close += lost
-            if lost > worst:
-                worst = lost
-            single = 1.0 - best
+    for weight, best in zip(space.weights(here + there), nearest, strict=True):
+        lost = weight * (1.0 - best)
+        missing += weight
+        close += lost
+        if lost > worst:
+            worst = lost
+        single = 1.0 - best
     gone, come = len(here), len(there)
     if not gone == come == 1:
         single = 0.0
-    own, other = set(asked.tokens), set(stored.tokens)
+    own, other = asked.token_set, stored.token_set
     common = len(own & other)
     longer = max(len(asked.tokens), len(stored.tokens), 1)
     bits = asked.grams.bit_count() + stored.grams.bit_count()
@@ -98,16 +86,16 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     )
 
 
-def _unmatched(question: Question, theirs: set[str], other: Question) -> list[str]:
+def _unmatched(question: Question, theirs: frozenset[str], other: Question) -> list[str]:
     """Return the content words, as written, that the other question lacks, written apart or together."""
-    left = [place for place, word in enumerate(question.words) if word not in theirs]
+    left = [pair for pair in zip(question.words, question.surfaces, strict=True) if pair[0] not in theirs]
     if left and question.language == "ko":
         joined = "".join(other.words)
-        left = [place for place in left if len(question.words[place]) < 2 or question.words[place] not in joined]
-    return [question.surfaces[place] for place in left]
+        return [surface for word, surface in left if len(word) < 2 or word not in joined]
+    return [surface for _, surface in left]
 
 
-def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: set[str]) -> float:
+def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: frozenset[str]) -> float:
     """Return the share of neighbouring shared words that stand the other way round in the other question."""
     if len(shared) < 2:
         return 0.0

@@ -41,20 +41,22 @@ def blocks(asked: Question, stored: Question) -> tuple[str, ...]:
     opposed = both & ~((asked.left & stored.left) | (asked.right & stored.right))
     if opposed or (asked.words != stored.words and _opposed(asked, stored)):
         found.add("antonym")
-    if _turned(asked, stored):
+    # A word that stands twice has one of its parts looked at, another one from the other side.
+    twice = len(asked.word_set) < len(asked.words) or len(stored.word_set) < len(stored.words)
+    if _turned(asked, stored) or (twice and _turned(stored, asked)):
         found.add("direction")
     elif _exchanged(asked, stored):
         found.add("order")
-    if asked.asks != stored.asks and asked.language == "en" and set(asked.words) == set(stored.words):
+    if asked.asks != stored.asks and asked.language == "en" and asked.word_set == stored.word_set:
         mine, theirs = set(asked.asks.split()), set(stored.asks.split())
         if mine & _SPECIFIC != theirs & _SPECIFIC:
             found.add("question")
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if found else ()
 
 
 def _opposed(asked: Question, stored: Question) -> bool:
     """Whether a word of one is the other's with a prefix or ending that denies it (able, unable; 가능, 불가능)."""
-    mine, theirs = set(asked.words), set(stored.words)
+    mine, theirs = asked.word_set, stored.word_set
     for word in mine ^ theirs:
         roots = _roots(word, asked.language)
         if roots and not roots.isdisjoint(theirs if word in mine else mine):
@@ -100,15 +102,21 @@ def _exchanged(asked: Question, stored: Question) -> bool:
         if len(asked.tokens) != len(stored.tokens):
             return False
         places = [mine for mine, theirs in zip(asked.tokens, stored.tokens, strict=True) if mine != theirs]
-        if len(places) != 2 or Counter(asked.tokens) != Counter(stored.tokens):
+        if len(places) != 2 or not _same(asked.tokens, stored.tokens):
             return False
         return not all(stem_korean(token)[1] for token in places)  # particles keep each word's part wherever it stands
-    mine, theirs = Counter(asked.tokens), Counter(stored.tokens)
-    if mine == theirs:
+    if asked.token_set == stored.token_set and _same(asked.tokens, stored.tokens):
         return True
-    own, other = set(asked.words), set(stored.words)
+    own, other = asked.word_set, stored.word_set
     both = own & other
     if len(own ^ other) > max(2, len(both) // 2) or len(both) < _TOLD_BY_ORDER:
-        short = (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
-        return short and asked.words != stored.words and Counter(asked.words) == Counter(stored.words)
+        if own != other or asked.words == stored.words or not _same(asked.words, stored.words):
+            return False
+        mine, theirs = Counter(asked.tokens), Counter(stored.tokens)
+        return (mine - theirs).total() <= 1 and (theirs - mine).total() <= 1
     return [word for word in asked.words if word in both] != [word for word in stored.words if word in both]
+
+
+def _same(words: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether these are the same words in whatever order, each as often."""
+    return len(words) == len(others) and sorted(words) == sorted(others)

@@ -6,13 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from llm_savings.semantic_cache.match.asking import asks_otherwise
 from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
-from llm_savings.semantic_cache.match.question import Question
+from llm_savings.semantic_cache.match.question import Question, prepare
 from llm_savings.semantic_cache.match.words import bare
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
@@ -24,16 +26,28 @@ SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
 LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
-
+# Log odds that a content word without a partner costs, for its weight (1 to 13), where the scope has not shown that its
+# questions come again in other words: there a near question asks something else as often as the same.
+UNMATCHED: dict[Language, float] = {"en": 0.5, "ko": 0.5}
+OTHER_ASK = 2.0  # what another kind of question (how long, how) costs there
+# What a scope shows: its third nearest question is so near, and the nearest, from NEAR on, has the same content words
+# or, in place of one, another at least so unlike.
+DENSE: dict[Language, float] = {"en": 0.7, "ko": 0.75}
+NEAR = 0.75
+EXCHANGED: dict[Language, float] = {"en": 0.4, "ko": 0.6}
 
 _SAME = 4.6  # logit of 0.99, for the same words asked in another manner
 
 
 class Candidate(NamedTuple):
-    """A stored question near the asked one, and the cosine of their vectors."""
+    """A stored question near the asked one, which is read when its turn comes, and the cosine of their vectors."""
 
-    question: Question
+    question: Question | str
     cosine: float
+
+
+prepared = lru_cache(4_096)(prepare)
+"""As `prepare`, which it remembers: a stored question is a candidate again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +59,30 @@ class Judgement:
         probability: That its answer is right, as calibrated on the shipped data; 0 without a candidate.
         blocks: Names of the guards that kept the nearest candidate back; empty when it was not blocked.
         features: The best candidate's, in the order of `features.NAMES`; empty without one.
+        shows: What the lookup shows of its scope: "dense", "reworded", "exchanged"; see `learning.repeats`.
     """
 
     best: int | None
     probability: float
     blocks: tuple[str, ...]
     features: tuple[float, ...]
+    shows: tuple[str, ...] = ()
 
 
 def crowding(cosines: Sequence[float], language: Language) -> float:
     """Return the cosine of the fifth nearest, or what is assumed where there are fewer."""
     fifth = cosines[NEIGHBOURS - 1] if len(cosines) >= NEIGHBOURS else math.nan
     return max(fifth, SPARSE[language]) if math.isfinite(fifth) else LONELY[language]
+
+
+_WORST, _SINGLE = NAMES.index("worst"), NAMES.index("single")
+
+
+def _shown(found: Sequence[float], language: Language) -> tuple[str, ...]:
+    """What a near pair shows: the same content in other words, or one word exchanged for an unlike one."""
+    if not found[_WORST]:
+        return ("reworded",)
+    return ("exchanged",) if found[_SINGLE] > EXCHANGED[language] else ()
 
 
 class MatchModel:
@@ -81,10 +107,16 @@ class MatchModel:
             for language, found in weights["models"].items()
         }
 
-    def judge(self, asked: Question, candidates: Sequence[Candidate]) -> Judgement:
+    def judge(self, asked: Question, candidates: Sequence[Candidate], *, repeats: bool = False) -> Judgement:
         """Return which of `candidates` (nearest first) most likely has the right answer, and how likely.
 
         Never raises on any text. Cosines that are not finite or not above zero never match.
+
+        Args:
+            asked: The question.
+            candidates: Stored questions and the cosines to them.
+            repeats: Whether the scope has shown that its questions come again in other words. Only then may a content
+                word be missing from the other question.
         """
         best: int | None = None
         score = -math.inf
@@ -94,10 +126,15 @@ class MatchModel:
         if not asked.tokens:
             candidates = ()
         crowd = crowding([cosine for _, cosine in candidates], asked.language)
-        language, manner = asked.language, bare(asked.tokens)
+        language = asked.language
+        manner = bare(asked.tokens) if language == "en" else ()
+        shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE[language] else ()
         *linear, intercept = self._linear[language]
-        for place, (question, cosine) in enumerate(candidates):
-            if not 0.0 < cosine <= 1.01 or question.language != asked.language:
+        for place, (stored, cosine) in enumerate(candidates):
+            if not 0.0 < cosine <= 1.01:
+                continue
+            question = prepared(stored) if isinstance(stored, str) else stored
+            if question.language != language:
                 continue
             blocked = blocks(asked, question)
             if nearest is None:
@@ -108,6 +145,12 @@ class MatchModel:
             value = intercept
             for weight, number in zip(linear, found, strict=True):
                 value += weight * number
+            if not place and cosine >= NEAR:
+                shows += _shown(found, language)
+            if not repeats:
+                value -= UNMATCHED[language] * found[_WORST]
+                if value > 0.0 and asks_otherwise(asked, question):
+                    value -= OTHER_ASK
             if language == "en" and bare(question.tokens) == manner:
                 value = max(value, _SAME)  # however few questions there are to tell what is usual here
             if value > score:
@@ -116,7 +159,7 @@ class MatchModel:
             if not left:
                 break
         chance = 1.0 / (1.0 + math.exp(-max(min(score, 40.0), -40.0))) if best is not None else 0.0
-        return Judgement(best, chance, nearest or (), row)
+        return Judgement(best, chance, nearest or (), row, shows)
 
     def threshold_for(self, max_error: float, language: Language, embedder: str = "bundled") -> float:
         """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import repeat
 from sys import intern
 from typing import NamedTuple
 from zlib import crc32
@@ -25,12 +26,16 @@ _LATIN_UNIT = re.compile(
 )
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,:/-]\d+)*")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+# A text of words and closing signs alone, as most are, and its tokens: those that `TOKEN` finds, found sooner.
+_WORDY = re.compile(r"[a-z가-힣\s,.?!']*")
+_WORDS = re.compile(r"[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[a-z]+")
+_HANGUL_WORDS = re.compile(r"[가-힣]+")
+_INSTEAD = frozenset({"말고", "대신"})
 _VERSION = frozenset({"v", "version", "버전"})
 _CODE = re.compile(r"(?=.*[a-z])(?=.*[\d_])[\w./-]+$|[a-z][+#]+$|--?[a-z]")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What the match model reads of a text. Made by `prepare`, never changed.
 
     Attributes:
@@ -45,6 +50,8 @@ class Question:
         negations: How often it says not, never, without.
         asks: Question words in it, sorted and joined (what, how much).
         grams: Bit set of the hashed character (Hangul: jamo) n-grams of its words.
+        token_set: The tokens, each once.
+        word_set: The stems of content words, each once.
     """
 
     language: Language
@@ -58,6 +65,8 @@ class Question:
     negations: int
     asks: str
     grams: int
+    token_set: frozenset[str]
+    word_set: frozenset[str]
 
 
 class _Word(NamedTuple):
@@ -78,8 +87,7 @@ class _Word(NamedTuple):
 
 def language_of(text: str) -> Language:
     """The language that `prepare` reads a text in."""
-    hangul = 0 if text.isascii() else len(HANGUL.findall(text[:_LONGEST]))
-    return "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text[:_LONGEST])) else "en"
+    return _language(text[:_LONGEST])[0]
 
 
 def prepare(text: str) -> Question:
@@ -96,67 +104,88 @@ def prepare(text: str) -> Question:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2212", "-")
     text = text.lower()
-    hangul = 0 if text.isascii() else len(HANGUL.findall(text))
-    language: Language = "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text)) else "en"
-    text = _LATIN_UNIT.sub(r"\1 \2", text)
+    language, hangul = _language(text)
+    wordy = _WORDY.fullmatch(text) is not None
+    if not wordy:
+        text = _LATIN_UNIT.sub(r"\1 \2", text)
     if hangul:
-        text = _korean_counts(text, facts)
+        text = _korean_counts(text, facts, digits=not wordy)
     tokens: list[str] = []
-    words: list[_Word] = []
+    words: list[str] = []
+    surfaces: list[str] = []
     roles: list[str] = []
     asks: set[str] = set()
-    left = right = grams = end = 0
+    left = right = grams = 0
     negations = len(NEGATION.findall(text)) if hangul else 0
     counted = False
     role = ""
-    for match in TOKEN.finditer(text):
-        token = match[0]
-        word = _word(token, language)
-        glued, end = match.start() == end, match.end()
-        if hangul and (glued or token in {"말고", "대신"}) and tokens and token in lexicon("ko").particles | {"대신"}:
+    for token, glued in _tokens(_WORDS if wordy else TOKEN, text, hangul):
+        stem, surface, content, is_left, is_right, negated, ask, own, fact, unit, bits = _word(token, language)
+        if hangul and (glued or token in _INSTEAD) and tokens and token in lexicon("ko").particles | _INSTEAD:
             if roles:
                 roles[-1] = ROLES.get(token, "")  # RAG가, 3.11을: the particle of the name before it
             continue
-        tokens.append(word.stem if language == "en" else word.surface)
-        left |= word.left
-        right |= word.right
-        grams |= word.grams
-        negations += word.negated
-        if word.ask:
-            asks.add(word.ask)
-        measured = counted and bool(word.unit)
+        tokens.append(stem if language == "en" else surface)
+        left |= is_left
+        right |= is_right
+        grams |= bits
+        negations += negated
+        if ask:
+            asks.add(ask)
+        measured = counted and bool(unit)
         if measured:
-            facts.add(("month", word.unit) if word.unit == "월" else ("unit", word.unit))
-        elif word.fact:
-            facts.add(word.fact)
-            if word.fact[0] == "number" and len(tokens) > 1 and tokens[-2] in _VERSION:
-                facts.add(("version", word.fact[1]))
-        counted = bool(word.fact) and word.fact[0] in {"number", "code"}
-        if word.content and not measured:
-            words.append(word)
-            roles.append(word.role if HANGUL.match(token) else role)
+            facts.add(("month", unit) if unit == "월" else ("unit", unit))
+        elif fact:
+            facts.add(fact)
+            if fact[0] == "number" and len(tokens) > 1 and tokens[-2] in _VERSION:
+                facts.add(("version", fact[1]))
+        counted = fact is not None and fact[0] in {"number", "code"}
+        if content and not measured:
+            words.append(stem)
+            surfaces.append(surface)
+            roles.append(own if hangul and HANGUL.match(token) else role)
             role = ""
-        elif word.role:
-            role = word.role
+        elif own:
+            role = own
     return Question(
-        language=language,
-        tokens=tuple(tokens),
-        words=tuple([word.stem for word in words]),
-        surfaces=tuple([word.surface for word in words]),
-        roles=tuple(roles),
-        facts=frozenset(facts) if facts else _NOTHING,
-        left=left,
-        right=right,
-        negations=negations,
-        asks=" ".join(sorted(asks)),
-        grams=grams,
+        language,
+        tuple(tokens),
+        tuple(words),
+        tuple(surfaces),
+        tuple(roles),
+        frozenset(facts) if facts else _NOTHING,
+        left,
+        right,
+        negations,
+        " ".join(sorted(asks)),
+        grams,
+        frozenset(tokens),
+        frozenset(words),
     )
+
+
+def _language(text: str) -> tuple[Language, int]:
+    """The language of a text, and how many of its characters are Hangul."""
+    hangul = 0 if text.isascii() else sum(map(len, _HANGUL_WORDS.findall(text)))
+    return "ko" if hangul and hangul * 5 >= sum(map(str.isalpha, text)) else "en", hangul
+
+
+def _tokens(pattern: re.Pattern[str], text: str, hangul: int) -> Iterable[tuple[str, bool]]:
+    """The tokens of a text, and whether each is written onto the one before it, which only Korean asks."""
+    if not hangul:
+        return zip(pattern.findall(text), repeat(False))
+    found: list[tuple[str, bool]] = []
+    end = 0
+    for match in pattern.finditer(text):
+        found.append((match[0], match.start() == end))
+        end = match.end()
+    return found
 
 
 _NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 
-def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
+def _korean_counts(text: str, facts: set[tuple[str, str]], *, digits: bool) -> str:
     """Put a blank between digits and what they count, and read counts in words (두 시간)."""
     lists = lexicon("ko")
     for match in _KO_COUNT.finditer(text):
@@ -164,7 +193,7 @@ def _korean_counts(text: str, facts: set[tuple[str, str]]) -> str:
         if (number, unit) != ("한", "번"):  # 한 번 is "once, please", not a count
             facts.add(("number", lists.numbers[number]))
             facts.add(("unit", lists.units.get(unit, unit)))
-    return _KO_UNIT.sub(r"\1 \2", text)
+    return _KO_UNIT.sub(r"\1 \2", text) if digits else text
 
 
 @lru_cache(32768)

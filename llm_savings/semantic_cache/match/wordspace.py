@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, cast
 
-from llm_savings.embedding import BundledEmbedder
+from llm_savings.embedding import BundledEmbedder, bundled_embedder
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-_MOST = 20_000  # words, and pairs of words, kept: about 5 MB
-
-
-class Filling(dict[Key, Value]):
-    """A dict that works a missing value out and keeps it, and starts again when it holds too many.
-
-    Threads that meet in it work a value out twice at worst.
-    """
-
-    def __init__(self, make: Callable[[Key], Value]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, key: Key) -> Value:
-        value = self._make(key)
-        if len(self) >= _MOST:
-            self.clear()
-        self[key] = value
-        return value
+_MOST = 20_000  # words kept: about 15 MB of vectors
 
 
 class BundledWords:
-    """A `WordSpace` over an embedder's words; words of different scripts are never alike."""
+    """A `WordSpace` over an embedder's words; words of different scripts are never alike.
+
+    Threads that meet in it work a word out twice at worst.
+    """
 
     def __init__(self, embedder: BundledEmbedder) -> None:
         self._embedder = embedder
-        self.weight: Filling[str, float] = Filling(self._weight)
-        self.likeness: Filling[tuple[str, str], float] = Filling(self._likeness)
+        self._weights: dict[str, float] = {}
+        self._vectors: dict[str, tuple[int, Any] | None] = {}
 
-    def _weight(self, word: str) -> float:
-        parts = self._embedder.words(word)
-        return max((part.idf for part in parts), default=self._embedder.highest_idf)
+    def weights(self, words: Sequence[str]) -> list[float]:
+        """Return each word's inverse document frequency, about 1 (common) to 10 (never seen)."""
+        known = self._weights
+        found = [known.get(word) for word in words]
+        if None not in found:
+            return cast("list[float]", found)
+        if len(known) > _MOST:
+            known = self._weights = {}
+        for word in words:
+            if word not in known:
+                known[word] = self._embedder.idf(word)
+        return [known[word] for word in words]
 
-    def _likeness(self, pair: tuple[str, str]) -> float:
-        first, second = (self._embedder.words(word) for word in pair)
-        if len(first) != 1 or len(second) != 1 or first[0].script != second[0].script or not first[0].vector.size:
-            return 0.0
-        return float(first[0].vector @ second[0].vector)
+    def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
+        """Return the cosine of each of some words with each of the others, 0 where one has no vector."""
+        ours, theirs = self._of(words), self._of(others)
+        return [
+            [0.0 if one is None or two is None or one[0] != two[0] else float(one[1].dot(two[1])) for two in theirs]
+            for one in ours
+        ]
+
+    def _of(self, words: Sequence[str]) -> list[tuple[int, Any] | None]:
+        known = self._vectors
+        if len(known) > _MOST:
+            known = self._vectors = {}
+        for word in words:
+            if word not in known:
+                known[word] = self._embedder.word(word)
+        return [known[word] for word in words]
 
 
 @lru_cache(maxsize=1)
 def bundled_words() -> BundledWords:
     """Return the word space that the shipped weights were fitted with, shared by all models of the process."""
-    return BundledWords(BundledEmbedder())
+    return BundledWords(bundled_embedder())

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -15,12 +16,13 @@ from pgvector import HalfVector
 from pgvector.psycopg import register_vector
 
 from llm_savings.errors import CacheError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
+from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
 
 _VERSION = 1
+_COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
 _EXACT = 1_000  # entries of a scope that are compared one by one in no more time than the graph takes
 _SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to ten times as many
@@ -43,7 +45,7 @@ class PostgresStore(rows.Paged):
         self._pid = os.getpid()
         self._large: dict[str, tuple[float, bool]] = {}
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 
@@ -67,12 +69,14 @@ class PostgresStore(rows.Paged):
             large = self._is_large(db, name)
             order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
             found: list[Any] = db.execute(
-                f"SELECT * FROM (SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
+                "SELECT own.*, "
+                f"(SELECT json_object_agg(name, value) FROM {_COUNTERS} WHERE owner = '{COUNTERS}' || id) FROM ("
+                f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
                 "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
                 f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
                 {"asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
-        nearest = [Near(rows.entry_of(row), -far) for far, *row in found]
+        nearest = [rows.near_of(row, -far, counts or {}) for far, *row, counts in found]
         return sorted(nearest, key=lambda near: -near.cosine)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
@@ -112,8 +116,8 @@ class PostgresStore(rows.Paged):
                     f"DELETE FROM {self._table} WHERE seq = ANY(%s) AND {where} RETURNING id",
                     ([seq for (seq,) in page], *parameters),
                 ).fetchall()
-                owners = [f"entry:{name}" for (name,) in gone]
-                db.execute("DELETE FROM llm_savings_cache_counters WHERE owner = ANY(%s)", (owners,))
+                owners = [counters_of(name) for (name,) in gone]
+                db.execute(f"DELETE FROM {_COUNTERS} WHERE owner = ANY(%s)", (owners,))
             count += len(gone)
         return count
 
@@ -127,21 +131,21 @@ class PostgresStore(rows.Paged):
         with self._using() as db, db.transaction():
             for name, delta in sorted(deltas.items()):
                 db.execute(
-                    "INSERT INTO llm_savings_cache_counters AS old VALUES (%s, %s, %s) "
+                    f"INSERT INTO {_COUNTERS} AS old VALUES (%s, %s, %s) "
                     "ON CONFLICT (owner, name) DO UPDATE SET value = old.value + EXCLUDED.value",
                     (rows.plain(owner), rows.plain(name), delta),
                 )
 
     def counts(self, owner: str) -> dict[str, int]:
         """See `Store.counts`."""
-        sql = "SELECT name, value FROM llm_savings_cache_counters WHERE owner = %s"
+        sql = f"SELECT name, value FROM {_COUNTERS} WHERE owner = %s"
         with self._using() as db:
             return {rows.original(name): value for name, value in db.execute(sql, (rows.plain(owner),)).fetchall()}
 
     def owners(self, prefix: str = "") -> list[str]:
         """See `Store.owners`."""
         with self._using() as db:
-            found = db.execute("SELECT DISTINCT owner FROM llm_savings_cache_counters").fetchall()
+            found = db.execute(f"SELECT DISTINCT owner FROM {_COUNTERS}").fetchall()
         return sorted(owner for (name,) in found if (owner := rows.original(name)).startswith(prefix))
 
     def close(self) -> None:
@@ -254,7 +258,7 @@ class PostgresStore(rows.Paged):
             "CREATE TABLE IF NOT EXISTS llm_savings_cache_version (version INTEGER PRIMARY KEY)",
             f"INSERT INTO llm_savings_cache_version SELECT {_VERSION} "
             "WHERE NOT EXISTS (SELECT 1 FROM llm_savings_cache_version)",
-            "CREATE TABLE IF NOT EXISTS llm_savings_cache_counters (owner TEXT NOT NULL, name TEXT NOT NULL, "
+            f"CREATE TABLE IF NOT EXISTS {_COUNTERS} (owner TEXT NOT NULL, name TEXT NOT NULL, "
             "value BIGINT NOT NULL, PRIMARY KEY (owner, name))",
             f"CREATE TABLE IF NOT EXISTS {table} (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {rows.TABLE}, "
             f"vector halfvec({self._dimensions}))",

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -15,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Weight, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.urls import masked, passwords
 
@@ -78,7 +79,7 @@ class RedisStore:
             raise ConfigError(f"cache {masked(url)!r}: {self._hidden(error)}") from None
         self._put, self._used = self._redis.register_script(_PUT), self._redis.register_script(_USED)
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 
@@ -97,8 +98,7 @@ class RedisStore:
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked = rows.unit(vector, self._dimensions).tobytes()
-        wanted = count * 2
-        rows.instant(now)
+        wanted, moment = count * 2, rows.instant(now)
         while True:
             with self._using() as server:
                 _, *found = server.execute_command(
@@ -109,9 +109,9 @@ class RedisStore:
             pairs = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in found[1::2] if fields]
             nearest: list[Near] = []
             for fields in pairs:
-                entry = _entry_of([fields.get(name.encode()) for name in _READ])
-                if entry.expires_at is None or entry.expires_at > now:
-                    nearest.append(Near(entry, 1 - float(fields[b"far"])))
+                row = _row_of([fields.get(name.encode()) for name in _READ])
+                if row[7] is None or row[7] > moment:
+                    nearest.append(rows.near_of(row, 1 - float(fields[b"far"])))
                 if len(nearest) == count:
                     return nearest
             if len(found) < 2 * wanted:
@@ -163,7 +163,7 @@ class RedisStore:
                 some = ids[start : start + _REMOVED]
                 with self._using() as server:
                     count += server.unlink(*(f"{self._index}:{name}" for name in some))
-                    server.unlink(*(f"{_PREFIX}counters:entry:{name}" for name in some))
+                    server.unlink(*(f"{_PREFIX}counters:{counters_of(name)}" for name in some))
         return count
 
     def entries(self, which: Which) -> Iterator[Entry]:
@@ -197,7 +197,7 @@ class RedisStore:
         with self._using() as server, server.pipeline(transaction=False) as pipe:
             for name, delta in deltas.items():
                 pipe.hincrby(key, rows.plain(name), delta)
-            if owner.startswith("entry:"):
+            if owner.startswith(COUNTERS):
                 pipe.expire(key, _KEPT)
             pipe.execute()
 
@@ -262,7 +262,7 @@ class RedisStore:
 
     def _make_index(self) -> None:
         vector = ["vector", "VECTOR", "HNSW", 12, "TYPE", "FLOAT32", "DIM", self._dimensions, "DISTANCE_METRIC"]
-        vector += ["COSINE", "M", 16, "EF_CONSTRUCTION", 128, "EF_RUNTIME", 96]
+        vector += ["COSINE", "M", 16, "EF_CONSTRUCTION", 64, "EF_RUNTIME", 96]
         vector[3] = len(vector) - 4
         try:
             self._redis.execute_command(

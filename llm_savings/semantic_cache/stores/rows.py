@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from llm_savings.errors import CacheError, RecordError
 from llm_savings.ledger.records import from_picodollars, microseconds, to_picodollars
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Vector, Weight, Which
+from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Small = NDArray[np.int8]
@@ -132,6 +134,11 @@ def entry_of(row: Sequence[Any]) -> Entry:
     )
 
 
+def near_of(row: Sequence[Any], cosine: float, counts: Mapping[str, int] | None = None) -> Near:
+    """A near entry from the values of `SELECTED`."""
+    return Near(original(row[4]), cosine, partial(entry_of, row), counts)
+
+
 def weight_of(row: Sequence[Any]) -> Weight:
     """What eviction looks at, from the values of `WEIGHTS`."""
     return Weight(original(row[0]), *row[1:])
@@ -202,7 +209,7 @@ def unit(vector: Vector, dimensions: int) -> Vector:
     vector = np.asarray(vector, dtype=np.float32)
     if vector.shape != (dimensions,):
         raise CacheError(f"a vector has shape {vector.shape}; this store holds ({dimensions},)")
-    length = float(np.sqrt(vector @ vector))
+    length = math.sqrt(vector.dot(vector))
     if not 1e-6 < length < 1e6:  # NaN is neither
         raise CacheError(f"a vector has length {length}; expected a finite one that points somewhere")
     return vector / np.float32(length)

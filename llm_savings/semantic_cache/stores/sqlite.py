@@ -8,8 +8,9 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.errors import CacheError, ConfigError
-from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Which
+from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Which
 from llm_savings.semantic_cache.stores import rows
 from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import watch
@@ -77,7 +78,7 @@ class SqliteStore(rows.Paged):
         self._unread()
         watch(self)
 
-    @property
+    @cached_property
     def _dimensions(self) -> int:
         return rows.dimensions_of(self._length)
 
@@ -91,18 +92,21 @@ class SqliteStore(rows.Paged):
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
-        found: dict[int, Near | None] = {}
-        alive: list[Near] = []
-        with self._reading() as db, self._snapshot(db):
+        found: dict[int, Any] = {}
+        with self._reading() as db, nullcontext() if self._memory else self._snapshot(db):
             nearby = self._nearby(db, _place(scope), moment)
             wanted = count * 2
             while True:
                 keys, cosines = nearby.search(asked, wanted)
+                alive: list[Near] = []
                 for start in range(0, len(keys), count):
-                    self._look(db, scope, dict(zip(keys[start : start + count], cosines[start:], strict=False)), found)
-                    alive = [near for key in keys if (near := _alive(nearby, key, found.get(key), now))]
-                    if len(alive) >= count:
-                        return alive[:count]
+                    some = keys[start : start + count]
+                    self._look(db, scope, some, found)
+                    for key, cosine in zip(some, cosines[start:], strict=False):
+                        if row := _alive(nearby, key, found[key], moment):
+                            alive.append(rows.near_of(row, cosine))
+                            if len(alive) == count:
+                                return alive
                 if len(keys) < wanted:
                     return alive
                 wanted *= 4
@@ -140,7 +144,7 @@ class SqliteStore(rows.Paged):
             with self._writing() as db, transaction(db, self._busy):
                 db.execute(
                     "DELETE FROM cache_counters WHERE owner IN "
-                    f"(SELECT 'entry:' || id FROM cache_entries WHERE {chosen})",
+                    f"(SELECT '{COUNTERS}' || id FROM cache_entries WHERE {chosen})",
                     given,
                 )
                 count += db.execute(f"DELETE FROM cache_entries WHERE {chosen}", given).rowcount
@@ -226,7 +230,8 @@ class SqliteStore(rows.Paged):
 
     def _nearby(self, db: sqlite3.Connection, place: int, now: int) -> Nearby:
         """The scope's vectors, as the database has them now."""
-        state = patiently(db, "PRAGMA data_version", self._busy).fetchone()[0], db.total_changes
+        others = 0 if self._memory else patiently(db, "PRAGMA data_version", self._busy).fetchone()[0]
+        state = others, db.total_changes
         if state != self._state:
             self._follow(db)
             self._state = state
@@ -273,16 +278,12 @@ class SqliteStore(rows.Paged):
                     self._scopes[place].remove(seq)
         self._followed = last
 
-    def _look(
-        self, db: sqlite3.Connection, scope: str, cosines: Mapping[int, float], found: dict[int, Near | None]
-    ) -> None:
-        """Read the rows of these keys."""
-        keys = [key for key in cosines if key not in found]
+    def _look(self, db: sqlite3.Connection, scope: str, keys: list[int], found: dict[int, Any]) -> None:
+        """Read the rows of these keys; None where there is none in this scope."""
+        keys = [key for key in keys if key not in found]
         found.update(dict.fromkeys(keys))
-        marks = ", ".join("?" * len(keys))
-        sql = f"SELECT seq, {rows.SELECTED} FROM cache_entries WHERE seq IN ({marks}) AND scope = ?"
-        for seq, *row in db.execute(sql, (*keys, rows.plain(scope))):
-            found[seq] = Near(rows.entry_of(row), cosines[seq])
+        for seq, *row in db.execute(_reading_of(len(keys)), (*keys, rows.plain(scope))):
+            found[seq] = row
 
     # Pages, connections, trouble
 
@@ -302,9 +303,6 @@ class SqliteStore(rows.Paged):
     @contextmanager
     def _snapshot(self, db: sqlite3.Connection) -> Generator[None]:
         """One state of a file for several statements: what others replace meanwhile is there as it was."""
-        if self._memory:
-            yield
-            return
         patiently(db, "BEGIN", self._busy)
         try:
             yield
@@ -314,33 +312,34 @@ class SqliteStore(rows.Paged):
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
-        with self._translated():
+        try:
             if self._reader is None:
                 with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
                     self._reader = self._reader or (db if self._memory else connect(self.path))
             with self._read_lock:
                 yield self._opened(self._reader)
+        except (sqlite3.Error, OSError) as error:
+            raise self._translated(error) from error
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
-        with self._translated(), self._lock:
-            if self._writer is None:
-                self._writer = self._open()
-            yield self._writer
+        try:
+            with self._lock:
+                if self._writer is None:
+                    self._writer = self._open()
+                yield self._writer
+        except (sqlite3.Error, OSError) as error:
+            raise self._translated(error) from error
 
     def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
         if db is None:  # another thread has closed it since
             raise CacheError(f"cache {self.path} was closed in the middle of a lookup")
         return db
 
-    @contextmanager
-    def _translated(self) -> Generator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            if _is_corrupt(error):
-                self._set_aside()
-            raise CacheError(f"cache {self.path}: {error}") from error
+    def _translated(self, error: sqlite3.Error | OSError) -> CacheError:
+        if _is_corrupt(error):
+            self._set_aside()
+        return CacheError(f"cache {self.path}: {error}")
 
     def _open(self) -> sqlite3.Connection:
         db = connect(self.path)
@@ -414,11 +413,20 @@ class SqliteStore(rows.Paged):
         _log.warning("cache %s is corrupt; it was moved to %s and a new one begun", self.path, aside)
 
 
-def _alive(nearby: Nearby, key: int, near: Near | None, now: datetime) -> Near | None:
-    """The entry of this key if it was read and is an answer still."""
-    if near is None or near.entry.expires_at is None or near.entry.expires_at > now:
-        return near
-    if not near.entry.sliding:  # it never comes back, so that no later lookup need read it again
+@lru_cache(maxsize=16)
+def _reading_of(count: int) -> str:
+    marks = ", ".join("?" * count)
+    return f"SELECT seq, {rows.SELECTED} FROM cache_entries WHERE seq IN ({marks}) AND scope = ?"
+
+
+def _alive(nearby: Nearby, key: int, row: Any, now: int) -> Any:
+    """The row of this key if it was read and is an answer still."""
+    if row is None:
+        return None
+    expires, sliding = row[7:9]
+    if expires is None or expires > now:
+        return row
+    if not sliding:  # it never comes back, so that no later lookup need read it again
         nearby.remove(key)
     return None
 

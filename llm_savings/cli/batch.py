@@ -1,0 +1,322 @@
+"""`llm-savings batch`: work that can wait, at half price, from a file to a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import string
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from llm_savings.batch import (
+    Answered,
+    Estimate,
+    InputError,
+    Job,
+    Journal,
+    Options,
+    Outcome,
+    Status,
+    list_jobs,
+    open_job,
+    submit,
+)
+from llm_savings.batch.bar import told
+from llm_savings.batch.inputs import raw
+from llm_savings.batch.schemas import answer_format
+from llm_savings.errors import BatchError, ConfigError
+from llm_savings.meter import Meter
+
+_journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
+_ledger = click.option("--ledger", help="The ledger for the costs. [LLM_SAVINGS_LEDGER]")
+_json = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+_REVIEWS = (
+    "Example: llm-savings batch submit reviews.csv --model gpt-4o-mini --schema shop:Review --max-tokens 60 "
+    '--prompt-template "이 리뷰의 감정을 분류해 주세요: {review}"'
+)
+
+
+@click.group()
+def batch() -> None:
+    """Send requests that can wait at half price, and never pay twice.
+
+    Every command may be interrupted, or killed, and run again: it goes on where it was.
+    """
+
+
+@batch.command("submit", epilog=_REVIEWS)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--model", help="The model, unless the requests name it.")
+@click.option("--provider", type=click.Choice(["openai", "azure", "anthropic"]), help="By default from the model.")
+@click.option(
+    "--prompt-template", "template", help="The prompt, with {column} for what each row of FILE has; or @FILE."
+)
+@click.option("--system", help="A system prompt for every row.")
+@click.option("--schema", metavar="MODULE:MODEL", help="The pydantic model that answers shall fit.")
+@click.option("--max-tokens", type=click.IntRange(1), help="The most output tokens of an answer.")
+@click.option("--id-column", help="The column with a row's own name, for the results.")
+@click.option("--encoding", default="utf-8-sig", show_default=True, help="Of a CSV file, such as cp949.")
+@click.option("--name", default="", help="Makes the same rows a job of its own, to be paid for again.")
+@click.option("--max-cost", help="USD: a job that may cost more is not sent.")
+@click.option("--deadline", type=click.FloatRange(0, min_open=True), help="Hours after which answers are needed.")
+@click.option("--real-time", is_flag=True, help="After the deadline, ask for the rest at the full price.")
+@click.option("--reuse", is_flag=True, help="Take answers over that earlier jobs have to the same requests.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY:VALUE", help="A label for the ledger; may be repeated.")
+@click.option("--yes", is_flag=True, help="Do not ask whether the price is right.")
+@click.option("--wait/--no-wait", default=False, help="Stay until it is done.")
+@_journal
+@_ledger
+def submit_(file: str, **given: Any) -> None:
+    """Send FILE as a batch job: JSON lines of requests, or rows (CSV, JSON lines) that fill in a prompt.
+
+    Nothing is sent before all of FILE has been checked and the price was shown. Submitting FILE again finds the job.
+    """
+    provider = given.pop("provider") or ("anthropic" if "claude" in str(given["model"]) else "openai")
+    deadline = None if given["deadline"] is None else timedelta(hours=given["deadline"])
+    options = Options(
+        name=given["name"],
+        max_cost=given["max_cost"],
+        confirm=None if given["yes"] else _confirmed,
+        deadline=deadline,
+        real_time=given["real_time"],
+        reuse=given["reuse"],
+        tags=dict(_pair(tag) for tag in given["tags"]),
+    )
+    requests = _requests(file, provider, **given) if given["template"] else file
+    if not given["template"] and Path(file).suffix.lower() == ".csv":
+        raise click.UsageError("a CSV file needs --prompt-template")
+    job = submit(
+        cast("Any", requests),
+        provider=provider,
+        model=given["model"],
+        journal=given["journal"],
+        meter=Meter(given["ledger"]),
+        options=options,
+    )
+    status = _waited(job) if given["wait"] else job.status(refresh=False)
+    click.echo(f"{job.id}  {_line(status)}")
+    click.echo(f"Results: llm-savings batch collect {job.id[:8]} --out results.jsonl")
+
+
+@batch.command(epilog="Example: llm-savings batch status 5f0c9a54")
+@click.argument("job")
+@_json
+@_journal
+@_ledger
+def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> None:
+    """How far JOB is: asks the provider, and does what there is to do."""
+    found = _opened(job, journal, ledger)
+    now = found.status()
+    if as_json:
+        click.echo(json.dumps({**asdict(now), "estimate": found.estimate.as_dict()}, indent=2, default=str))
+        return
+    click.echo(f"{now.id}  {now.state}, {_line(now)}")
+    if now.saved > 0:
+        click.echo(f"In real time these answers would have cost ${now.saved:f} more.")
+
+
+@batch.command(epilog="Example: llm-savings batch collect 5f0c9a54 --out results.jsonl --schema shop:Review")
+@click.argument("job")
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="The results: .jsonl or .csv.")
+@click.option("--schema", metavar="MODULE:MODEL", help="The pydantic model that answers shall fit.")
+@click.option("--wait/--no-wait", default=True, help="Stay until it is done; else take what is there.")
+@_journal
+@_ledger
+def collect(job: str, out: str, schema: str | None, wait: bool, journal: str | None, ledger: str | None) -> None:
+    """Write what became of every input of JOB, in the order of the inputs."""
+    kind = _schema(schema)
+    found = _opened(job, journal, ledger)
+    now = _waited(found) if wait else found.status()
+    fresh = Path(f"{out}.{os.getpid()}.part")
+    try:
+        fresh.touch(mode=0o600, exist_ok=False)
+        with fresh.open("w", encoding="utf-8", newline="") as file:
+            count, failed = _write(file, found.outcomes(kind), as_csv=out.lower().endswith(".csv"))
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)
+    click.echo(f"{count:,} results in {out}, {failed:,} without an answer; {_line(now)}")
+    if failed:
+        sys.exit(1)
+
+
+@batch.command(epilog="Example: llm-savings batch cancel 5f0c9a54")
+@click.argument("job")
+@_journal
+@_ledger
+def cancel(job: str, journal: str | None, ledger: str | None) -> None:
+    """Stop JOB. What is answered by then is kept, and paid for."""
+    now = _opened(job, journal, ledger).cancel()
+    click.echo(f"{now.id}  {_line(now)}")
+
+
+@batch.command(epilog="Example: llm-savings batch erase 5f0c9a54")
+@click.argument("job")
+@_journal
+def erase(job: str, journal: str | None) -> None:
+    """Delete JOB here, and its files at the provider. Amounts in the ledger stay."""
+    _opened(job, journal, ":memory:").erase()
+    click.echo("deleted")
+
+
+@batch.command("list", epilog="Example: llm-savings batch list")
+@_journal
+def list_(journal: str | None) -> None:
+    """Every job, the newest first."""
+    book = Journal(journal)
+    table = Table("job", "state", "model", "from", "inputs", "may cost at most")
+    for row in list_jobs(book):
+        told = Estimate.from_dict(row.estimate) if row.estimate else None
+        at = datetime.fromtimestamp(row.created, UTC).astimezone()
+        most = "" if told is None or told.upper_bound is None else f"${told.upper_bound:.4f}"
+        table.add_row(
+            row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", "" if told is None else f"{told.inputs:,}", most
+        )
+    Console().print(table)
+
+
+def _requests(file: str, provider: str, **given: Any) -> Iterator[tuple[Mapping[str, Any], bytes | None]]:
+    """A request for each row of a file, and the row."""
+    template: str = given["template"]
+    if template.startswith("@"):
+        template = Path(template[1:]).read_text("utf-8")
+    names = _names(template)
+    fixed: dict[str, Any] = {"max_tokens": given["max_tokens"]} if given["max_tokens"] else {}
+    if kind := _schema(given["schema"]):
+        fixed |= answer_format(kind, provider)
+    before: list[dict[str, str]] = []
+    if given["system"] and provider == "anthropic":
+        fixed["system"] = given["system"]
+    elif given["system"]:
+        before = [{"role": "system", "content": given["system"]}]
+    for number, row in _rows(file, given["encoding"]):
+        for name in (*names, *([given["id_column"]] if given["id_column"] else ())):
+            if row.get(name) is None:
+                raise InputError(number, name, f"is missing; FILE has {', '.join(map(str, row)) or 'nothing there'}")
+        prompt = template.format_map({name: row[name] for name in names})
+        body = {"messages": [*before, {"role": "user", "content": prompt}], **fixed}
+        line: dict[str, Any] = {"body": body}
+        if given["id_column"]:
+            line["custom_id"] = str(row[given["id_column"]])
+        yield line, json.dumps(row, ensure_ascii=False).encode()
+
+
+def _names(template: str) -> list[str]:
+    try:
+        found = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ConfigError(f"--prompt-template: {error}; write {{{{ and }}}} for braces of its own") from error
+    if wrong := [name for name in found if not name.isidentifier()]:
+        raise ConfigError(f"--prompt-template has {{{wrong[0]}}}; expected a column's name, as {{review}}")
+    return found
+
+
+def _rows(file: str, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if Path(file).suffix.lower() != ".csv":
+        for number, row, _ in raw(file):
+            if not isinstance(row, dict):
+                raise InputError(number, "row", "is no JSON object")
+            yield number, cast("dict[str, Any]", row)
+        return
+    try:
+        with Path(file).open(encoding=encoding, newline="") as lines:
+            for number, found in enumerate(csv.DictReader(lines, restkey="(more)"), 2):
+                yield number, found
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ConfigError(f"{file} is not {encoding} text: {error}; name its encoding, as --encoding cp949") from error
+
+
+def _schema(named: str | None) -> Any:
+    """The pydantic model of a MODULE:MODEL, found from the current folder too."""
+    if named is None:
+        return None
+    module, _, name = named.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"--schema {named!r}: {error}; expected MODULE:MODEL, as shop:Review") from error
+    finally:
+        sys.path.pop(0)
+    if not hasattr(found, "model_json_schema"):
+        raise ConfigError(f"--schema {named!r} is no pydantic model")
+    return found
+
+
+def _write(file: Any, outcomes: Iterator[tuple[Outcome, bytes | None]], *, as_csv: bool) -> tuple[int, int]:
+    count = failed = 0
+    table: Any = None
+    for found, memo in outcomes:
+        count += 1
+        failed += not isinstance(found, Answered)
+        row = _record(found, json.loads(memo) if memo else None)
+        if not as_csv:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            continue
+        flat: dict[str, Any] = {**(row.pop("input", None) or {}), **row}
+        if isinstance(flat.get("output"), dict):
+            flat |= flat.pop("output")
+        if table is None:
+            columns = list(dict.fromkeys([*flat, "output", "error", "raw"]))
+            table = csv.DictWriter(file, columns, extrasaction="ignore")
+            table.writeheader()
+        table.writerow(flat)
+    return count, failed
+
+
+def _record(found: Outcome, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    head: dict[str, Any] = {"number": found.number, "custom_id": found.custom_id}
+    if row is not None:
+        head["input"] = row
+    if isinstance(found, Answered):
+        output = found.parsed.model_dump(mode="json") if found.parsed is not None else found.text
+        return {**head, "output": output, "error": None}
+    return {**head, "output": None, "error": f"{found.kind}: {found.message}", "raw": found.raw}
+
+
+def _confirmed(told: Estimate) -> bool:
+    lines = [f"{told.inputs:,} inputs, {told.requests:,} different requests"]
+    if told.expected is not None:
+        basis = "from earlier answers" if told.basis == "history" else "a guess: half of what answers may have"
+        lines.append(f"about ${told.expected:f} ({basis}); in real time about ${told.real_time or 0:f}")
+    lines.append("nothing bounds it" if told.upper_bound is None else f"at most ${told.upper_bound.normalize():f}")
+    for line in lines:
+        click.echo(f"• {line}", err=True)
+    return click.confirm("Send it?", err=True)
+
+
+def _waited(job: Job) -> Status:
+    try:
+        return job.wait(progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        raise BatchError(
+            f"interrupted; job {job.id[:8]} goes on at the provider. Go on with: llm-savings batch collect {job.id[:8]}"
+        ) from None
+
+
+def _opened(job: str, journal: str | None, ledger: str | None) -> Job:
+    return open_job(job, journal=journal, meter=Meter(ledger) if ledger else None)
+
+
+def _line(status: Status) -> str:
+    parts = [f"{status.answered:,} of {status.requests:,} answered"]
+    if status.running:
+        parts.append(f"{status.running:,} more at the provider")
+    return ", ".join(parts) + f", {told(status)}"
+
+
+def _pair(tag: str) -> tuple[str, str]:
+    key, found, value = tag.partition(":")
+    if not found:
+        raise click.BadParameter(f"{tag!r}; expected KEY:VALUE, as feature:reviews", param_hint="--tag")
+    return key, value

@@ -1,0 +1,88 @@
+"""`llm-savings lint`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llm_savings.errors import LogFormatError
+from llm_savings.prompt_cache import Finding, lint
+
+
+@click.command(
+    "lint",
+    epilog="FILE holds a request (model, messages, tools, ...), a list of messages, or a log: one request a line "
+    "(JSONL) or a JSON list. `-` reads standard input. The exit status is 1 when something was found, 2 when FILE "
+    "is no such thing.",
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--model", help="The model, where a request does not say.")
+@click.option("--provider", help="Its provider, where the model's name does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: a list of findings, amounts as decimal text.")
+def lint_command(file: str, model: str | None, provider: str | None, as_json: bool) -> None:
+    """Say what keeps the prompts in FILE from being cached, what it costs, and what to do.
+
+    Nothing is rewritten, and no text of a prompt is shown.
+    """
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    try:
+        found = lint(_requests(text), model=model, provider=provider)
+    except LogFormatError as error:
+        raise click.BadParameter(str(error), param_hint="FILE") from error
+    if as_json:
+        document = [asdict(finding) | {"usd_per_1000": _amount(finding)} for finding in found]
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        _show(found)
+    if found:
+        sys.exit(1)
+
+
+def _requests(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    rows: list[Any] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise LogFormatError(f"neither JSON nor JSON lines: {error}", number) from error
+    return rows
+
+
+def _show(found: list[Finding]) -> None:
+    console = Console()
+    if not found:
+        console.print("Nothing found: the beginnings of these prompts can be cached.")
+        return
+    table = Table(box=SIMPLE_HEAD, header_style="bold")
+    for head in ("what", "where", "requests"):
+        table.add_column(head)
+    table.add_column("USD per 1,000 calls", justify="right")
+    table.add_column("why, and what to do", overflow="fold")
+    for finding in found:
+        amount = _amount(finding)
+        table.add_row(
+            Text(finding.kind),
+            Text(finding.place),
+            Text(f"{finding.count}, first {finding.request}"),
+            Text("unknown" if amount is None else amount),
+            Text(f"{finding.reason}\n→ {finding.fix}"),
+        )
+    console.print(table)
+
+
+def _amount(finding: Finding) -> str | None:
+    return None if finding.usd_per_1000 is None else format(finding.usd_per_1000, "f")

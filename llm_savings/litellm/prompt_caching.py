@@ -1,0 +1,133 @@
+# pyright: standard
+"""`PromptCaching`: LiteLLM's requests are marked for the provider's cache, where that pays."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any, cast
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from llm_savings import settings
+from llm_savings.errors import SavingsError
+from llm_savings.evidence import noted
+from llm_savings.litellm.calls import metadata_of
+from llm_savings.marked import Marking
+from llm_savings.prompt_cache import Memory, Plan
+from llm_savings.usage import Usage
+
+_log = logging.getLogger("llm_savings.litellm")
+_MOST = 4096
+# LiteLLM has turned these into a string by the time they can be seen; their arguments are marked instead.
+_SIGNED = ("bedrock", "bedrock_converse")
+
+
+class PromptCaching(CustomLogger):
+    """Marks what is worth caching at the provider: `litellm.callbacks = [CostLogger(), PromptCaching()]`.
+
+    Works for the SDK, the Router and the proxy, in sync, async and streams, on the request as LiteLLM has made it for
+    the provider that it goes to; so a fallback to another one is planned anew. Marks of your own stay, and count. For
+    Bedrock, which gets signed text, it works in async calls and the proxy; a sync call takes `caching.marked(...)`:
+    `litellm.completion(**caching.marked(model=..., messages=...))`.
+
+    Args:
+        memory: What is known of prefixes. A new one by default.
+        shadow: Plan and record, but send every request as it is.
+        own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
+
+    Raises:
+        ConfigError: `memory` is no `Memory`.
+
+    Example:
+        >>> import litellm
+        >>> litellm.callbacks = [PromptCaching()]
+    """
+
+    def __init__(self, *, memory: Memory | None = None, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._marking = Marking(memory, shadow=shadow, own_servers=own_servers)
+        self._plans: OrderedDict[str, tuple[Plan, str | None]] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def memory(self) -> Memory:
+        """What is known of prefixes."""
+        return self._marking.memory
+
+    def marked(self, **arguments: Any) -> dict[str, Any]:
+        """The arguments of a `completion` with marks in them, for a call that LiteLLM shows to nobody in time."""
+        model = str(arguments.get("model"))
+        provider = arguments.get("custom_llm_provider") or model.partition("/")[0]
+        asked, plan = self._marking.marked(
+            arguments, model=model, provider=provider, base=arguments.get("api_base"), dialect="anthropic"
+        )
+        if plan is not None:
+            asked["metadata"] = noted(asked.get("metadata"), "prompt_cache", self._marking.evidence(plan))
+        return asked
+
+    # LiteLLM calls these by keyword: their parameters must keep its names.
+
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> Any:
+        """Mark a request to Bedrock, before it is signed."""
+        provider = str(kwargs.get("custom_llm_provider") or str(kwargs.get("model")).partition("/")[0])
+        if settings.disabled() or provider not in _SIGNED:
+            return None
+        try:
+            return self.marked(**kwargs)
+        except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
+            _log.debug("a request to Bedrock was sent without marks: %s", type(error).__name__)
+            return None
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        """Mark a request as it is about to leave."""
+        try:
+            self._mark(str(model), kwargs)
+        except Exception as error:  # noqa: BLE001
+            _log.debug("a request was sent without marks: %s", type(error).__name__)
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Learn from an answer."""
+        self._learn(kwargs, response_obj)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """The same under asyncio."""
+        self._learn(kwargs, response_obj)
+
+    def _mark(self, model: str, details: dict[str, Any]) -> None:
+        request = (details.get("additional_args") or {}).get("complete_input_dict")
+        if settings.disabled() or not isinstance(request, dict) or "messages" not in request:
+            return
+        params = cast("Mapping[str, Any]", details.get("litellm_params") or {})
+        key = details.get("api_key") or params.get("api_key")
+        key = key if isinstance(key, str) and key else None
+        asked, plan = self._marking.marked(
+            request,
+            model=model,
+            provider=details.get("custom_llm_provider") or params.get("custom_llm_provider"),
+            base=params.get("api_base") or None,
+            key=key,
+        )
+        if plan is None:
+            return
+        request.update(asked)  # LiteLLM's own mapping; what it holds of the caller's is as it was
+        metadata = noted(metadata_of(details), "prompt_cache", self._marking.evidence(plan))
+        details["litellm_params"] = {**params, "metadata": metadata}
+        with self._lock:
+            self._plans[str(details.get("litellm_call_id"))] = (plan, key)
+            if len(self._plans) > _MOST:
+                self._plans.popitem(last=False)
+
+    def _learn(self, details: Mapping[str, Any], response: Any) -> None:
+        with self._lock:
+            plan, key = self._plans.pop(str(details.get("litellm_call_id")), (None, None))
+        if plan is None or details.get("cache_hit") is True:
+            return
+        found = getattr(response, "usage", None)
+        try:
+            usage = Usage.from_litellm(found) if found else None
+        except SavingsError:
+            usage = None
+        self._marking.learn(plan, usage, key=key)

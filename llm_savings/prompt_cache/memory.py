@@ -1,0 +1,275 @@
+"""What is known of prefixes: which ones the provider holds, and how likely each is to come again in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import lru_cache
+from hashlib import blake2b
+from secrets import token_bytes
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from llm_savings.errors import ConfigError
+from llm_savings.pricing import PriceBook
+from llm_savings.prompt_cache.odds import Odds, Watch
+from llm_savings.prompt_cache.prompt import Prompt
+from llm_savings.prompt_cache.rules import Terms, terms_of
+from llm_savings.settings import hash_key
+from llm_savings.tokens import count
+from llm_savings.usage import Usage
+
+if TYPE_CHECKING:
+    from llm_savings.prompt_cache.plan import Plan
+
+_UNSURE = 0.15
+_MOST_COUNTS = 20_000
+_RETRIED = 0.99
+_FADE = 0.95
+_SLOW = 0.995
+_PRIOR = 15.0
+Moment = float | datetime
+"""Seconds since 1970 (UTC), or an aware datetime."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one prefix.
+
+    Attributes:
+        seen: When a request last had it.
+        sightings: How many requests had it.
+        ends: Until when the provider holds it; 0 where it was never written.
+        life: Which time to live it was written with, in seconds.
+        ended: Whether a prompt ended here: it is the end of a turn, not the middle of one.
+        turns: How many requests of its conversation came before.
+        returns: How often it came again, the newer counting more.
+        soon: How many of these came within five minutes.
+        later: How many came within an hour.
+        pace: Seconds between requests that have it, the newer counting more.
+        expected: How many prompts that went on from here were expected to be followed up within five minutes.
+        followed: How many were.
+    """
+
+    seen: float
+    sightings: int = 1
+    ends: float = 0.0
+    life: float = 0.0
+    ended: bool = False
+    turns: int = 0
+    returns: float = 0.0
+    soon: float = 0.0
+    later: float = 0.0
+    pace: float = 3600.0
+    expected: float = 0.0
+    followed: float = 0.0
+
+    def sight(self, at: float) -> None:
+        """It came again."""
+        gap = at - self.seen
+        self.returns = _FADE * self.returns + 1
+        self.soon = _FADE * self.soon + (gap <= 300)
+        self.later = _FADE * self.later + (gap <= 3600)
+        self.pace += (min(max(gap, 0.0), 3600.0) - self.pace) * max(0.05, 1 / self.sightings)
+        self.seen, self.sightings = at, self.sightings + 1
+
+    @property
+    def liveliness(self) -> float:
+        """How much oftener than others the prompts that go on from here are followed up."""
+        return (self.followed + _PRIOR) / (self.expected + _PRIOR)
+
+    def in_time(self, seconds: float) -> tuple[float, float]:
+        """Its own returns, and those that came within a life of so many seconds.
+
+        The first does not count: without it nobody would ask.
+        """
+        more = max(0.0, self.returns - 1.0)
+        return more, (self.soon if seconds < 1800 else self.later) * more / max(self.returns, 1.0)
+
+
+class Memory:
+    """Prefixes seen and written, learned from the calls themselves. Safe to share between threads.
+
+    Args:
+        capacity: How many prefixes are remembered; those unused the longest are forgotten first. A prefix takes some
+            300 bytes, and so does each block of a longer prompt.
+        prices: The price book; LiteLLM's bundled map by default.
+        account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
+        ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
+
+    Raises:
+        ConfigError: `capacity` is not a positive number.
+
+    Example:
+        >>> memory = Memory(capacity=10_000)
+        >>> len(memory)
+        0
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 100_000,
+        prices: PriceBook | None = None,
+        account: str = "",
+        ttls: Sequence[str] | None = None,
+    ) -> None:
+        if capacity < 1:
+            raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 100_000")
+        self.account = account
+        self._capacity = capacity
+        self._prices = prices or PriceBook()
+        self._known: dict[int, Known] = {}
+        self._scales: dict[str, tuple[float, float, int]] = {}
+        self._secret: bytes | None = None
+        self._counts: dict[int, int] = {}
+        self._refused: dict[str, float] = {}
+        self._ttls = ttls
+        self.odds = Odds()
+        self._lock = Lock()
+        self._terms = lru_cache(maxsize=1024)(self._find_terms)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __bool__(self) -> bool:
+        return True  # an empty memory is one all the same
+
+    def scoped(self, account: str) -> Memory:
+        """The same memory for another account, whose prefixes the provider keeps apart; what is learned is shared.
+
+        Args:
+            account: A keyed hash of the API key or tenant; never the key itself.
+        """
+        other = copy(self)
+        other.account = account
+        return other
+
+    def terms(self, model: str, provider: str | None = None, base: str | None = None) -> Terms:
+        """What caching means for a model; see `Terms`."""
+        return self._terms(model, provider, base)
+
+    def seed(self, model: str) -> bytes:
+        """What a prompt's hashes start from: a secret of this machine's, the model and the account."""
+        if self._secret is None:
+            try:
+                self._secret = hash_key()
+            except OSError:  # no folder to keep it in: hashes differ from process to process
+                self._secret = token_bytes(32)
+        return blake2b(f"{model}\0{self.account}".encode(), key=self._secret[:64]).digest()
+
+    def scale(self, model: str) -> float:
+        """Tokens that the provider counts for one that is estimated here."""
+        return self._scales.get(model, (1.0, 0.0, 0))[0]
+
+    def floor(self, model: str, minimum: int) -> float:
+        """From how many tokens of ours on a prefix is surely as long as the provider's minimum.
+
+        Our count is not the provider's. How far they differ is learned from usages; until then it is kept well clear.
+        """
+        _, spread, count = self._scales.get(model, (1.0, 0.0, 0))
+        margin = _UNSURE if not count else max(0.02, min(_UNSURE, 3 * spread + 0.1 / count))
+        return max(minimum * (1 + margin), self._refused.get(model, 0) + 1)
+
+    def reaches(self, prompt: Prompt, minimum: int, block: int) -> bool:
+        """Whether a prefix has so many tokens by a real count, where an estimate by length might be wrong about it.
+
+        Text of one letter repeated, or of spaces, has far fewer tokens than its length says. Each block is counted once
+        (with tiktoken, which no provider's tokenizer in use undercuts by much) and remembered by its hash.
+        """
+        total = 0
+        for key, raw in zip(prompt.keys[: block + 1], prompt.heads, strict=False):
+            if (found := self._counts.get(key)) is None:
+                found = count(raw.decode("utf-8", "replace"))
+                if len(self._counts) >= _MOST_COUNTS:
+                    self._counts.clear()
+                self._counts[key] = found
+            total += found
+            if total >= minimum:
+                return True
+        return block >= len(prompt.heads)
+
+    def known(self, keys: Iterable[int]) -> list[Known | None]:
+        """What is known of each prefix."""
+        find = self._known.get
+        return [find(key) for key in keys]
+
+    def record(self, plan: Plan, usage: Usage | None, now: Moment | None = None, *, sent: bool = True) -> None:
+        """Learn from a call that was made.
+
+        Args:
+            plan: What was planned for it, and sent.
+            usage: What the provider says it consumed; None when it did not say.
+            now: When the answer came; None is now.
+            sent: Whether the marks were sent; False for a plan in shadow, of which the provider knows nothing.
+        """
+        at, keys = plan.at, plan.prompt.keys
+        if not plan.terms.marked:  # of what the provider finds by itself, only how often the shared text comes counts
+            keys = keys[plan.prompt.shared :][:1] if plan.prompt.shared >= 0 else []
+        with self._lock:
+            for parent, chance, came in self.odds.settle(at):
+                if (known := self._known.get(parent)) is not None:
+                    known.expected = _SLOW * known.expected + chance
+                    known.followed = _SLOW * known.followed + came
+            self.odds.returned(keys, at)
+            turns = plan.turns
+            for key in reversed(keys):  # what many prompts share is forgotten last
+                known = self._known.pop(key, None)
+                if known is None:
+                    known = Known(at, turns=turns)
+                else:
+                    known.sight(at)
+                self._known[key] = known
+            if keys and plan.terms.marked:
+                self._known[keys[plan.end]].ended = True
+            while len(self._known) > self._capacity:
+                del self._known[next(iter(self._known))]
+            self.odds.watch([Watch(at, *observed) for observed in plan.watched])
+            self._measure(plan, usage)
+            if sent:
+                self._hold(plan, usage)
+
+    def _hold(self, plan: Plan, usage: Usage | None) -> None:
+        """Note what the provider holds from now on, and what that cost and brought."""
+        terms, floor = plan.terms, self._refused.get(plan.model, 0.0)
+        paid, gained, tokens = plan.account
+        if usage is not None:
+            gained = usage.cache_read * (1.0 - terms.read)
+            if plan.marks and usage == usage.uncached():
+                # Nothing was cached. A short prefix is below the provider's minimum after all; a long one has other
+                # reasons. A mark that is refused costs nothing, so what was refused is tried again some time.
+                longest = max(mark.tokens for mark in plan.marks)
+                self._refused[plan.model] = max(floor, longest if longest < 3 * terms.minimum else 0.0)
+                for block, _ in plan.written:
+                    if (known := self._known.get(plan.prompt.keys[block])) is not None:
+                        known.ends = 0.0
+                return
+        self._refused[plan.model] = floor * _RETRIED
+        for block, life in plan.written:
+            known = self._known.get(plan.prompt.keys[block])
+            if known is not None:
+                known.ends, known.life = plan.at + life.seconds, life.seconds
+        self.odds.account(paid, gained, tokens)
+
+    def _measure(self, plan: Plan, usage: Usage | None) -> None:
+        """Compare the provider's count of a prompt with ours."""
+        if usage is None or not usage.prompt or not plan.prompt.tokens:
+            return
+        ratio = usage.prompt / max(plan.prompt.tokens[-1], 1)
+        mean, spread, count = self._scales.get(plan.model, (ratio, 0.0, 0))
+        step = 1 / min(count + 1, 50)
+        spread += (abs(ratio - mean) / mean - spread) * step
+        self._scales[plan.model] = (mean + (ratio - mean) * step, spread, count + 1)
+
+    def _find_terms(self, model: str, provider: str | None, base: str | None) -> Terms:
+        terms = terms_of(model, provider, self._prices, base=base)
+        if self._ttls is None:
+            return terms
+        return replace(terms, lives=tuple(life for life in terms.lives if life.name in self._ttls))
+
+
+def seconds(now: Moment) -> float:
+    """A moment as seconds since 1970 (UTC)."""
+    return now if isinstance(now, (int, float)) else now.timestamp()

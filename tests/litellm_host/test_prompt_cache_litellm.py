@@ -1,0 +1,178 @@
+"""Prompt caching in LiteLLM: marks on the wire in every mode, the provider's bill, nothing where it does not pay."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from decimal import Decimal
+from typing import Any
+
+import litellm
+import pytest
+from litellm import Router
+from litellm_checks import Metered, called, until
+
+from llm_savings.attribution import attribute
+from llm_savings.ledger import Call
+from llm_savings.litellm import PromptCaching
+from llm_savings.prompt_cache import plan_breakpoints
+from llm_savings.sandbox import Sandbox
+
+CLAUDE = "anthropic/claude-sonnet-4-5"
+MANUAL = "The shop takes back what was bought within thirty days, in its box and with the bill. " * 120
+QUESTIONS = ["Where is my parcel?", "Do you sell hats?", "환불은 언제 되나요?", "Can I pay by card?"]
+
+
+@pytest.fixture
+def caching(metered: Metered) -> PromptCaching:
+    found = PromptCaching(own_servers=[metered.box.openai_url])
+    litellm.callbacks = [metered.costs, found]
+    return found
+
+
+def asking(question: str) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": MANUAL}, {"role": "user", "content": question}]
+
+
+async def learned(metered: Metered, count: int) -> list[Call]:
+    """The rows, once LiteLLM has told everybody of the answers, which it does from another thread."""
+    rows = await metered.rows(count)
+    for _ in until():
+        if not any(found._plans for found in litellm.callbacks if isinstance(found, PromptCaching)):
+            break
+        await asyncio.sleep(0.005)
+    return rows
+
+
+def reads(box: Sandbox) -> list[int]:
+    return [row.usage["cache_read_input_tokens"] for row in box.bill().rows]
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete", "stream", "astream"])
+async def test_a_shared_system_prompt_is_written_once_and_read_from_then_on(
+    metered: Metered, caching: PromptCaching, way: str
+) -> None:
+    given = [asking(question) for question in QUESTIONS]
+    before = copy.deepcopy(given)
+    rows: list[Call] = []
+    for messages in given:
+        await called(lambda messages=messages: getattr(metered, way)(CLAUDE, messages=messages))
+        rows = await learned(metered, len(rows) + 1)
+    assert given == before
+    read = reads(metered.box)
+    assert read[:2] == [0, 0] and read[2] == read[3] > 2000
+    metered.check_bill(rows)
+    assert rows[-1].settled is not None and rows[-1].settled.strategies["prompt_cache"]["marks"]
+    assert attribute(rows).credits["prompt_cache"] == metered.costs.saved > 0
+
+
+@pytest.mark.parametrize("way", ["completion", "acompletion"])
+async def test_a_router(metered: Metered, caching: PromptCaching, way: str) -> None:
+    router = Router(model_list=[metered.deployment("chat", CLAUDE)], num_retries=0)
+    for count, question in enumerate(QUESTIONS, 1):
+        await called(lambda question=question: getattr(router, way)("chat", asking(question), max_tokens=30))
+        await learned(metered, count)
+    metered.check_bill(await metered.rows(len(QUESTIONS)))
+    assert reads(metered.box)[-1] > 2000
+
+
+async def test_a_fallback_to_another_provider_gets_no_marks(metered: Metered, caching: PromptCaching) -> None:
+    router = Router(
+        model_list=[metered.deployment("chat", CLAUDE), metered.deployment("spare", "openai/gpt-4o")],
+        fallbacks=[{"chat": ["spare"]}],
+        num_retries=0,
+    )
+    for count, question in enumerate(QUESTIONS[:3], 1):
+        await router.acompletion("chat", asking(question), max_tokens=30)
+        await learned(metered, count)
+    metered.box.fail("500", times=2, path="/v1/messages")
+    answer = await router.acompletion("chat", asking(QUESTIONS[3]), max_tokens=30)
+    assert answer.model.startswith("gpt-4o")  # the sandbox refuses marks at OpenAI
+
+
+async def test_what_comes_once_is_never_marked(metered: Metered, caching: PromptCaching) -> None:
+    for number in range(5):
+        await metered.acomplete(CLAUDE, messages=asking("Hi")[1:])
+        await metered.acomplete(CLAUDE, messages=[{"role": "user", "content": f"{number} {MANUAL}"}])
+        await learned(metered, 2 * number + 2)
+    written = [row.usage["cache_creation_input_tokens"] for row in metered.box.bill().rows]
+    assert written == [0] * 10
+
+
+async def test_marks_of_the_callers_own_stay(metered: Metered, caching: PromptCaching) -> None:
+    mark = {"type": "ephemeral"}
+    own = [{"type": "text", "text": MANUAL, "cache_control": mark}]
+    for question in QUESTIONS:
+        metered.complete(CLAUDE, messages=[{"role": "system", "content": own}, {"role": "user", "content": question}])
+    await metered.rows(len(QUESTIONS))
+    read = reads(metered.box)
+    assert read[0] == 0 and min(read[1:]) > 2000
+
+
+async def test_openai_gets_a_key_and_from_5_6_on_breakpoints(metered: Metered, caching: PromptCaching) -> None:
+    for model in ("openai/gpt-4o", "openai/gpt-5.6"):
+        for question in QUESTIONS:
+            metered.complete(model, messages=asking(question), max_completion_tokens=60)
+            await learned(metered, metered.box.requests())
+    metered.check_bill(await metered.rows(2 * len(QUESTIONS)))
+    details = [row.usage["prompt_tokens_details"] for row in metered.box.bill().rows]
+    assert details[1]["cached_tokens"] >= 2048
+    written = [detail["cache_write_tokens"] for detail in details[4:]]
+    assert written[0] == 0 and written[1] > 2000 and written[2:] == [0, 0]
+    assert details[-1]["cached_tokens"] == written[1]
+
+
+async def test_a_foreign_server_gets_nothing_of_openais(metered: Metered) -> None:
+    litellm.callbacks = [metered.costs, PromptCaching()]
+    for question in QUESTIONS:
+        metered.complete("openai/gpt-5.6", messages=asking(question), max_completion_tokens=60)
+    await metered.rows(len(QUESTIONS))
+    assert "prompt_cache" not in (await metered.rows(len(QUESTIONS)))[-1].settled.strategies  # type: ignore[union-attr]
+
+
+async def test_in_shadow_nothing_is_sent_but_written_down(metered: Metered) -> None:
+    litellm.callbacks = [metered.costs, PromptCaching(shadow=True)]
+    rows: list[Call] = []
+    for question in QUESTIONS:
+        metered.complete(CLAUDE, messages=asking(question))
+        rows = await learned(metered, len(rows) + 1)
+    assert reads(metered.box) == [0] * len(QUESTIONS)
+    assert rows[-1].settled is not None
+    said = rows[-1].settled.strategies["prompt_cache"]
+    assert said["shadow"] and said["marks"]
+    assert metered.costs.saved == Decimal(0)
+
+
+async def test_disabled_it_does_nothing(
+    metered: Metered, caching: PromptCaching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_SAVINGS_DISABLED", "1")
+    for question in QUESTIONS:
+        metered.complete(CLAUDE, messages=asking(question))
+    assert reads(metered.box) == [0] * len(QUESTIONS)
+
+
+async def test_a_defect_of_ours_costs_no_call(
+    metered: Metered, caching: PromptCaching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("llm_savings.marked.plan_breakpoints", broken)
+    metered.complete(CLAUDE, messages=asking("Hi"))
+    metered.check_bill([await metered.row()])
+
+
+async def test_bedrock_is_marked_before_it_is_signed() -> None:
+    caching = PromptCaching()
+    model = "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    for question in QUESTIONS[:2]:
+        kwargs = {"model": model, "messages": asking(question), "custom_llm_provider": "bedrock"}
+        found = await caching.async_pre_call_deployment_hook(kwargs=kwargs, call_type=None)
+        plan = plan_breakpoints(asking(question), None, model, memory=caching.memory, provider="bedrock")
+        caching.memory.record(plan, None)
+    assert found["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
+    assert kwargs["messages"] == asking(QUESTIONS[1])
+    assert found["metadata"]["llm_savings"]["prompt_cache"]["marks"]
+    other = {"model": "gpt-4o", "messages": asking("Hi")}
+    assert await caching.async_pre_call_deployment_hook(kwargs=other, call_type=None) is None

@@ -1,0 +1,352 @@
+"""A Router's "auto": the same decision in every way to call, one row a call, and the bill is the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import litellm
+import pytest
+from litellm import Router
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from litellm_checks import CLAUDE, EMBED, GPT, Metered
+
+import llm_savings
+from llm_savings import ComplexityRouter, ConfigError
+from llm_savings.attribution import attribute
+from llm_savings.ledger import Call
+from llm_savings.litellm import ComplexityRouting
+from llm_savings.routing import Rule, Tier
+
+BIG = "openai/gpt-4o"
+EASY, HARD = "파이썬이 뭐야?", "RESTful API와 GraphQL을 상세히 비교하고 마이크로서비스 아키텍처를 설계해줘"
+TIERS = {"simple": "mini", "complex": "big"}
+
+
+@pytest.fixture(autouse=True)
+async def _reported() -> AsyncIterator[None]:
+    """No report of a test's calls comes in the middle of the next test."""
+    yield
+    await GLOBAL_LOGGING_WORKER.flush()
+
+
+def asked(text: Any, *before: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*before, {"role": "user", "content": text}]
+
+
+def router(metered: Metered, *more: dict[str, Any], tiers: Any = TIERS, **given: Any) -> Router:
+    settings = {name: given.pop(name) for name in ("num_retries", "fallbacks", "model_group_alias") if name in given}
+    models = [metered.deployment("mini", GPT), metered.deployment("big", BIG), metered.deployment("embed", EMBED)]
+    made = Router(model_list=[*models, *more], retry_after=0, **{"num_retries": 0, **settings})
+    return ComplexityRouting(tiers, **given).attach(made)
+
+
+def routed(row: Call) -> dict[str, Any]:
+    assert row.settled is not None
+    return row.settled.strategies["routing"]
+
+
+async def completion(router: Router, text: Any, **given: Any) -> Any:
+    return router.completion(model="auto", messages=asked(text), **given)
+
+
+async def acompletion(router: Router, text: Any, **given: Any) -> Any:
+    return await router.acompletion(model="auto", messages=asked(text), **given)
+
+
+async def stream(router: Router, text: Any, **given: Any) -> Any:
+    return list(router.completion(model="auto", messages=asked(text), stream=True, **given))
+
+
+async def astream(router: Router, text: Any, **given: Any) -> Any:
+    return [piece async for piece in await router.acompletion(model="auto", messages=asked(text), stream=True, **given)]
+
+
+async def aresponses(router: Router, text: Any, **given: Any) -> Any:
+    return await router.aresponses(model="auto", input=text, **given)
+
+
+async def responses(router: Router, text: Any, **given: Any) -> Any:
+    return list(router.responses(model="auto", input=text, stream=True, **given))
+
+
+WAYS = (completion, acompletion, stream, astream, responses, aresponses)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_way_decides_alike_and_is_one_row_of_the_bill(metered: Metered, way: Callable[..., Any]) -> None:
+    auto = router(metered)
+    for text in (EASY, HARD):
+        await way(auto, text)
+    easy, hard = sorted(await metered.rows(2), key=lambda row: row.sent.requested_model, reverse=True)
+    assert (easy.sent.requested_model, hard.sent.requested_model) == ("gpt-4o-mini", "gpt-4o")
+    decided = ComplexityRouter({"simple": "openai/gpt-4o-mini", "complex": "openai/gpt-4o"})
+    assert routed(easy) == decided.route(asked(EASY)).evidence()
+    assert routed(hard) == decided.route(asked(HARD)).evidence()
+    metered.check_bill([easy, hard])
+    assert metered.costs.spent == metered.box.bill().total
+    assert metered.costs.saved == attribute([easy, hard]).credits["routing"] > 0
+
+
+async def test_the_tiers_parameters_are_sent_and_the_callers_own_come_first(metered: Metered) -> None:
+    auto = router(metered, tiers={"simple": Tier("mini", max_tokens=20), "complex": Tier("big", max_tokens=90)})
+    for way in (completion, acompletion, aresponses):
+        await way(auto, EASY)
+    await completion(auto, EASY, max_tokens=18)
+    await completion(auto, EASY, max_completion_tokens=19)
+    rows = await metered.rows(5)
+    assert sorted(row.settled.usage.output for row in rows if row.settled) == [18, 19, 20, 20, 20]
+    metered.check_bill(rows)
+
+
+async def test_other_groups_and_embeddings_are_left_alone(metered: Metered) -> None:
+    auto = router(metered)
+    auto.embedding(model="embed", input=[HARD])
+    await auto.aembedding(model="embed", input=[HARD])
+    auto.completion(model="mini", messages=asked(HARD))
+    await auto.acompletion(model="mini", messages=asked(HARD))
+    rows = await metered.rows(4)
+    assert {row.sent.requested_model for row in rows} == {"text-embedding-3-small", "gpt-4o-mini"}
+    assert not any(row.settled and row.settled.strategies for row in rows)
+    with pytest.raises(litellm.BadRequestError, match="nobody"):
+        auto.completion(model="nobody", messages=asked(EASY))
+    with pytest.raises(Exception):  # noqa: B017 (whatever the provider says of a chat model that is to embed)
+        await auto.aembedding(model="auto", input=[EASY])
+
+
+@pytest.mark.parametrize("way", [completion, acompletion, stream, astream])
+async def test_the_fallbacks_of_a_tiers_group_count(metered: Metered, way: Callable[..., Any]) -> None:
+    spare = metered.deployment("spare", "openai/gpt-4.1-mini")
+    auto = router(metered, spare, fallbacks=[{"big": ["spare"]}])
+    metered.box.fail("500", model="gpt-4o", times=None)
+    await way(auto, HARD)
+    rows = await metered.rows(2)
+    assert sorted((row.sent.requested_model, row.status) for row in rows) == [
+        ("gpt-4.1-mini", "ok"),
+        ("gpt-4o", "error"),
+    ]
+    (fallen,) = (row for row in rows if row.status == "ok")
+    assert fallen.settled and "routing" not in fallen.settled.strategies, "routing did not choose this model"
+    metered.box.fail("500", model="gpt-4o-mini", times=None)
+    with pytest.raises(litellm.InternalServerError):
+        await way(auto, EASY)
+
+
+async def test_a_request_is_tried_again_and_balanced(metered: Metered) -> None:
+    auto = router(metered, metered.deployment("mini", GPT, api_version="2"), num_retries=2)
+    metered.box.fail("500", model="gpt-4o-mini", times=1)
+    answer = auto.completion(model="auto", messages=asked(EASY))
+    assert answer.model.startswith("gpt-4o-mini")
+    metered.box.fail("429", model="gpt-4o-mini", times=1)
+    assert (await auto.acompletion(model="auto", messages=asked(EASY))).model.startswith("gpt-4o-mini")
+    rows = await metered.rows(4)
+    assert [row.status for row in rows].count("ok") == 2
+    assert all(routed(row)["tier"] == "simple" for row in rows)
+    seen = set()
+    for _ in range(40):
+        seen.add(
+            auto.get_available_deployment(model="auto", messages=asked(EASY), request_kwargs={})["model_info"]["id"]
+        )
+    assert len(seen) == 2, "both deployments have their turns"
+
+
+async def cool(router: Router, metered: Metered, way: Callable[..., Any], text: str) -> None:
+    """Have both deployments of a tier cool down."""
+    metered.box.fail("429", times=2, retry_after=60)
+    for _ in range(2):
+        with pytest.raises(litellm.RateLimitError):
+            await way(router, text)
+
+
+@pytest.mark.parametrize("way", [completion, acompletion])
+async def test_a_tier_that_is_cooling_down_gives_way_to_a_stronger_one(
+    metered: Metered, way: Callable[..., Any]
+) -> None:
+    twins = [metered.deployment(name, model, timeout=9) for name, model in (("mini", GPT), ("big", BIG))]
+    auto = router(metered, *twins, tiers={"simple": Tier("mini", max_tokens=5), "complex": "big"})
+    await cool(auto, metered, way, EASY)
+    assert (await way(auto, EASY)).model.startswith("gpt-4o-2024")
+    (row,) = (row for row in await metered.rows(3) if row.status == "ok")
+    assert routed(row)["reasons"][-1] == "cooldown"
+    assert row.settled and row.settled.usage.output > 5, "the other tier's parameters are not sent"
+    await cool(auto, metered, way, HARD)
+    with pytest.raises(Exception, match="No deployments available"):
+        await way(auto, EASY)
+
+
+@pytest.mark.parametrize("way", [completion, acompletion])
+async def test_a_tier_that_is_cooling_down_goes_to_its_fallback_if_it_has_one(
+    metered: Metered, way: Callable[..., Any]
+) -> None:
+    more = [metered.deployment("mini", GPT, timeout=9), metered.deployment("spare", "openai/gpt-4.1-mini")]
+    auto = router(metered, *more)
+    await cool(auto, metered, way, EASY)
+    auto.fallbacks = [{"mini": ["spare"]}]
+    assert (await way(auto, EASY)).model.startswith("gpt-4.1-mini")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_updated_settings_leave_it_in_place(metered: Metered) -> None:
+    auto = router(metered)
+    for strategy in ("latency-based-routing", "least-busy", "simple-shuffle"):
+        auto.update_settings(routing_strategy=strategy, num_retries=1)
+        assert auto.completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-mini")
+        assert (await auto.acompletion(model="auto", messages=asked(HARD))).model.startswith("gpt-4o-2024")
+    assert len([row for row in await metered.rows(6) if routed(row)]) == 6
+
+
+async def test_a_conversation_sticks_to_its_tier(metered: Metered) -> None:
+    auto = router(metered)
+    for named in ({"metadata": {"session_id": "s"}}, {"litellm_session_id": "t"}):
+        models = [(await auto.acompletion(model="auto", messages=asked(t), **named)).model for t in (HARD, EASY)]
+        assert models == ["gpt-4o-2024-08-06"] * 2
+    assert auto.completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-mini")
+    strong = auto.completion(model="auto", messages=asked(EASY), metadata={"at_least": "complex"})
+    assert strong.model.startswith("gpt-4o-2024")
+
+
+@pytest.mark.parametrize("way", [completion, acompletion])
+async def test_retries_in_a_row_move_a_conversation_up(metered: Metered, way: Callable[..., Any]) -> None:
+    auto = router(metered, num_retries=3)
+    metered.box.fail("500", model="gpt-4o-mini", times=None)
+    assert (await way(auto, EASY, metadata={"thread_id": "t"})).model.startswith("gpt-4o-2024")
+    tried = [row.sent.requested_model for row in await metered.rows(3)]
+    assert tried == ["gpt-4o-mini", "gpt-4o-mini", "gpt-4o"]
+    with pytest.raises(litellm.InternalServerError):
+        await way(auto, EASY)
+
+
+async def test_metadata_of_the_caller_reaches_the_row_and_keeps_no_evidence(metered: Metered) -> None:
+    auto = router(metered)
+    mine = {"tags": ["feature:faq"], "user_id": "kim"}
+    auto.completion(model="auto", messages=asked(EASY), metadata=mine)
+    row = await metered.row()
+    assert (row.sent.tags["feature"], row.sent.user) == ("faq", "kim")
+    assert "llm_savings" not in mine, "or the next call with it would be taken for a routed one"
+
+
+async def test_a_shadow_changes_nothing_and_says_what_it_would_have_done(metered: Metered) -> None:
+    auto = router(metered, shadow=True)
+    assert auto.completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-2024")
+    row = await metered.row()
+    assert (routed(row)["chosen"], routed(row)["tier"], routed(row)["shadow"]) == ("simple", "complex", True)
+    assert metered.costs.saved == 0
+
+
+async def test_switched_off_it_goes_to_the_baseline(metered: Metered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_SAVINGS_DISABLED", "1")
+    assert router(metered).completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-2024")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\x00\xff\ud800" * 500, "가" * 350_000, None, 7, [{"type": "text"}], [{"type": "image_url"}, "x", None], {}],
+    ids=["empty", "binary", "a megabyte", "none", "a number", "no text", "odd blocks", "a mapping"],
+)
+async def test_whatever_is_asked_routing_does_not_fail(metered: Metered, content: Any) -> None:
+    auto = router(metered)
+    given = {"model": "auto", "messages": asked(content), "request_kwargs": {"metadata": None}}
+    sync = auto.get_available_deployment(**given)
+    other = await auto.async_get_available_deployment(**given)
+    assert sync["model_name"] == other["model_name"] in ("mini", "big")
+
+
+async def test_a_decision_that_fails_goes_to_the_strongest_tier_and_says_so(
+    metered: Metered, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto = router(metered)
+    with monkeypatch.context() as broken:
+        broken.setattr("llm_savings.routing.router.read", lambda *_, **__: 1 / 0)
+        assert auto.completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-2024")
+    assert routed(await metered.row())["reasons"] == ["failed"]
+    with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
+        broken.setattr("llm_savings.litellm.routing.with_evidence", lambda *_, **__: 1 / 0)
+        auto.completion(model="auto", messages=asked(HARD))
+    assert "Routing failed" in caplog.text and HARD not in caplog.text
+
+
+async def test_a_change_of_provider_takes_out_what_only_one_knows(metered: Metered) -> None:
+    claude = metered.deployment("claude", CLAUDE)
+    auto = router(metered, claude, tiers={"simple": "mini", "complex": "claude"})
+    thought = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+    history = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": "Hello", "thinking_blocks": [thought], "reasoning_content": "hm"},
+    ]
+    messages = asked(EASY, *history)
+    sent: list[Any] = []
+    litellm.callbacks.append(_Sent(sent))
+    assert auto.completion(model="auto", messages=messages).model.startswith("gpt-4o-mini")
+    await auto.acompletion(model="auto", messages=messages)
+    await auto.acompletion(model="auto", messages=asked(HARD, *history))
+    assert len(sent) == 3
+    assert not any("thinking" in str(each) or "cache_control" in str(each) for each in sent[:2])
+    assert "cache_control" in str(sent[2]) and "c2ln" in str(sent[2])
+    assert "thinking_blocks" in messages[1] and "cache_control" in messages[0]["content"][0], "a copy was changed"
+
+
+class _Sent(litellm.integrations.custom_logger.CustomLogger):
+    """Keeps what is sent."""
+
+    def __init__(self, sent: list[Any]) -> None:
+        super().__init__()
+        self.sent = sent
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        self.sent.append(kwargs["additional_args"]["complete_input_dict"])
+
+
+async def test_several_routings_on_one_router(metered: Metered) -> None:
+    auto = router(metered)
+    rules = partial(ComplexityRouter, rules=[Rule("환불", tier="complex")])
+    ComplexityRouting(TIERS, group="auto-ko", router=rules).attach(auto)
+    assert auto.completion(model="auto", messages=asked("환불")).model.startswith("gpt-4o-mini")
+    assert auto.completion(model="auto-ko", messages=asked("환불")).model.startswith("gpt-4o-2024")
+    ready = ComplexityRouter.rules({"simple": "gpt-4o-mini", "complex": "gpt-4o"})
+    ComplexityRouting(TIERS, group="article", router=ready).attach(auto)
+    assert auto.completion(model="article", messages=asked("What is RAG?")).model.startswith("gpt-4o-mini")
+    rows = await metered.rows(3)
+    assert [routed(row)["reasons"] for row in sorted(rows, key=lambda row: row.sent.started_at)] == [
+        ["difficulty"], ["rule:0"], ["article:simple"],
+    ]  # fmt: skip
+
+
+async def test_many_at_once_decide_as_one(metered: Metered) -> None:
+    auto = router(metered)
+    texts = [EASY, HARD] * 8
+    answers = await asyncio.gather(*(auto.acompletion(model="auto", messages=asked(text)) for text in texts))
+    assert [answer.model.startswith("gpt-4o-mini") for answer in answers] == [text is EASY for text in texts]
+    rows = await metered.rows(16)
+    metered.check_bill(rows)
+    assert metered.costs.saved == attribute(rows).credits["routing"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"tiers": {"simple": "mini", "complex": "gpt4o"}},
+            r"tiers\['complex'\]='gpt4o'.*it has 'big', 'embed', 'mini'",
+        ),
+        ({"tiers": {"simple": "mini"}}, "at least two tiers"),
+        ({"tiers": ["mini", "big"]}, "give a mapping"),
+        ({"tiers": {"simple": "mini", "complex": 4}}, r"tiers\['complex'\]=4"),
+        ({"group": "mini"}, "group='mini'.*already"),
+        ({"group": ""}, "group=''"),
+        ({"router": "rules"}, "router is str"),
+        ({"router": ComplexityRouter({"a": "gpt-4o-mini", "b": "gpt-4o"})}, r"\['a', 'b'\].*\['simple', 'complex'\]"),
+        ({"router": ComplexityRouter({"simple": "x", "complex": "y"}), "shadow": True}, "not in shadow"),
+        ({"router": partial(ComplexityRouter, rules=[Rule("x", tier="huge")])}, r"rules\[0\].tier='huge'"),
+    ],
+)
+def test_what_is_wrong_is_said_when_it_is_set_up(metered: Metered, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        router(metered, **given)
+
+
+def test_where_it_is_found() -> None:
+    assert llm_savings.ComplexityRouter is ComplexityRouter
+    assert llm_savings.ComplexityRouting is llm_savings.litellm.ComplexityRouting is ComplexityRouting
