@@ -56,6 +56,8 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         estimated = usage is not None
         if hit and usage is None:
             usage = Usage()
+    said = evidence_in(meta)
+    cached = {key: value for key, value in evidence.items() if key != "usage" and key not in said}
     return Answer(
         model=_text(meta.get("model_name")) or _text(meta.get("model")),
         mode=_mode(meta, messages),
@@ -66,10 +68,7 @@ def read_answer(result: LLMResult, start: Start, prices: PriceBook) -> Answer:
         estimated=estimated,
         suspect=suspect,
         unpriced=beyond,
-        strategies={
-            **evidence_in(meta),
-            **({"semantic_cache": {k: v for k, v in evidence.items() if k != "usage"}} if evidence else {}),
-        },
+        strategies={**said, "semantic_cache": cached} if cached else said,
         text=(lambda: answered(messages[0])) if len(messages) == 1 else None,
     )
 

@@ -114,11 +114,12 @@ def given(generations: list[Generation], evidence: Mapping[str, Any]) -> list[Ge
 
 
 def show(generations: Sequence[Generation], evidence: Mapping[str, Any]) -> None:
-    """Have a fresh answer say why it did not come from the cache."""
+    """Have a fresh answer say why it did not come from the cache, beside what others say in it."""
     for generation in generations:
         message = getattr(generation, "message", None)
         if isinstance(generation, ChatGeneration) and isinstance(message, AIMessage):
-            meta = {**message.response_metadata, KEY: dict(evidence)}
+            said = message.response_metadata
+            meta = {**said, KEY: {**said.get(KEY, {}), **evidence}}
             generation.message = message.model_copy(update={"response_metadata": meta})
 
 

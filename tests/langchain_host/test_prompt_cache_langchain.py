@@ -19,7 +19,7 @@ from langchain_litellm import ChatLiteLLM
 from langchain_openai import ChatOpenAI
 from langchain_shapes import Person, order_status
 
-from llm_savings import ConfigError, CostCallback
+from llm_savings import ConfigError, CostCallback, SemanticCache
 from llm_savings.attribution import attribute
 from llm_savings.langchain import PromptCachingMiddleware, RoutedChatModel, with_prompt_caching
 from llm_savings.prompt_cache import Memory
@@ -214,3 +214,18 @@ def test_what_it_cannot_mark_it_refuses() -> None:
         with_prompt_caching(FakeListChatModel(responses=[]))
     with pytest.raises(ConfigError, match="memory"):
         with_prompt_caching(FakeListChatModel(responses=[]), memory="here")  # type: ignore[arg-type]
+
+
+def test_beside_the_semantic_cache_both_say_what_they_did(box: Sandbox, cost: CostCallback) -> None:
+    set_llm_cache(SemanticCache())
+    model = with_prompt_caching(claude(box))
+    for question in [*QUESTIONS, QUESTIONS[0]]:
+        answer = model.invoke(asking(question), {"callbacks": [cost]})
+    rows = [row.settled for row in cost.ledger.calls() if row.settled is not None]
+    assert [set(row.strategies) for row in rows[:-1]] == [{"semantic_cache", "prompt_cache"}] * len(QUESTIONS)
+    assert "prompt_cache" not in rows[0].strategies["semantic_cache"]
+    assert rows[-1].status == "hit" and set(rows[-1].strategies) == {"semantic_cache"}
+    assert answer.response_metadata["llm_savings"]["cache"] == "hit"
+    found = attribute(cost.ledger.calls())
+    assert found.credits["semantic_cache"] > 0 < found.credits["prompt_cache"]
+    assert sum(found.credits.values()) - found.overhead == cost.saved and cost.spent == box.bill().total
