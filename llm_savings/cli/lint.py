@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from llm_savings.errors import LogFormatError
@@ -67,21 +66,14 @@ def _show(found: list[Finding]) -> None:
     if not found:
         console.print("Nothing found: the beginnings of these prompts can be cached.")
         return
-    table = Table(box=SIMPLE_HEAD, header_style="bold")
-    for head in ("what", "where", "requests"):
-        table.add_column(head)
-    table.add_column("USD per 1,000 calls", justify="right")
-    table.add_column("why, and what to do", overflow="fold")
     for finding in found:
         amount = _amount(finding)
-        table.add_row(
-            Text(finding.kind),
-            Text(finding.place),
-            Text(f"{finding.count}, first {finding.request}"),
-            Text("unknown" if amount is None else amount),
-            Text(f"{finding.reason}\n→ {finding.fix}"),
-        )
-    console.print(table)
+        many = "1 request" if finding.count == 1 else f"{finding.count} requests, the first"
+        where = f"{finding.place or 'the whole prompt'}, {many} ({finding.request})"
+        cost = "a cost that is not known" if amount is None else f"${amount} per 1,000 calls"
+        console.print(Text.assemble((finding.kind, "bold"), f"  {where}, {cost}"))
+        console.print(Padding(Text(finding.reason), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"→ {finding.fix}"), (0, 0, 1, 2)))
 
 
 def _amount(finding: Finding) -> str | None:
