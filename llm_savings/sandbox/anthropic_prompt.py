@@ -54,11 +54,11 @@ def _explained(tools: Sequence[Tool], choice: str) -> int:
 def _blocks(content: object, role: str, tokens: AnthropicTokens) -> list[Block]:
     blocks: list[Block] = []
     entries = [{"type": "text", "text": content}] if isinstance(content, str) else sequence(content)
-    for entry in entries:
+    for entry in map(mapping, entries):
         size = sum(tokens(text) for text in text_of([entry])) + IMAGE * _images(entry)
-        if entry["type"] == "tool_use":
+        if entry.get("type") == "tool_use":
             size += PER_CALL + tokens(entry["name"]) + tokens(dumps(entry.get("input")))
-        elif entry["type"] == "tool_result":
+        elif entry.get("type") == "tool_result":
             size += PER_CALL + sum(tokens(text) for text in text_of(entry.get("content")))
         blocks.append(_block(entry, role, size))
     return blocks
@@ -82,5 +82,5 @@ def _ttl(mark: JSON) -> float:
 
 
 def _images(block: JSON) -> int:
-    inner = sequence(block.get("content")) if block["type"] == "tool_result" else [block]
+    inner = sequence(block.get("content")) if block.get("type") == "tool_result" else [block]
     return sum(mapping(item).get("type") == "image" for item in inner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 pytest.importorskip("llm_savings.embedding", reason="the bundled embedder is not in this checkout")
@@ -85,6 +85,7 @@ def test_hostile_text_and_numbers_are_judged_without_error(asked: str, stored: s
 
 
 @given(TEXTS, st.lists(st.tuples(TEXTS, st.floats(0.01, 1.0)), max_size=5))
+@example("I", [("", 1.0)])
 def test_a_text_is_judged_as_the_question_read_of_it(asked: str, stored: list[tuple[str, float]]) -> None:
     read = [Candidate(prepare(text), cosine) for text, cosine in stored]
     assert MODEL.judge(prepare(asked), [Candidate(*pair) for pair in stored]) == MODEL.judge(prepare(asked), read)

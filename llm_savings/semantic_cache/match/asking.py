@@ -52,7 +52,7 @@ def _kind(tokens: tuple[str, ...]) -> str:
     """The kind that the first telling word names; empty for what and which alone, orders, and yes or no."""
     found = ""
     open_ended = False  # behind "what", "when" joins two clauses
-    for word, after in zip(tokens, (*tokens[1:], ""), strict=True):
+    for word, after in zip(tokens, (*tokens[1:], ""), strict=False):
         if word == "how":
             kind = _HOW.get(after, "")
             if kind == "property":
