@@ -30,6 +30,10 @@ _Best = tuple[float, tuple[tuple[int, int], ...]]
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
 
 
+# The caller may have asked for a life that this model does not sell; what counts for the order is what stands there.
+_AS_WRITTEN = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """A mark to be set.
@@ -339,7 +343,7 @@ class _Scene:
         """Whether a mark may stand there beside the others: longer lives come first."""
         wanted = life or self._again(block, "").life
         for other, ttl in self.prompt.own.items():
-            theirs = _life(self.terms, ttl).seconds
+            theirs = _AS_WRITTEN.get(ttl) or _life(self.terms, ttl).seconds
             if other == block or (theirs < wanted.seconds if other < block else theirs > wanted.seconds):
                 return False
         if life is not None and self.live and self.live[-1] not in self.prompt.own:
