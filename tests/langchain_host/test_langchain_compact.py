@@ -16,7 +16,13 @@ from pydantic import BaseModel, Field
 
 from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, StructuredOutputError
-from llm_savings.langchain import CostCallback, compact_response_format, summarizer, with_compact_output
+from llm_savings.langchain import (
+    CostCallback,
+    RoutedChatModel,
+    compact_response_format,
+    summarizer,
+    with_compact_output,
+)
 from llm_savings.sandbox import Sandbox
 from llm_savings.structured import MaxWords, count_words
 
@@ -255,3 +261,17 @@ async def test_an_error_of_the_provider_is_the_callers(box: Sandbox) -> None:
         with pytest.raises(Exception, match="server had an error"):
             await compact.ainvoke(ASKED)
     assert len(box.bill().rows) == 0
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("asked", ["simple", "complex"])
+async def test_a_routed_model_answers_in_columns_too(box: Sandbox, cost: CostCallback, way: str, asked: str) -> None:
+    routed = RoutedChatModel(tiers={"simple": openai(box), "complex": anthropic(box)})
+    compact = with_compact_output(routed, Invoice, many=True)
+    config: Any = {"callbacks": [cost], "metadata": {"at_least": asked}}
+    question = "Hi: list the invoices."
+    check(compact.invoke(question, config) if way == "invoke" else await compact.ainvoke(question, config))
+    settled = [call.settled for call in rows(cost) if call.settled]
+    assert {"routing", "output"} <= set(settled[0].strategies)
+    assert {one.strategies["routing"]["tier"] for one in settled} >= {asked}
+    assert_is_the_bill(cost, box)
