@@ -22,6 +22,7 @@ class Tally(Guarded):
         self._waiting: dict[str, dict[str, int]] = {}
         self._uses: dict[str, tuple[int, datetime, datetime | None]] = {}
         self._timer: threading.Timer | None = None
+        self._writing = threading.Lock()
         super().__init__()
 
     def after_fork(self, *, child: bool) -> None:
@@ -29,6 +30,7 @@ class Tally(Guarded):
         super().after_fork(child=child)
         if child:
             self._waiting, self._uses, self._timer = {}, {}, None
+            self._writing = threading.Lock()
 
     def add(self, owner: str, deltas: Mapping[str, int]) -> None:
         """Add to an owner's counters, soon."""
@@ -47,7 +49,11 @@ class Tally(Guarded):
             self._soon()
 
     def flush(self) -> None:
-        """Write what waits; counters that cannot be written wait on."""
+        """Write what waits, and wait for what another thread is writing; what cannot be written waits on."""
+        with self._writing:
+            self._write()
+
+    def _write(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             uses, self._uses = self._uses, {}

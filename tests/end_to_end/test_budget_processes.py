@@ -17,6 +17,7 @@ import pytest
 from llm_savings import Ledger
 from llm_savings.ledger import Call
 from llm_savings.reconcile import read_export, reconcile
+from llm_savings.reconcile.matching import SKEW
 from llm_savings.sandbox import Bill, Sandbox
 
 SCRIPT = Path(__file__).with_name("spending.py")
@@ -93,7 +94,9 @@ def window_of(calls: list[Call]) -> timedelta:
     """How long after its beginning any of these calls may have been billed, once that time is over."""
     began = [call.sent.started_at for call in calls] or [datetime.now(UTC)]
     first, last = min(began), max(began)
-    time.sleep((last - first).total_seconds() + 0.5)
+    # Clocks may differ: a call is taken to last so long at least, whatever the window.
+    rest = max(last - first, last + SKEW - datetime.now(UTC))
+    time.sleep(rest.total_seconds() + 0.5)
     return datetime.now(UTC) - last - timedelta(seconds=0.2)
 
 
