@@ -69,7 +69,7 @@ class Marking:
         try:
             memory = self.memory.scoped(_scope(key)) if key else self.memory
             options = {name: value for name, value in asked.items() if name not in _PARTS}
-            if base and not base.rstrip("/").startswith(self._own or "\0"):
+            if base and not base.rstrip("/").startswith(self._own):
                 options["api_base"] = base
             messages, tools, system = asked["messages"], asked.get("tools"), asked.get("system")
             plan = plan_breakpoints(

@@ -23,11 +23,7 @@ from llm_savings.batch.records import Chunk, Ending, JobRow
 from llm_savings.batch.text import kept
 from llm_savings.errors import BatchError
 from llm_savings.meter import Meter
-
-try:
-    import fcntl
-except ImportError:  # Windows: there two processes must not work on one job at the same time
-    fcntl = None
+from llm_savings.storage.locks import lock_now
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -387,7 +383,8 @@ class Job:
         handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         until = time.monotonic() + patience
         try:
-            while not (mine := _locked(handle)) and time.monotonic() < until:
+            # On Windows there are no such locks: there two processes must not work on one job at the same time.
+            while not (mine := lock_now(handle) is not False) and time.monotonic() < until:
                 time.sleep(0.05)
             if patience and not mine:
                 raise BatchError(f"job {self.id} is being worked on by another process; try again")
@@ -400,16 +397,6 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.provider} {self.model}>"
-
-
-def _locked(handle: int) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _pauses(timeout: float | None, poll: float) -> Iterator[float | None]:

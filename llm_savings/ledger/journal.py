@@ -20,6 +20,7 @@ from typing import Any, cast
 import orjson
 
 from llm_savings.ledger.records import COLUMNS, SENT_COLUMNS, Entry, clean
+from llm_savings.storage.locks import lock_now
 
 try:
     import fcntl
@@ -170,7 +171,7 @@ class Journal:
 def _carry_other(path: Path, write: Write, *, living: bool) -> None:
     handle = os.open(path, os.O_RDWR)
     try:
-        dead = _lock_now(handle)
+        dead = lock_now(handle) is True  # so its process has ended
         if not dead and not living:
             return
         for entries, _ in _chunks(handle, 0, os.fstat(handle).st_size):
@@ -179,17 +180,6 @@ def _carry_other(path: Path, write: Write, *, living: bool) -> None:
             path.unlink()
     finally:
         os.close(handle)
-
-
-def _lock_now(handle: int) -> bool:
-    """Whether nobody else has the file's lock, so that its process has ended."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _is_at(path: Path, handle: int) -> bool:
