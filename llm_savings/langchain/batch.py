@@ -16,11 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from langchain_core._api.beta_decorator import suppress_langchain_beta_warning
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models import _utils as host_utils
-from langchain_core.load import dumps, loads
+from langchain_core.load import dumps
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import (
     Runnable,
@@ -41,6 +40,7 @@ from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
 from llm_savings.langchain.costs import CostCallback
 from llm_savings.langchain.current import metered_elsewhere
+from llm_savings.langchain.messages import loads
 from llm_savings.langchain.tracking import tracked
 from llm_savings.meter import Meter
 
@@ -232,9 +232,7 @@ class BatchHandle(Handle):
 def _pages(job: Job) -> Iterator[list[_Line]]:
     page: list[_Line] = []
     for outcome, memo in job.outcomes():
-        with suppress_langchain_beta_warning():
-            messages = loads((memo or b"[]").decode(), allowed_objects="core")
-        page.append(_Line(messages, outcome))
+        page.append(_Line(loads((memo or b"[]").decode()), outcome))
         if len(page) == _PAGE:
             yield page
             page = []

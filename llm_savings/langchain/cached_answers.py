@@ -10,11 +10,12 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from langchain_core._api import suppress_langchain_beta_warning
-from langchain_core.load import dumps, loads
+from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 from pydantic import BaseModel
+
+from llm_savings.langchain.messages import loads
 
 KEY = "llm_savings"
 """Where an answer's `response_metadata` has what the package did for it."""
@@ -33,9 +34,6 @@ _ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 _NOTHING = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0, "total_cost": 0}
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 _LETTERS = string.ascii_letters + string.digits
-
-with suppress_langchain_beta_warning():
-    loads("[]", allowed_objects="core")  # it says once that it is new; an error for those who make errors of warnings
 
 
 def why_not_kept(generations: Sequence[Generation], *, tools: bool) -> str | None:
@@ -181,7 +179,7 @@ def _kept(generation: Generation) -> Generation:
 
 
 def _loaded(written: str) -> list[Generation] | None:
-    found = loads(written, allowed_objects="core")
+    found = loads(written)
     if not isinstance(found, list) or not found:
         return None
     whole = all(
