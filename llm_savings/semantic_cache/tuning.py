@@ -172,7 +172,7 @@ def tune(
         probability: The match model's for (question asked, question stored), 0 when blocked.
         language: Of a question.
         max_error: Allowed share of lookups answered wrongly, above 0 and below 1.
-        steps: Thresholds on the curve.
+        steps: Thresholds on the curve, at most about so many.
 
     Raises:
         ConfigError: No language has enough pairs of both kinds, or `max_error` is out of range.
@@ -248,14 +248,14 @@ def _fit(scored: Sequence[tuple[float, bool]], max_error: float, steps: int) -> 
         return _logistic(slope * _odds(p) + shift)
 
     curve: list[Step] = []
-    right = 0
+    right = due = 0
+    growth = len(served) ** (1 / steps)  # the steps lie closest where few are served, and those are right
     for count, (p, same) in enumerate(served, 1):
         right += same
         follows = served[count][0] if count < len(served) else -1.0
         # Equal probabilities are served together or not at all.
-        if p > follows and (
-            count * steps // len(served) > (curve[-1].hits * total * steps // len(served) if curve else 0)
-        ):
+        if p > follows and (count >= due or count == len(served)):
+            due = count * growth
             low, high = at_least(right, count, confidence=0.975), at_most(right, count, confidence=0.975)
             curve.append(Step(calibrated(p), count / total, right / count, low, high))
     best = safe_threshold(served, lookups=total, max_error=max_error)
