@@ -28,6 +28,8 @@ class Request:
         prompt: The question.
         max_tokens: The limit on output tokens.
         stream: Whether the answer is streamed.
+        lang: The language of the prompt, where the file says so.
+        batchable: Whether the answer can wait until the end of the day.
     """
 
     id: str
@@ -38,6 +40,8 @@ class Request:
     prompt: str
     max_tokens: int
     stream: bool
+    lang: str = ""
+    batchable: bool = False
 
     @property
     def day(self) -> str:
@@ -57,7 +61,8 @@ def load(path: str | Path | None = None) -> Workload:
     """Read a workload file; the bundled shop's without a path.
 
     The first line is `{"workload": name, "systems": {name: system prompt}}`; every other line a request with
-    `prompt`, and optionally `id`, `at`, `feature`, `user`, `system` (a name from the header), `max_tokens`, `stream`.
+    `prompt`, and optionally `id`, `at`, `feature`, `user`, `system` (a name from the header), `max_tokens`, `stream`,
+    `lang` and `batchable`. Requests whose feature is `extraction` want a list of orders; see `llm_savings.demo.drive`.
 
     Raises:
         LogFormatError: A line cannot be used; it names the line and the field.
@@ -100,8 +105,11 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         "user": "",
         "max_tokens": 500,
         "stream": False,
+        "lang": "",
+        "batchable": False,
     } | raw
-    for name, kind in (("prompt", str), ("at", int), ("max_tokens", int), ("stream", bool), ("feature", str)):
+    kinds = {"prompt": str, "at": int, "max_tokens": int, "stream": bool, "feature": str, "lang": str, "batchable": bool}
+    for name, kind in kinds.items():
         if type(values.get(name)) is not kind:
             raise LogFormatError(f"{name} is {values.get(name)!r}; expected {kind.__name__}", number)
     system = values.get("system", "")
@@ -116,4 +124,6 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         prompt=values["prompt"],
         max_tokens=values["max_tokens"],
         stream=values["stream"],
+        lang=values["lang"],
+        batchable=values["batchable"],
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -98,6 +99,7 @@ class Memory:
         prices: The price book; LiteLLM's bundled map by default.
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
+        clock: Gives the seconds since 1970 (UTC) where plans are made without a time.
 
     Raises:
         ConfigError: `capacity` is not a positive number.
@@ -115,10 +117,11 @@ class Memory:
         prices: PriceBook | None = None,
         account: str = "",
         ttls: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if capacity < 1:
             raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 100_000")
-        self.account = account
+        self.account, self.clock = account, clock
         self._capacity = capacity
         self._prices = prices or PriceBook()
         self._known: dict[int, Known] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -129,7 +128,7 @@ def plan_breakpoints(
     given = options or {}
     terms = memory.terms(model, provider, given.get("api_base") or given.get("base_url"))
     prompt = read_prompt(messages, tools, system, seed=memory.seed(terms.model), options=given)
-    return plan_prompt(prompt, terms, memory, now=time.time() if now is None else seconds(now), model=model)
+    return plan_prompt(prompt, terms, memory, now=memory.clock() if now is None else seconds(now), model=model)
 
 
 def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from . import phrases
 from .knowledge import Knowledge
-from .shape import Shaper
+from .shape import Shaper, as_columns
 from .wire import JSON, dumps, is_object
 
 _HANGUL = re.compile(r"[가-힣]")
@@ -122,7 +122,7 @@ class Answers:
         if ask.schema is None:
             return Answer(words)
         known = _json_object(words)
-        value = known if known is not None and _fits_roughly(known, ask.schema) else None
+        value = known and (known if _fits_roughly(known, ask.schema) else as_columns(known, ask.schema))
         if value is None:
             value = Shaper(ask.schema, answer=words, prompt=ask.prompt, dice=dice).value()
         return Answer(dumps(value))
