@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, SavingsError
+from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total
 from llm_savings.report import calls_table, dollars, notes
+from llm_savings.report.strategies import strategies_notes, strategies_table
 
 if TYPE_CHECKING:
     from llm_savings.demo.drive import Target
@@ -24,14 +28,21 @@ _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 
 @click.command(
-    epilog="Example: llm-savings demo, or with a key: llm-savings demo --provider openai --model gpt-4o-mini"
+    epilog="Example: llm-savings demo --strategy semantic_cache --strategy routing, "
+    "or with a key: llm-savings demo --provider openai --model gpt-4o-mini"
 )
 @click.option("--workload", type=click.Path(exists=True, dir_okay=False), help="Your own requests, as JSON lines.")
+@click.option("--strategy", "only", multiple=True, type=click.Choice(get_args(Strategy)), help="Only this; repeatable.")
 @click.option("--ledger", metavar="PATH", help="Keep the demo's ledger in this file; by default it is thrown away.")
+@click.option("--log", metavar="PATH", help="Write the run without savings as a log for llm-savings audit.")
+@click.option("--html", metavar="PATH", help="Write the report as a page.")
+@click.option("--json", "as_json", is_flag=True, help="The outcome for machines.")
 @click.option("--provider", default="sandbox", show_default=True, type=click.Choice(["sandbox", *_KEYS]))
 @click.option("--model", help="With a real provider: the model to use.")
 @click.option("--yes", is_flag=True, help="With a real provider: do not ask before spending.")
-def demo(workload: str | None, ledger: str | None, provider: str, model: str | None, yes: bool) -> None:
+def demo(
+    workload: str | None, only: tuple[Strategy, ...], ledger: str | None, provider: str, **options: Any
+) -> None:
     """Run a shop's workload through LangChain and LiteLLM, before and after, and compare with the provider's bill."""
     from llm_savings.demo.workload import load
 
@@ -39,46 +50,58 @@ def demo(workload: str | None, ledger: str | None, provider: str, model: str | N
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(ledger or Path(folder, "demo.db"))
         if provider == "sandbox":
-            fine = _against_sandbox(work, book)
+            fine = _against_sandbox(work, book, frozenset(only or get_args(Strategy)), options)
         else:
-            _for_real(work, book, provider, model, yes)
+            _for_real(work, book, provider, options["model"], options["yes"])
             fine = True
         book.close()
     if not fine:
         sys.exit(1)
 
 
-def _against_sandbox(work: Workload, book: Ledger) -> bool:
+def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], options: dict[str, Any]) -> bool:
+    from llm_savings.demo.check import check, spared_seconds
     from llm_savings.demo.drive import Target
-    from llm_savings.demo.show import before_after, compare, verdict
+    from llm_savings.demo.log import write_log
+    from llm_savings.demo.show import before_after, checks_table, compare, outcome, verdict
     from llm_savings.sandbox import Sandbox
 
     if any(True for _ in book.calls()):
         raise ConfigError(f"--ledger {book.target!r} has calls in it; the demo needs a new file")
-    console = Console()
+    console = Console(quiet=options["as_json"])
     console.print(
         f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
     )
     with Sandbox.spawn() as box:
-        target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url)
-        _run("as it is today", work, target, None)
+        target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url, pass_time=box.advance)
+        fresh = _run("as it is today", work, target, None, on, console)
         before = box.bill()
+        if options["log"]:
+            write_log(options["log"], work, fresh, before)
         box.reset()
-        _run("with llm-savings", work, target, book)
+        answers = _run("with llm-savings", work, target, book, on, console)
         after = box.bill()
+    groups, found = check(fresh, answers, book.calls()), attribute(book.calls())
+    whole, agreement = total(book.summary("model")), compare(book, after)
+    if options["as_json"]:
+        click.echo(json.dumps(outcome(before, found, groups, agreement), indent=2))
+        return agreement.exact
     console.print(before_after(before, after))
-    models = book.summary("model")
-    console.print(calls_table(models, by="model", title="The ledger, by model"))
-    console.print(calls_table(book.summary("tag:day"), by="tag:day", title="The ledger, by simulated day"))
+    console.print(strategies_table(found, title="The ledger: who saved what"))
     console.print(calls_table(book.summary("tag:feature"), by="tag:feature", title="The ledger, by feature"))
-    whole, agreement = total(models), compare(book, after)
-    for note in notes(whole):
+    console.print(checks_table(groups))
+    for note in (*strategies_notes(found), *notes(whole)):
         console.print(f"• {note}", markup=False, highlight=False)
-    console.print(
-        f"• So far llm-savings meters every call and changes none, so before and after cost the same: "
-        f"{dollars(before.total)} and {dollars(after.total)}.",
-        highlight=False,
-    )
+    console.print(f"• Hits spare {spared_seconds(book.calls()):.0f} s of waiting (modelled).", highlight=False)
+    if before.total > found.actual:
+        console.print(
+            f"• The provider's bill: {dollars(before.total)} before, {dollars(after.total)} after, "
+            f"{1 - after.total / before.total:.1%} less. (What it caches by itself, it did before as well.)",
+            highlight=False,
+        )
+    if options["html"]:
+        _page(book, options["html"])
+        console.print(f"• The report: {options['html']}", markup=False, highlight=False)
     console.print(verdict(agreement, whole), style="bold green" if agreement.exact else "bold red", highlight=False)
     return agreement.exact
 
@@ -97,7 +120,7 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
     openai, anthropic = (model, None) if provider == "openai" else (None, model)
     target = Target(openai_model=openai, anthropic_model=anthropic)
     try:
-        _run(f"{provider} with llm-savings", work, target, book)
+        _run(f"{provider} with llm-savings", work, target, book, frozenset(), Console())
     except SavingsError:
         raise
     except Exception as error:  # a wrong key, no network, an unknown model: each package has its own classes for them
@@ -133,10 +156,15 @@ def _at_most(work: Workload, provider: str, model: str) -> str:
     return f"at most {dollars(sum(known, start=known[0] * 0))}" if len(known) == len(bounds) else "cost unknown"
 
 
-def _run(title: str, work: Workload, target: Target, book: Ledger | None) -> None:
+def _run(
+    title: str, work: Workload, target: Target, book: Ledger | None, on: frozenset[Strategy], console: Console
+) -> dict[str, str]:
+    """Send the workload and show how far it is; the answers by request."""
     from llm_savings.demo.drive import Driver
 
     columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=len(work.requests))
-        Driver(target, book).run(work, lambda: progress.advance(task))
+        driver = Driver(target, book, on)
+        driver.run(work, lambda done: progress.advance(task, done))
+    return driver.answers

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from llm_savings.attribution import Attribution
 from llm_savings.ledger import Ledger, Line
 from llm_savings.report import dollars, tokens
+from llm_savings.report.strategies import strategies_document
 
 if TYPE_CHECKING:
+    from llm_savings.demo.check import Group
     from llm_savings.sandbox import Bill
 
 
@@ -45,7 +49,8 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
     """Compare call by call.
 
     By the provider's id of the answer, or of the request (LiteLLM renames some answers); calls without one (LangChain
-    drops the ids of streams) by their exact price, each against another call on the bill.
+    drops the ids of streams) by their exact price, each against another call on the bill. What a cache answered is on
+    no bill, and has to be $0.
     """
     name_of = {name: row.id for row in bill.rows for name in (row.id, row.request_id)}
     theirs = {row.id: row.usd for row in bill.rows}
@@ -53,6 +58,8 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
     for call in ledger.calls():
         usd = call.settled and call.settled.actual
         spent += usd or 0
+        if call.status == "hit" and usd == 0:
+            continue
         name = name_of.get((call.settled and call.settled.response_id) or "")
         if name is None:
             nameless[usd] += 1
@@ -63,6 +70,27 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
     unnamed = (nameless & rest).total()
     different = max(nameless.total(), rest.total()) - unnamed
     return Agreement(named, unnamed, different, spent, bill.total)
+
+
+def checks_table(groups: Sequence[Group]) -> Table:
+    """Answers by how they came about, and how many of them say something else than the fresh answer."""
+    table = Table(title="Every answer beside the strong model's fresh one", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("", "answers", "wrong", "at most (95%)"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for group in groups:
+        table.add_row(group.name, f"{group.answers:,}", f"{group.wrong:,}", f"{group.bound:.1%}")
+    return table
+
+
+def outcome(before: Bill, found: Attribution, groups: Sequence[Group], agreement: Agreement) -> dict[str, Any]:
+    """All of it for machines: exact amounts as decimal text, in USD."""
+    return {
+        "before": format(before.total, "f"),
+        "after": format(agreement.bill, "f"),
+        "strategies": strategies_document(found),
+        "answers": [{"how": group.name, "answers": group.answers, "wrong": group.wrong} for group in groups],
+        "ledger_equals_bill": agreement.exact,
+    }
 
 
 def before_after(before: Bill, after: Bill) -> Table:
