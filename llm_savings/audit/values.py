@@ -139,6 +139,8 @@ def count(document: Document, *names: str) -> int | None:
         value = document.get(name)
         if type(value) is int and value >= 0:
             return value
+        if type(value) is str and value.isdecimal() and len(value) < 20:
+            return int(value)
         if value is None or value == "":
             continue
         if isinstance(value, str) and value.strip().removeprefix("-").replace(".", "", 1).isdecimal():

@@ -19,7 +19,7 @@ _NOT_PARAMETERS = frozenset(("model", "model_name", "_type", "tools", "functions
 
 
 def _read(document: Document, values: Values) -> dict[str, Any]:
-    if document.get("run_type") != "llm":
+    if document.get("run_type") not in ("llm", "chat_model"):
         raise Unusable(NOT_A_CALL)
     extra, inputs, outputs = part(document, "extra"), part(document, "inputs"), part(document, "outputs")
     metadata = part(extra, "metadata") or part(document, "metadata")

@@ -46,6 +46,7 @@ def _read(document: Document, values: Values) -> dict[str, Any]:
     if parameters := part(document, "model_parameters") or sent:
         asked = request(parameters)
         found |= {key: asked[key] for key in ("parameters", "tools", "streamed", "mode") if key in asked}
+        found["user"] = found["user"] or asked.get("user")
     if said := unpacked(document.get("response")):
         if isinstance(said, dict):
             told = response(said)  # pyright: ignore[reportUnknownArgumentType]
