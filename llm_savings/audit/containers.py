@@ -64,6 +64,8 @@ def _text(path: str) -> Iterator[Row]:
             yield from entries
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise LogFormatError(f"the gzip file is damaged or breaks off: {error}") from error
+        except csv.Error as error:
+            raise LogFormatError(f"its header cannot be read: {error}") from error
 
 
 def _utf8(raw: BinaryIO) -> io.BufferedReader[Any]:
@@ -257,7 +259,7 @@ def _csv(file: io.BufferedReader[Any]) -> Iterator[Row]:
     csv.field_size_limit(max(csv.field_size_limit(), MOST_IN_AN_ENTRY))  # prompts are longer than its 128 KB
     delimiter = _delimiter(file.peek(_HEAD).splitlines()[0].decode("utf-8", "replace")) or ","
     reader = csv.reader(text, delimiter=delimiter)
-    header = [cell.strip() for cell in next(reader)]
+    header = [cell.strip() for cell in next((row for row in reader if row), list[str]())]
     width = len(header)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""`read_logs`: past calls from whatever logs there are, streamed, with count of what could not be read and why."""
+"""`read_logs`: past calls from whatever logs there are, streamed, with a count of what could not be read and why."""
 
 from __future__ import annotations
 
@@ -68,18 +68,15 @@ class Log:
 
     def __iter__(self) -> Iterator[Record]:
         self.read, self.unread = 0, Unread()
-        values = Values(self._tz, self._requests())
+        values = Values(requests=self._requests())
         self.notes = values.notes
         for path, format in self._files.items():
-            if values.requests and format.name == "batch-input":
-                yield from self._records(path, format, values, answered=values.requests)
-            else:
-                yield from self._records(path, format, values)
+            yield from self._records(path, format, values)
 
-    def _records(
-        self, path: str, format: Format, values: Values, answered: Mapping[str, bytes] | None = None
-    ) -> Iterator[Record]:
-        unread, read = self.unread, format.read
+    def _records(self, path: str, format: Format, values: Values) -> Iterator[Record]:
+        unread, read, before = self.unread, format.read, self.read
+        answered = values.requests if format.name == "batch-input" else dict[str, bytes]()
+        values.tz = None if format.utc else self._tz
         try:
             for line, document in rows(path):
                 try:
@@ -101,7 +98,7 @@ class Log:
                     self.read += 1
                     yield record
         except (LogFormatError, OSError) as problem:
-            self.refused[path] = f"{problem}; {self.read:,} records were read before" if self.read else str(problem)
+            self.refused[path] = f"{problem} ({self.read - before:,} records were read before)"
 
     def _requests(self) -> dict[str, bytes]:
         """The requests of batches whose answers are read too; a batch has some 200 MB at most."""
@@ -136,7 +133,7 @@ def read_logs(
         format: What they are ("litellm", "langfuse", ..., "table"), if their entries should not tell.
         columns: Of a table, field -> header where it should not be guessed, such as {"model": "engine"}; the fields are
             the keys of `llm_savings.audit.formats.table.NAMES`.
-        tz: The zone of times that name none.
+        tz: The zone of times that name none, in tables and logs of requests; the other formats' are UTC then.
 
     Raises:
         ConfigError: `format` or a field in `columns` is unknown, a file is not there, or pyarrow is missing.

@@ -45,12 +45,12 @@ class Values:
     """How the values of one log are read.
 
     Attributes:
-        tz: The zone of times that name none.
+        tz: The zone of times that name none; None where that is known to be UTC.
         requests: The bodies of a batch's requests by custom_id, for its answers.
         notes: What was not used, or was taken to mean something, and how often.
     """
 
-    tz: tzinfo = UTC
+    tz: tzinfo | None = UTC
     requests: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     notes: Counter[str] = field(default_factory=Counter[str])
 
@@ -64,8 +64,9 @@ class Values:
             else:
                 found = value if isinstance(value, datetime) else _number(value)
             if found.tzinfo is None:
-                self.notes[f"a time without a zone, taken as {self.tz}"] += 1
-                found = found.replace(tzinfo=self.tz)
+                if self.tz:
+                    self.notes[f"a time without a zone, taken as {self.tz}"] += 1
+                found = found.replace(tzinfo=self.tz or UTC)
             return found if found.tzinfo is UTC else found.astimezone(UTC)
         except (ValueError, TypeError, ArithmeticError):
             self.notes["a time that cannot be read, left out"] += 1

@@ -261,6 +261,12 @@ def test_a_time_without_a_zone_is_in_the_zone_given(tmp_path: Path) -> None:
     assert log.notes == {"a time without a zone, taken as UTC": 1}
 
 
+def test_a_log_whose_times_are_known_to_be_utc_stays_so(tmp_path: Path) -> None:
+    log = read_logs(write(tmp_path, lines(LANGSMITH)), tz=timezone(timedelta(hours=9), "KST"))
+    assert [record.at for record in log] == [AT]
+    assert not log.notes
+
+
 @pytest.mark.parametrize(
     ("cost", "usd", "note"),
     [
@@ -279,6 +285,15 @@ def test_only_dollars_are_used(cost: Any, usd: Decimal | None, note: str | None,
     (record,) = log
     assert record.cost == usd
     assert log.notes == ({note: 1} if note else {})
+
+
+@given(st.lists(st.lists(st.text(alphabet='a1,; "\n-', max_size=4), max_size=4), max_size=10))
+def test_no_row_of_a_table_is_lost(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([["model", "input_tokens", "cost"], ["gpt-4o", "7", "0.1"], *filter(any, rows)])
+    log = read_logs(write(tmp_path_factory.mktemp("logs"), text.getvalue()))
+    assert len(list(log)) + log.unread.total == 1 + sum(map(any, rows))
 
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
@@ -471,8 +486,8 @@ def test_no_line_is_lost_whatever_is_in_it(
     assert not log.refused
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-@settings(max_examples=200)
+@given(st.binary(max_size=300) | st.text(alphabet=',;"\n\r\t\0[]{}: a1\ufeff가', max_size=200).map(str.encode))
+@settings(max_examples=300)
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = write(tmp_path_factory.mktemp("logs"), data)
     try:

@@ -86,4 +86,5 @@ CALLS = Format(
         ("model", "request", "response", "request_body", "body", "kwargs"),
     ),
     _call,
+    utc=False,
 )

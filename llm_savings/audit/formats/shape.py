@@ -18,11 +18,13 @@ class Format:
         needs: Fields that its entries have; of each group one.
         read: An entry's fields of a `Record`, but for where it is from. Raises `Unusable` or `UsageError` for an entry
             that gives none.
+        utc: Whether its times are UTC when they name no zone.
     """
 
     name: str
     needs: tuple[tuple[str, ...], ...]
     read: Callable[[Document, Values], dict[str, Any]]
+    utc: bool = True
 
     def missing(self, document: Document) -> list[str]:
         """What this entry lacks to be of this format."""

@@ -72,7 +72,7 @@ def table(headers: Iterable[str], columns: Mapping[str, str] | None = None) -> F
     if "input_tokens" not in found and found.get("prompt", "messages") != "messages":
         needs = (needs[0], (found["prompt"],))
     needs = tuple((group[0].partition(".")[0],) for group in needs)
-    return Format("table", needs, lambda document, values: _read(document, values, found, currency))
+    return Format("table", needs, lambda document, values: _read(document, values, found, currency), utc=False)
 
 
 def _read(document: Document, values: Values, found: Mapping[str, str], currency: str | None) -> dict[str, Any]:
