@@ -79,9 +79,10 @@ class Log:
         values.tz = None if format.utc else self._tz
         try:
             for line, document in rows(path):
+                if isinstance(document, Unusable):
+                    unread.add(document.reason, path, line)
+                    continue
                 try:
-                    if isinstance(document, Unusable):
-                        raise document
                     if answered and document.get("custom_id") in answered:
                         raise Unusable("a request of a batch, read with its answer")
                     found = read(document, values)

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_savings import Ledger, Usage
-from llm_savings.audit import Log, containers, read_logs
+from llm_savings.audit import Log, Record, containers, read_logs
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.ledger import Sent, Settled
 from llm_savings.ledger.export import export
@@ -470,7 +470,7 @@ def spoiled(draw: Any) -> Any:
 
 
 @given(st.sampled_from(sorted(CASES)), st.lists(spoiled(), max_size=12), st.randoms())
-@settings(max_examples=300)
+@settings(max_examples=500)
 def test_no_line_is_lost_whatever_is_in_it(
     tmp_path_factory: pytest.TempPathFactory, case: str, garbage: list[Any], random: Any
 ) -> None:
@@ -484,6 +484,31 @@ def test_no_line_is_lost_whatever_is_in_it(
     assert len(records) + log.unread.total == sum(1 for line in written if line.strip())
     assert len(records) == log.read
     assert not log.refused
+    for record in records:
+        assert_is_sound(record)
+
+
+def assert_is_sound(record: Record) -> None:
+    """Whatever the log held, a record's fields are of their kinds."""
+    assert isinstance(record.model, str) and record.model
+    assert record.usage is None or isinstance(record.usage, Usage)
+    assert record.at is None or record.at.tzinfo is UTC
+    assert record.seconds is None or 0 <= record.seconds < math.inf
+    assert record.cost is None or (record.cost.is_finite() and record.cost >= 0)
+    assert record.mode in ("standard", "batch", "flex", "priority")
+    assert record.messages is None or record.messages
+    for message in record.messages or ():
+        assert isinstance(message["role"], str)
+        assert isinstance(message["content"], str | list | None)
+        assert all(call["function"].keys() == {"name", "arguments"} for call in message.get("tool_calls", ()))
+    assert all(isinstance(tool, dict) for tool in record.tools)
+    assert isinstance(record.parameters, dict)
+    assert record.answer is None or isinstance(record.answer, str)
+    for text in (record.provider, record.response_id, record.user, record.session, record.tenant):
+        assert text is None or (isinstance(text, str) and text)
+    assert all(isinstance(key, str) and isinstance(value, str) for key, value in record.tags.items())
+    for flag in (record.tool_calls, record.hit, record.failed, record.streamed):
+        assert isinstance(flag, bool)
 
 
 @given(st.binary(max_size=300) | st.text(alphabet=',;"\n\r\t\0[]{}: a1\ufeff가', max_size=200).map(str.encode))
