@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -77,11 +78,22 @@ def _utf8(raw: BinaryIO) -> io.BufferedReader[Any]:
         mark = file.peek(3)[:3]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LogFormatError(f"the gzip file is damaged or breaks off: {error}") from error
-    if mark[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return io.BufferedReader(_Recoded(io.TextIOWrapper(file, "utf-16", errors="replace", newline="")), _HEAD)
+    other = "utf-16" if mark[:2] in (b"\xff\xfe", b"\xfe\xff") else None
+    if not other and not _decodes(file.peek(_HEAD), "utf-8") and _decodes(file.peek(_HEAD), "cp949"):
+        other = "cp949"  # as Excel writes CSV in Korea
+    if other:
+        return io.BufferedReader(_Recoded(io.TextIOWrapper(file, other, errors="replace", newline="")), _HEAD)
     if mark == b"\xef\xbb\xbf":
         file.read(3)
     return file
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(head)  # its end may be within a character
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Inflated(io.RawIOBase):

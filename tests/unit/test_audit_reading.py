@@ -103,6 +103,16 @@ def test_exports_as_csv_say_the_same(case: str, delimiter: str, tmp_path: Path) 
     assert log.unread.counts == {"a row with more or fewer cells than the header": 1}
 
 
+def test_a_table_that_excel_wrote_in_korea_is_read(tmp_path: Path) -> None:
+    text = "모델,입력 토큰,출력 토큰,일시,질문\r\ngpt-4o,100,7,2026-11-02T10:30:00+09:00,똠방각하 펲시콜라?\r\n"
+    (record,) = read_logs(write(tmp_path, text.encode("cp949"), "log.csv"))
+    assert (record.usage, record.at) == (Usage(input=100, output=7), AT)
+    assert record.messages == [{"role": "user", "content": "똠방각하 펲시콜라?"}]
+    log = read_logs(write(tmp_path, lines(FLAT | {"question": "환불은요?"}).encode() * 3 + b'{"model": "\xff"}\n'))
+    assert [record.messages for record in log] == [[{"role": "user", "content": "환불은요?"}]] * 3
+    assert log.unread.counts == {"malformed JSON": 1}
+
+
 @pytest.mark.parametrize("case", ["langsmith", "langfuse", "table"])
 def test_parquet_is_read_with_objects_as_columns_or_text(case: str, tmp_path: Path) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
