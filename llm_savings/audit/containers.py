@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,7 +34,7 @@ _TOO_LONG = Unusable(f"an entry over {MOST_IN_AN_ENTRY >> 20} MB")
 _CELLS = Unusable("a row with more or fewer cells than the header")
 # Under these an API's answer, or an export, has its list of entries.
 _LISTS = ("data", "items", "results", "runs", "observations", "generations", "resourceSpans")
-
+_LIST = re.compile(r'\s*(?:\[|\{\s*"(?:' + "|".join(_LISTS[:-1]) + r')"\s*:\s*\[)')  # spans are in lists of lists
 
 Row = tuple[int, Any]
 """A line's number, and its entry or the `Unusable` that says why there is none."""
@@ -250,15 +251,8 @@ def _json(file: io.BufferedReader[Any]) -> Iterator[Row]:
 
 def _list_begins(text: str) -> int | None:
     """Where the first entry of the document's list is, or None if it is none."""
-    start = text.lstrip()
-    if start.startswith("["):
-        return text.index("[") + 1
-    for key in _LISTS[:-1]:  # spans are within lists of lists
-        if (match := json.dumps(key)) and start[1:].lstrip().startswith(match):
-            rest = start[1:].lstrip()[len(match) :].lstrip()
-            if rest.startswith(":") and rest[1:].lstrip().startswith("["):
-                return text.index("[", text.index(match)) + 1
-    return None
+    match = _LIST.match(text)
+    return match.end() if match else None
 
 
 def _delimiter(header: str) -> str | None:
