@@ -1,6 +1,8 @@
-"""What the strategies would save: of a scenario in shares, by the same arithmetic as a real ledger's."""
+"""What the strategies would save: of past calls in logs, or of a scenario in shares, by a real ledger's arithmetic."""
 
 from llm_savings.audit.article import Claim, article_claims
+from llm_savings.audit.reading import Log, Unread, read_logs
+from llm_savings.audit.records import Record
 from llm_savings.audit.scenario import Range, Scenario
 
-__all__ = ["Claim", "Range", "Scenario", "article_claims"]
+__all__ = ["Claim", "Log", "Range", "Record", "Scenario", "Unread", "article_claims", "read_logs"]

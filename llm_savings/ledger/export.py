@@ -67,10 +67,11 @@ def export(calls: Iterable[Call], path: str | Path, format: Format | None = None
         _arrow()  # before the old file goes
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    return writers[kind](map(_flat, calls), path)
+    return writers[kind](map(flat, calls), path)
 
 
-def _flat(call: Call) -> dict[str, Any]:
+def flat(call: Call) -> dict[str, Any]:
+    """A call by the names of `COLUMNS`."""
     sent, end = call.sent, call.settled
     row: dict[str, Any] = {
         "call_id": sent.call_id,
