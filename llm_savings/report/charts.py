@@ -13,7 +13,7 @@ from llm_savings.attribution import LADDER, Attribution
 from llm_savings.evidence import Strategy
 from llm_savings.report.budgets import Standing
 from llm_savings.report.money import dollars
-from llm_savings.report.page import Markup, Words, element, folded, joined, share, table, usd
+from llm_savings.report.page import Markup, Words, element, folded, joined, share, table, usd, words
 from llm_savings.report.texts import say
 
 _ZERO = Decimal(0)
@@ -116,7 +116,7 @@ def day_stack(days: Mapping[str, Attribution], *, name: str) -> Markup:
     )
 
 
-def gauge(standing: Standing, label: Words, more: Words) -> Markup:
+def gauge(standing: Standing, label: Words, more: Sequence[Words]) -> Markup:
     """How much of a limit is spent (solid), held (pale), and where it will be at the period's end (a line)."""
     limit = standing.limit or standing.charged
     spent, charged = (
@@ -133,7 +133,8 @@ def gauge(standing: Standing, label: Words, more: Words) -> Markup:
         f'<div><p>{element("span", label)}{said}</p><svg role="img" height="12">{element("title", what)}'
         '<rect width="100%" height="12" rx="3" class="track"/>'
         f'<rect width="{charged}%" height="12" rx="3" class="held"/>'
-        f'<rect width="{spent}%" height="12" rx="3" class="{style}"/>{mark}</svg>{element("p", more)}</div>'
+        f'<rect width="{spent}%" height="12" rx="3" class="{style}"/>{mark}</svg>'
+        f"<p>{' · '.join(map(words, more))}</p></div>"
     )
 
 

@@ -141,7 +141,7 @@ def table(
     *,
     caption: Words,
     name: str,
-    foot: Sequence[Cell] = (),
+    foot: Sequence[Sequence[Cell]] = (),
     plain: bool = False,
 ) -> Markup:
     """A table that readers sort by its heads. The first cell of each row names the row.
@@ -151,7 +151,7 @@ def table(
         rows: Cells: text, sentences, or figures (`usd`, `count`, `share`), which stand to the right.
         caption: What it shows.
         name: Its id in the page: letters and dashes, from code.
-        foot: A last row that stays last.
+        foot: Last rows that stay last.
         plain: Whether its order is what it says, and it is not to be sorted.
     """
     body = [list(row) for row in rows]
@@ -162,12 +162,12 @@ def table(
         element("th", said, 'scope="col" class="n"' if right[n] else 'scope="col"') for n, said in enumerate(heads)
     )
     lines = "".join(f"<tr>{_cells(row)}</tr>" for row in body)
-    last = f"<tfoot><tr>{_cells(foot)}</tr></tfoot>" if foot else ""
+    last = "".join(f"<tr>{_cells(row)}</tr>" for row in foot)
     sort = "" if plain else ' class="sorts"'
     return Markup(
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-of"><table id="{name}"{sort}>'
         f"{element('caption', caption, f'id={name}-of')}"
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody>{last}</table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody><tfoot>{last}</tfoot></table></div>"
     )
 
 

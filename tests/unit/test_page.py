@@ -60,7 +60,7 @@ def whole(text: str, lang: str | None = None) -> str:
         headline(text, text),
         cards([(text, text, text)]),
         section(text, bullets([text, say("note.hits", text)]), code(text), name="one", lead=text),
-        table([text, "b"], [[text, usd(Decimal(1))], ["x", text]], caption=text, name="two", foot=[text, count(3)]),
+        table([text, "b"], [[text, usd(Decimal(1))], ["x", text]], caption=text, name="two", foot=[[text, count(3)]]),
         folded(text, waterfall(SAVED, name="fall"), name="three"),
         day_stack({text: SAVED}, name="days"),
         lang=lang,  # type: ignore[arg-type]
