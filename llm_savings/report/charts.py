@@ -14,6 +14,7 @@ from llm_savings.evidence import Strategy
 from llm_savings.report.budgets import Standing
 from llm_savings.report.money import dollars
 from llm_savings.report.page import Markup, Words, element, folded, joined, share, table, usd, words
+from llm_savings.report.strategies import steps
 from llm_savings.report.texts import say
 
 _ZERO = Decimal(0)
@@ -29,39 +30,25 @@ def waterfall(found: Attribution, *, name: str) -> Markup:
         found: What `attribute` or a scenario gives.
         name: The chart's id in the page: letters and dashes, from code.
     """
-    steps, level = [("baseline", _ZERO, found.baseline, "track")], found.baseline
-    for strategy in LADDER:
-        if (credit := found.credits.get(strategy)) is not None:
-            steps.append((strategy, level - credit, level, "accent" if credit >= 0 else "bad"))
-            level -= credit
-    if found.overhead:
-        steps.append(("overhead", found.actual - found.overhead, found.actual, "bad"))
-    steps.append(("paid", _ZERO, found.actual, "paid"))
-    scale = max(found.baseline, found.actual, *(max(low, high) for _, low, high, _ in steps))
-    amounts = {
-        "baseline": found.baseline,
-        "overhead": found.overhead,
-        "paid": found.actual,
-        **{strategy: -credit for strategy, credit in found.credits.items()},
-    }
+    told = steps(found)
+    scale = max(max(low, high) for _, low, high, _ in told)
     drawn: list[str] = []
-    for number, (step, start, end, style) in enumerate(steps):
+    for number, (step, start, end, added) in enumerate(told):
         low, high = (_part(min(max(edge, _ZERO), scale), scale) for edge in sorted((start, end)))
+        style = {"baseline": "track", "paid": "paid"}.get(step, "bad" if added > 0 else "accent")
         top = number * _ROW
-        part = f" ({share(amounts[step], found.baseline).shown})" if step != "baseline" and found.baseline > 0 else ""
+        part = f" ({share(added, found.baseline).shown})" if step != "baseline" and found.baseline > 0 else ""
         label = element("text", say(f"strategy.{step}"), f'x="0" y="{top + 14}"')
-        amount = element("text", dollars(amounts[step]) + part, f'x="100%" y="{top + 14}" text-anchor="end"')
+        amount = element("text", dollars(added) + part, f'x="100%" y="{top + 14}" text-anchor="end"')
         drawn.append(
             f'<g class="bar">{label}{amount}'
             f'<rect x="{low}%" y="{top + 21}" width="{_wide(low, high)}%" height="{_BAR}" rx="2" class="{style}"/></g>'
         )
     what = say("chart.waterfall", dollars(found.baseline), dollars(found.actual))
-    rows = [
-        (say(f"strategy.{step}"), usd(amounts[step]), share(amounts[step], found.baseline)) for step, _, _, _ in steps
-    ]
+    rows = [(say(f"strategy.{step}"), usd(added), share(added, found.baseline)) for step, _, _, added in told]
     heads = (say("column.strategy"), say("column.usd"), say("column.share"))
     return _figure(
-        drawn, what, len(steps) * _ROW, table(heads, rows, caption=what, name=f"{name}-table", plain=True), name=name
+        drawn, what, len(told) * _ROW, table(heads, rows, caption=what, name=f"{name}-table", plain=True), name=name
     )
 
 

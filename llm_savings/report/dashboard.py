@@ -150,8 +150,8 @@ def _grouped(by: str, lines: Sequence[Line], number: int) -> Markup:
     if len(lines) > 1:
         foot.append(_line(say("page.total"), total(list(lines))))
     rows = [_line(line.key or say("page.none"), line) for line in lines[:ROWS]]
-    shown = table(heads, rows, caption=say("report.by_lead"), name=f"by-{number}-table", foot=foot)
-    return section(say("report.by", what), shown, name=f"by-{number}")
+    shown = table(heads, rows, caption=say("report.by", what), name=f"by-{number}-table", foot=foot)
+    return section(say("report.by", what), shown, name=f"by-{number}", lead=say("report.by_lead"))
 
 
 def _line(name: Words, line: Line) -> list[Cell]:
@@ -185,8 +185,8 @@ def _prefixes(found: Overview) -> Iterator[Markup]:
         ]
         for line in found.told.prefixes[:ROWS]
     ]
-    shown = table(heads, rows, caption=say("report.prefixes_lead"), name="prefixes-table")
-    yield section(say("report.prefixes"), shown, name="prefixes")
+    shown = table(heads, rows, caption=say("report.prefixes"), name="prefixes-table")
+    yield section(say("report.prefixes"), shown, name="prefixes", lead=say("report.prefixes_lead"))
 
 
 def _unsure(found: Overview) -> Markup:
@@ -204,5 +204,5 @@ def _unsure(found: Overview) -> Markup:
         ]
         for row in rows[:ROWS]
     ]
-    shown = table(heads, cells, caption=say("report.unsure_lead"), name="unsure-table")
-    return section(say("report.unsure"), shown, name="unsure")
+    shown = table(heads, cells, caption=say("report.unsure"), name="unsure-table")
+    return section(say("report.unsure"), shown, name="unsure", lead=say("report.unsure_lead"))

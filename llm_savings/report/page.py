@@ -149,7 +149,7 @@ def table(
     Args:
         heads: The columns' names.
         rows: Cells: text, sentences, or figures (`usd`, `count`, `share`), which stand to the right.
-        caption: What it shows.
+        caption: What it shows, for who hears the page; who sees it has the section's heading and lead.
         name: Its id in the page: letters and dashes, from code.
         foot: Last rows that stay last.
         plain: Whether its order is what it says, and it is not to be sorted.

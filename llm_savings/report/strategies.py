@@ -53,6 +53,23 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
     return table
 
 
+def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+    """The bars of a waterfall: the step's name, where its bar begins and ends, and what it adds to the bill (USD).
+
+    Example:
+        >>> [name for name, *_ in steps(Attribution(Decimal(3), Decimal(2), {"batch": Decimal(1)}))]
+        ['baseline', 'batch', 'paid']
+    """
+    level, told = found.baseline, [("baseline", Decimal(0), found.baseline, found.baseline)]
+    for strategy in LADDER:
+        if (credit := found.credits.get(strategy)) is not None:
+            told.append((strategy, level - credit, level, -credit))
+            level -= credit
+    if found.overhead:
+        told.append(("overhead", found.actual - found.overhead, found.actual, found.overhead))
+    return [*told, ("paid", Decimal(0), found.actual, found.actual)]
+
+
 def strategies_notes(found: Attribution, *, view: View = "waterfall") -> list[str]:
     """What a reader must know of the figures, in sentences."""
     return [said.text() for said in credit_notes(found, view=view)]
