@@ -28,10 +28,7 @@ class Browser:
         assert CHROMIUM
         read, self._to = os.pipe()
         self._from, write = os.pipe()
-        options = (
-            "--headless --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-pipe --no-first-run "
-            "--disable-background-networking --disable-dev-shm-usage about:blank"
-        ).split()
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", "--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage", "about:blank"]
         # The browser speaks on its descriptors 3 and 4.
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', CHROMIUM, f"--user-data-dir={folder}", *options],
