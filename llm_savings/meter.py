@@ -24,7 +24,7 @@ from llm_savings.budget import Budget
 from llm_savings.errors import SavingsError, UnknownModelError, UnpricedError
 from llm_savings.evidence import at_end
 from llm_savings.gate import Gate
-from llm_savings.ledger import Basis, Ledger, Line, Mode, Sent, Settled, Status, total
+from llm_savings.ledger import Basis, Call, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
 from llm_savings.storage.forks import Guarded
@@ -78,6 +78,7 @@ class Live:
         counted: Its prompt in tokens, if they were counted.
         done: Whether it is settled.
         strategies: What each saving did, however the call ends.
+        watcher: Who is told of its end; see `Meter.watch`.
     """
 
     sent: Sent
@@ -86,6 +87,7 @@ class Live:
     counted: int | None = None
     done: bool = False
     strategies: Mapping[str, Any] | None = None
+    watcher: Callable[[Call], object] | None = None
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
@@ -114,6 +116,10 @@ class Meter(Guarded):
         >>> meter.answered(live, Answer(model="gpt-4o", usage=Usage(input=10, output=5)))
         >>> meter.spent
         Decimal('0.000075')
+
+    Attributes:
+        watch: Called where a call begins, in its context; what it gives is called with the call once it has ended.
+            None by default; see `llm_savings.telemetry`.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class Meter(Guarded):
         self.tags = dict(tags or {})
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget or ())
         self.gate = Gate(self.ledger, self.prices, budgets)
+        self.watch: Callable[[], Callable[[Call], object]] | None = None
         self._lines: dict[str, Line] = {}
         self._ended: deque[tuple[Sent, Settled]] = deque()
 
@@ -155,16 +162,24 @@ class Meter(Guarded):
         """
         if self.gate.budgets():
             held = self.gate.admit(sent, size or Size(None))
-            return Live(held.sent, self.ledger.identity, time.monotonic(), held.counted)
+            return self._watched(Live(held.sent, self.ledger.identity, time.monotonic(), held.counted))
         try:
             self.ledger.sent(sent)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("call %s was not written ahead", sent.call_id)
-        return Live(sent, self.ledger.identity, time.monotonic())
+        return self._watched(Live(sent, self.ledger.identity, time.monotonic()))
 
     def late(self, sent: Sent) -> Live:
         """A call of which the host tells only now that it has ended. Its budgets are charged what it cost."""
-        return Live(self.gate.charged(sent), self.ledger.identity, time.monotonic())
+        return self._watched(Live(self.gate.charged(sent), self.ledger.identity, time.monotonic()))
+
+    def _watched(self, live: Live) -> Live:
+        if self.watch is not None:
+            try:
+                live.watcher = self.watch()
+            except Exception:  # noqa: BLE001
+                _log.exception("call %s is not watched", live.sent.call_id)
+        return live
 
     def answered(self, live: Live, answer: Answer) -> None:
         """Settle a call that was answered."""
@@ -200,6 +215,8 @@ class Meter(Guarded):
                     self._add_up()
             if live.sent.budgets:
                 self.gate.learn(live.sent, settled, live.counted)
+            if live.watcher is not None:
+                live.watcher(Call(live.sent, settled))
         except Exception:  # noqa: BLE001
             _log.exception("call %s was not settled", live.sent.call_id)
 

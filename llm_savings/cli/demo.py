@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_savings.attribution import attribute
+from llm_savings.cli.pages import write_page
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total
@@ -40,9 +41,7 @@ _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 @click.option("--provider", default="sandbox", show_default=True, type=click.Choice(["sandbox", *_KEYS]))
 @click.option("--model", help="With a real provider: the model to use.")
 @click.option("--yes", is_flag=True, help="With a real provider: do not ask before spending.")
-def demo(
-    workload: str | None, only: tuple[Strategy, ...], ledger: str | None, provider: str, **options: Any
-) -> None:
+def demo(workload: str | None, only: tuple[Strategy, ...], ledger: str | None, provider: str, **options: Any) -> None:
     """Run a shop's workload through LangChain and LiteLLM, before and after, and compare with the provider's bill."""
     from llm_savings.demo.workload import load
 
@@ -100,8 +99,7 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
             highlight=False,
         )
     if options["html"]:
-        _page(book, options["html"])
-        console.print(f"• The report: {options['html']}", markup=False, highlight=False)
+        write_page(options["html"], book, f"demo, {work.name}", lang=None)
     console.print(verdict(agreement, whole), style="bold green" if agreement.exact else "bold red", highlight=False)
     return agreement.exact
 

@@ -12,13 +12,17 @@ from rich.console import Console
 
 from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
+from llm_savings.cli.pages import serve_page, write_page, write_rows
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
+from llm_savings.report.overview import findings, period_lines, read
 from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_table
 from llm_savings.report.strategies import strategies_document, strategies_notes, strategies_table
+from llm_savings.report.terminal import periods_table, price_notes
+from llm_savings.report.texts import LANGS, Said, say
 
 LEDGER = click.option(
     "--ledger",
@@ -28,6 +32,8 @@ LEDGER = click.option(
 _SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
 _UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
 _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whose days are meant, as Asia/Seoul.")
+
+_MANY = 200_000  # calls that are read one by one for the plain report; sums are quick at any size
 
 
 @click.command(epilog="Example: llm-savings report --by tag:feature --since 7d --tz Asia/Seoul")
@@ -46,12 +52,27 @@ _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whos
 @_UNTIL
 @_TZ
 @click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+@click.option("--csv", metavar="FILE", type=click.Path(dir_okay=False), help="Write the rows as CSV.")
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page that needs no network.")
+@click.option("--serve", is_flag=True, help="Serve the page, live, to the browser on this machine.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port; any by default.")
+@click.option("--lang", type=click.Choice(LANGS), help="The page's language; the browser's by default.")
 def report(
-    ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool
+    ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool, **to: Any
 ) -> None:
     """What the calls in a ledger cost, and what is not known of them."""
     start, end = instant(since, tz), instant(until, tz)
     book = Ledger(existing(ledger))
+    where = masked(ledger or settings.default_ledger())
+    if to["serve"]:
+        serve_page(to["port"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
+        return
+    if to["html"]:
+        write_page(to["html"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
+    if to["csv"]:
+        write_rows(to["csv"], _rows(book, by, view, start, end, tz))
+    if to["html"] or to["csv"]:
+        return
     if by == "strategy":
         _strategies(attribute(book.calls(since=start, until=end), view=view), view, as_json)
         return
@@ -59,20 +80,45 @@ def report(
         _prefixes(by_prefix(book.calls(since=start, until=end)), as_json)
         return
     lines = book.summary(by, since=start, until=end, tz=tz)
+    whole, periods, prices = total(lines), period_lines(book, tz, datetime.now(UTC)), PriceBook()
+    found = _findings(book, whole, start, end, prices) if by == "model" else []
     if as_json:
-        found = _document(ledger, by, tz, start, end, lines) | _budgets(book)
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        document = _document(ledger, by, tz, start, end, lines) | _budgets(book)
+        document["periods"] = {name: _line(line) for name, line in periods.items()}
+        document["findings"] = [said.text() for said in found]
+        document["prices"] = {"source": prices.source, "date": str(prices.date), "stale": prices.stale}
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return
     console = Console()
-    where = masked(ledger or settings.default_ledger())
     if not lines:
         period = " in this period" if since or until else ""
         console.print(f"Nothing recorded{period} in {where}.", markup=False, highlight=False)
         console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
         return
+    console.print(periods_table(periods))
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
-    for note in [*notes(total(lines)), *_budget_notes(book), _price_note()]:
+    for note in [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)]:
         console.print(f"• {note}", markup=False, highlight=False)
+
+
+def _findings(
+    book: Ledger, whole: Line, since: datetime | None, until: datetime | None, prices: PriceBook
+) -> list[Said]:
+    if whole.calls > _MANY:
+        return [say("finding.too_many", _MANY)]
+    return findings(read(book.calls(since=since, until=until), UTC, prices), whole, prices)
+
+
+def _rows(
+    book: Ledger, by: str, view: View, since: datetime | None, until: datetime | None, tz: str
+) -> list[dict[str, Any]]:
+    if by == "prefix":
+        return prefixes_document(by_prefix(book.calls(since=since, until=until)))
+    if by == "strategy":
+        found = strategies_document(attribute(book.calls(since=since, until=until), view=view), view=view)
+        steps = {"baseline": found["baseline"], **found["credits"], "overhead": found["overhead"]}
+        return [{"step": name, "usd": amount} for name, amount in {**steps, "actual": found["actual"]}.items()]
+    return [_line(line) for line in book.summary(by, since=since, until=until, tz=tz)]
 
 
 def _strategies(found: Attribution, view: View, as_json: bool) -> None:
@@ -81,7 +127,7 @@ def _strategies(found: Attribution, view: View, as_json: bool) -> None:
         return
     console = Console()
     console.print(strategies_table(found, view=view))
-    for note in [*strategies_notes(found, view=view), _price_note()]:
+    for note in [*strategies_notes(found, view=view), _price_note(PriceBook())]:
         console.print(f"• {note}", markup=False, highlight=False)
 
 
@@ -94,7 +140,7 @@ def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
     console.print(
         "• read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
     )
-    console.print(f"• {_price_note()}", markup=False, highlight=False)
+    console.print(f"• {_price_note(PriceBook())}", markup=False, highlight=False)
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
@@ -156,10 +202,8 @@ def _budgets(book: Ledger) -> dict[str, Any]:
         return {"budgets": None, "budgets_error": str(error)}
 
 
-def _price_note() -> str:
-    prices = PriceBook()
-    age = " It may be out of date: llm-savings prices --update fetches a newer one." if prices.stale else ""
-    return f"Prices: {prices.source}, known to be current on {prices.date}.{age}"
+def _price_note(prices: PriceBook) -> str:
+    return " ".join(said.text() for said in price_notes(prices))
 
 
 def _document(

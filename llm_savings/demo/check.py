@@ -54,7 +54,12 @@ def check(fresh: Mapping[str, str], answers: Mapping[str, str], calls: Iterable[
             how[name] = "answered by a smaller model"
         else:
             how.setdefault(name, "answered by the same model")
-    names = ("answered by the cache", "answered by a smaller model", "answered by the same model", "answered by a batch")
+    names = (
+        "answered by the cache",
+        "answered by a smaller model",
+        "answered by the same model",
+        "answered by a batch",
+    )
     groups = {name: [0, 0] for name in names}
     for request, text in answers.items():
         group = groups[how.get(request, "answered by a batch")]

@@ -72,6 +72,7 @@ class Clock:
     now: float = field(default_factory=time.time)
 
     def __call__(self) -> float:
+        """The time."""
         return self.now
 
 

@@ -108,7 +108,15 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         "lang": "",
         "batchable": False,
     } | raw
-    kinds = {"prompt": str, "at": int, "max_tokens": int, "stream": bool, "feature": str, "lang": str, "batchable": bool}
+    kinds = {
+        "prompt": str,
+        "at": int,
+        "max_tokens": int,
+        "stream": bool,
+        "feature": str,
+        "lang": str,
+        "batchable": bool,
+    }
     for name, kind in kinds.items():
         if type(values.get(name)) is not kind:
             raise LogFormatError(f"{name} is {values.get(name)!r}; expected {kind.__name__}", number)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from llm_savings.errors import ConfigError
 from llm_savings.ledger.records import Call
@@ -17,7 +17,7 @@ from llm_savings.usage import FIELDS
 
 Format = Literal["csv", "jsonl", "parquet"]
 # Spreadsheets run a cell that begins with one of these as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also as East Asia types them
 _TEXT_COLUMNS = (
     "call_id",
     "host",
@@ -65,9 +65,18 @@ def export(calls: Iterable[Call], path: str | Path, format: Format | None = None
         raise ConfigError(f"export format is {kind!r}; expected csv, jsonl or parquet")
     if kind == "parquet":
         _arrow()  # before the old file goes
+    fresh(path)
+    return writers[kind](map(flat, calls), path)
+
+
+def fresh(path: Path) -> None:
+    """Make an empty file that its owner alone may read, instead of one that is there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    return writers[kind](map(flat, calls), path)
 
 
 def flat(call: Call) -> dict[str, Any]:
@@ -104,18 +113,29 @@ def _plain(usd: Any) -> str | None:
 
 
 def _csv(rows: Iterable[dict[str, Any]], path: Path) -> int:
-    count = 0
     # A byte order mark makes Excel read Korean as UTF-8.
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _harmless(value) for key, value in row.items()})
-            count += 1
+        return write_csv(file, COLUMNS, rows)
+
+
+def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows below their columns' names, no cell a formula; how many there were."""
+    count = 0
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: harmless(value) for key, value in row.items()})
+        count += 1
     return count
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula.
+
+    Example:
+        >>> harmless("=1+1"), harmless("-0.5"), harmless(3)
+        ("'=1+1", '-0.5', 3)
+    """
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) and not _number(value) else value
 
 

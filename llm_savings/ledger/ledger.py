@@ -212,6 +212,25 @@ class Ledger:
         for row in self._store.rows(sql, (low, high)):
             yield call_from_row(row)
 
+    def written(self, after: int = 0, also: Iterable[int] = ()) -> Iterator[tuple[int, Call]]:
+        """Calls by the number of their row, in the order of the rows: for who adds up as the ledger grows.
+
+        Args:
+            after: Rows after this one.
+            also: Rows before it that are to be read again, since their calls had not ended.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        self.flush()
+        mark, again = self._store.mark, iter(also)
+        while some := list(islice(again, _BATCH)):
+            sql = f"SELECT * FROM calls WHERE id IN ({', '.join([mark] * len(some))}) ORDER BY id"  # noqa: S608
+            for row in self._store.rows(sql, some):
+                yield row["id"], call_from_row(row)
+        for row in self._store.rows(f"SELECT * FROM calls WHERE id > {mark} ORDER BY id", (after,)):  # noqa: S608
+            yield row["id"], call_from_row(row)
+
     def summary(
         self,
         by: By = "model",

@@ -9,6 +9,8 @@ from llm_savings.ledger import Line, total
 from llm_savings.report.money import tokens
 from llm_savings.report.terminal import notes, spent_and_saved
 
+# No colours: a notebook has its own, light or dark. Styles stand in the elements, as notebooks strip style sheets.
+_LEFT, _RIGHT = (f'style="text-align: {side}; font-variant-numeric: tabular-nums"' for side in ("left", "right"))
 _HEAD = ("", "calls", "tokens in", "cached", "tokens out", "spent", "saved")
 
 
@@ -20,7 +22,7 @@ def html_table(lines: Sequence[Line], *, caption: str = "") -> str:
         True
     """
     whole = total(list(lines))
-    head = "".join(f'<th scope="col">{name}</th>' for name in _HEAD)
+    head = "".join(f'<th scope="col" {_RIGHT if name else _LEFT}>{name}</th>' for name in _HEAD)
     body = "".join(_row(line) for line in lines)
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(whole))
     return (
@@ -39,4 +41,4 @@ def _row(line: Line) -> str:
         *spent_and_saved(line),
     )
     name = escape(line.key or "(none)")
-    return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f'<tr><th scope="row" {_LEFT}>{name}</th>' + "".join(f"<td {_RIGHT}>{cell}</td>" for cell in cells) + "</tr>"

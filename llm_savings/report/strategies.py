@@ -11,15 +11,9 @@ from rich.text import Text
 
 from llm_savings.attribution import LADDER, Attribution, View
 from llm_savings.report.money import dollars
+from llm_savings.report.texts import Said, say
 
 _WIDTH = 32
-_NAMES = {
-    "routing": "routing",
-    "output": "shorter output",
-    "prompt_cache": "prompt cache",
-    "batch": "batch",
-    "semantic_cache": "semantic cache",
-}
 
 
 def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | None = None) -> Table:
@@ -34,7 +28,9 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
     for name in ("", "USD", "share", ""):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     scale = max(found.baseline, found.actual)
-    table.add_row("with nothing saved", dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim"))
+    table.add_row(
+        say("strategy.baseline").text(), dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
+    )
     level = found.actual if view == "if_removed" else found.baseline
     for strategy in LADDER:
         usd = found.credits.get(strategy)
@@ -43,31 +39,57 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         if view != "if_removed":
             level -= usd
         bar = _bar(level, level + usd, scale, "green" if usd >= 0 else "red")
-        table.add_row(_NAMES[strategy], dollars(-usd), _share(-usd, found.baseline), bar)
+        table.add_row(say(f"strategy.{strategy}").text(), dollars(-usd), _share(-usd, found.baseline), bar)
     if found.overhead:
         bar = _bar(found.actual - found.overhead, found.actual, scale, "red")
-        table.add_row("overheads", dollars(found.overhead), _share(found.overhead, found.baseline), bar)
+        table.add_row(
+            say("strategy.overhead").text(), dollars(found.overhead), _share(found.overhead, found.baseline), bar
+        )
     table.add_section()
     paid = _bar(Decimal(0), found.actual, scale, "bold")
-    table.add_row("paid", dollars(found.actual), _share(found.actual, found.baseline), paid, style="bold")
+    table.add_row(
+        say("strategy.paid").text(), dollars(found.actual), _share(found.actual, found.baseline), paid, style="bold"
+    )
     return table
+
+
+def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+    """The bars of a waterfall: the step's name, where its bar begins and ends, and what it adds to the bill (USD).
+
+    Example:
+        >>> [name for name, *_ in steps(Attribution(Decimal(3), Decimal(2), {"batch": Decimal(1)}))]
+        ['baseline', 'batch', 'paid']
+    """
+    level, told = found.baseline, [("baseline", Decimal(0), found.baseline, found.baseline)]
+    for strategy in LADDER:
+        if (credit := found.credits.get(strategy)) is not None:
+            told.append((strategy, level - credit, level, -credit))
+            level -= credit
+    if found.overhead:
+        told.append(("overhead", found.actual - found.overhead, found.actual, found.overhead))
+    return [*told, ("paid", Decimal(0), found.actual, found.actual)]
 
 
 def strategies_notes(found: Attribution, *, view: View = "waterfall") -> list[str]:
     """What a reader must know of the figures, in sentences."""
-    said: list[str] = []
+    return [said.text() for said in credit_notes(found, view=view)]
+
+
+def credit_notes(found: Attribution, *, view: View = "waterfall") -> list[Said]:
+    """The same, in either language."""
+    said: list[Said] = []
     if found.baseline > 0:
-        said.append(f"{dollars(found.saved)} saved, {found.saved / found.baseline:.1%} of what it would have cost.")
+        said.append(say("note.saved", dollars(found.saved), f"{found.saved / found.baseline:.1%}"))
     if view == "if_removed":
-        said.append("Each figure is what the bill would grow by without that strategy alone; they do not add up.")
+        said.append(say("note.if_removed"))
     if modelled := sum(found.modelled.values(), Decimal(0)):
-        said.append(f"{dollars(modelled)} of that is modelled: lengths or tokens that nobody measured.")
+        said.append(say("note.modelled", dollars(modelled)))
     if found.repriced:
-        said.append(f"{_calls(found.repriced)} had other prices than today's book has, at which the credits are.")
+        said.append(say("note.repriced", found.repriced))
     if found.unknown:
-        said.append(f"{_calls(found.unknown)} may have cost something that nobody reported. Not in here.")
+        said.append(say("note.unknown_credit", found.unknown))
     if found.unpriced:
-        said.append(f"{_calls(found.unpriced)} used something without a known price. Their savings are not in here.")
+        said.append(say("note.unpriced_credit", found.unpriced))
     return said
 
 
@@ -97,7 +119,3 @@ def _bar(start: Decimal, end: Decimal, scale: Decimal, style: str) -> Text:
 
 def _share(usd: Decimal, whole: Decimal) -> str:
     return f"{usd / whole:+.1%}" if whole > 0 else ""
-
-
-def _calls(count: int) -> str:
-    return f"{count:,} call{'' if count == 1 else 's'}"

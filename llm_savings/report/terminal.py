@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llm_savings.ledger import Line, total
+from llm_savings.pricing import PriceBook
 from llm_savings.report.money import dollars, tokens
+from llm_savings.report.texts import Said, say
 
 
 def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> Table:
@@ -85,24 +87,39 @@ def plain_text(lines: Sequence[Line]) -> str:
 
 def notes(whole: Line) -> list[str]:
     """What a reader must know of the figures, in sentences."""
-    said: list[str] = []
+    return [said.text() for said in said_notes(whole)]
+
+
+def said_notes(whole: Line) -> list[Said]:
+    """The same, in either language."""
+    said: list[Said] = []
     if whole.hits:
-        said.append(f"{_calls(whole.hits)} answered by a cache for $0.")
+        said.append(say("note.hits", whole.hits))
     if whole.errors:
-        said.append(f"{_calls(whole.errors)} ended in an error.")
+        said.append(say("note.errors", whole.errors))
     if whole.estimated:
-        said.append(
-            f"{_calls(whole.estimated)} estimated ({dollars(whole.estimated_usd)}): tokens counted here, or a price "
-            "that rests on an assumption."
-        )
+        said.append(say("note.estimated", whole.estimated, dollars(whole.estimated_usd)))
     if whole.unknown:
-        limit = f"at most {dollars(whole.unknown_bound)}"
-        if whole.unbounded:
-            limit += f", besides {whole.unbounded:,} without a bound"
-        said.append(f"{_calls(whole.unknown)} may have cost something that nobody reported: {limit}. Not in spent.")
+        some = "_some" if whole.unbounded else ""
+        said.append(say(f"note.unknown{some}", whole.unknown, dollars(whole.unknown_bound), whole.unbounded))
     if whole.unpriced:
-        said.append(
-            f"{_calls(whole.unpriced)} used a model or feature without a known price. Not in spent; add a price with "
-            "LLM_SAVINGS_PRICES (see llm-savings prices --help)."
-        )
+        said.append(say("note.unpriced", whole.unpriced))
     return said
+
+
+def price_notes(prices: PriceBook) -> list[Said]:
+    """How old the prices are."""
+    said = [say("note.prices", prices.source, str(prices.date))]
+    return [*said, say("note.prices_old")] if prices.stale else said
+
+
+def periods_table(periods: Mapping[str, Line]) -> Table:
+    """Today, 7 and 30 days: a row each."""
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 2, 0, 0)
+    for name in ("", "calls", "spent", "saved", "share"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, line in periods.items():
+        part = f"{line.saved / line.baseline:.1%}" if line.baseline > 0 else ""
+        table.add_row(say(f"report.{name}").text(), tokens(line.calls), *spent_and_saved(line), part)
+    return table

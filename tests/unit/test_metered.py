@@ -61,7 +61,7 @@ def test_the_table_is_escaped_and_complete() -> None:
     assert "gpt-4o &lt;b&gt;" in html
     assert "<b>" not in html
     for cell in ("1,200", "1,000", "34", "$12.50", "$0.500000", "2,400", "$25.00"):
-        assert f"<td>{cell}</td>" in html, cell
+        assert f">{cell}</td>" in html, cell
 
 
 @pytest.mark.parametrize(
