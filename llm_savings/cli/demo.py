@@ -63,6 +63,7 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
     from llm_savings.demo.drive import Target
     from llm_savings.demo.log import write_log
     from llm_savings.demo.show import before_after, checks_table, compare, outcome, verdict
+    from llm_savings.demo.workload import write_knowledge
     from llm_savings.sandbox import Sandbox
 
     if any(True for _ in book.calls()):
@@ -71,7 +72,11 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
     console.print(
         f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
     )
-    with Sandbox.spawn() as box:
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "knowledge.jsonl")
+        knowledge = told if write_knowledge(told, work) else None
+        box = Sandbox.spawn(knowledge=knowledge)
+    with box:
         target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url, pass_time=box.advance)
         fresh = _run("as it is today", work, target, None, on, console)
         before = box.bill()

@@ -50,7 +50,7 @@ def check(fresh: Mapping[str, str], answers: Mapping[str, str], calls: Iterable[
         routing = settled.strategies.get("routing") or {}
         if settled.status == "hit":
             how[name] = "answered by the cache"
-        elif routing.get("baseline_model") not in (None, settled.model, routing.get("model")):
+        elif routing.get("tier") == "simple":
             how[name] = "answered by a smaller model"
         else:
             how.setdefault(name, "answered by the same model")

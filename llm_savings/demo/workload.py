@@ -30,6 +30,8 @@ class Request:
         stream: Whether the answer is streamed.
         lang: The language of the prompt, where the file says so.
         batchable: Whether the answer can wait until the end of the day.
+        answer: What the local provider's models say to it; "" leaves it to them.
+        wrong: What its small models say instead, where the question is too hard for them.
     """
 
     id: str
@@ -42,6 +44,8 @@ class Request:
     stream: bool
     lang: str = ""
     batchable: bool = False
+    answer: str = ""
+    wrong: str = ""
 
     @property
     def day(self) -> str:
@@ -62,7 +66,7 @@ def load(path: str | Path | None = None) -> Workload:
 
     The first line is `{"workload": name, "systems": {name: system prompt}}`; every other line a request with
     `prompt`, and optionally `id`, `at`, `feature`, `user`, `system` (a name from the header), `max_tokens`, `stream`,
-    `lang` and `batchable`. Requests whose feature is `extraction` want a list of orders; see `llm_savings.demo.drive`.
+    `lang`, `batchable`, `answer` and `wrong`. Requests whose feature is `extraction` want a list of orders; see `llm_savings.demo.drive`.
 
     Raises:
         LogFormatError: A line cannot be used; it names the line and the field.
@@ -87,6 +91,18 @@ def load(path: str | Path | None = None) -> Workload:
     return Workload(str(header["workload"]), tuple(sorted(requests, key=lambda request: request.at)))
 
 
+def write_knowledge(path: str | Path, work: Workload) -> bool:
+    """Write what the local provider is to answer, if the workload says so; whether it does."""
+    told = [request for request in work.requests if request.answer]
+    with Path(path).open("w", encoding="utf-8") as file:
+        for request in told:
+            row: dict[str, Any] = {"id": request.id, "kind": request.feature, "lang": request.lang}
+            row |= {"prompts": [request.prompt], "answer": request.answer}
+            row |= {"hard": bool(request.wrong), "wrong": request.wrong}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return bool(told)
+
+
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
@@ -107,6 +123,8 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         "stream": False,
         "lang": "",
         "batchable": False,
+        "answer": "",
+        "wrong": "",
     } | raw
     kinds = {
         "prompt": str,
@@ -134,4 +152,6 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         stream=values["stream"],
         lang=values["lang"],
         batchable=values["batchable"],
+        answer=values["answer"],
+        wrong=values["wrong"],
     )

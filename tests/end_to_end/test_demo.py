@@ -7,14 +7,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 
 from llm_savings import Ledger
+from llm_savings.attribution import attribute
+from llm_savings.audit import read_logs
 from llm_savings.cli import main
+from llm_savings.evidence import Strategy
 from llm_savings.ledger import total
 
 
@@ -25,20 +30,38 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_demo_ends_with_the_ledger_equal_to_the_bill(tmp_path: Path) -> None:
     path = tmp_path / "demo.db"
-    done = demo("--ledger", str(path))
+    page, log = tmp_path / "report.html", tmp_path / "before.jsonl"
+    done = demo("--ledger", str(path), "--html", str(page), "--log", str(log))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Ledger = provider's bill" in done.stdout
     shown = " ".join(done.stdout.split())
-    assert "all 317 calls equal to the last decimal" in shown
-    assert "0 unknown, 0 unpriced, 0 estimated." in shown
+    assert "calls equal to the last decimal" in shown and "0 unknown, 0 unpriced" in shown
     with Ledger(path) as ledger:
         assert {line.key: line.calls > 0 for line in ledger.summary("host")} == {"langchain": True, "litellm": True}
-        assert total(ledger.summary()).calls == 317
-        assert [line.key for line in ledger.summary("tag:day")]
-        assert len(ledger.summary("user")) == 40
+        assert total(ledger.summary()).calls == 353
+        assert len(ledger.summary("user")) == 41
+        found = attribute(ledger.calls())
+        assert {"routing", "output", "batch", "semantic_cache"} <= {
+            name for name, usd in found.credits.items() if usd > 0
+        }
+        assert found.baseline - sum(found.credits.values()) + found.overhead == found.actual
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    payloads = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    assert len(payloads) == 353 and len(list(read_logs([log]))) == 353
     again = demo("--ledger", str(path))
     assert again.returncode == 1
     assert "has calls in it" in again.stderr
+
+
+@pytest.mark.parametrize("strategy", get_args(Strategy))
+def test_each_strategy_alone_saves_and_changes_no_answer(strategy: str) -> None:
+    done = demo("--strategy", strategy, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["strategies"]["credits"]) <= {strategy, "prompt_cache"}  # OpenAI caches by itself
+    assert Decimal(found["after"]) < Decimal(found["before"])
+    assert found["ledger_equals_bill"] is True
+    assert sum(group["wrong"] for group in found["answers"]) == 0
 
 
 def test_a_workload_of_ones_own(tmp_path: Path) -> None:
