@@ -73,8 +73,8 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
         f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
     )
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "knowledge.jsonl")
-        knowledge = told if write_knowledge(told, work) else None
+        knowledge = Path(folder, "knowledge.jsonl")
+        write_knowledge(knowledge, work)
         box = Sandbox.spawn(knowledge=knowledge)
     with box:
         target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url, pass_time=box.advance)

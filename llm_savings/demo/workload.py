@@ -66,7 +66,7 @@ def load(path: str | Path | None = None) -> Workload:
 
     The first line is `{"workload": name, "systems": {name: system prompt}}`; every other line a request with
     `prompt`, and optionally `id`, `at`, `feature`, `user`, `system` (a name from the header), `max_tokens`, `stream`,
-    `lang`, `batchable`, `answer` and `wrong`. Requests whose feature is `extraction` want a list of orders; see `llm_savings.demo.drive`.
+    `lang`, `batchable`, `answer` and `wrong`. Those whose feature is `extraction` want a list of orders.
 
     Raises:
         LogFormatError: A line cannot be used; it names the line and the field.
@@ -91,16 +91,18 @@ def load(path: str | Path | None = None) -> Workload:
     return Workload(str(header["workload"]), tuple(sorted(requests, key=lambda request: request.at)))
 
 
-def write_knowledge(path: str | Path, work: Workload) -> bool:
-    """Write what the local provider is to answer, if the workload says so; whether it does."""
-    told = [request for request in work.requests if request.answer]
+def write_knowledge(path: str | Path, work: Workload) -> None:
+    """Write what the local provider is to answer: what it knows anyway, and what the workload says."""
+    from llm_savings.sandbox.knowledge import BUNDLED
+
     with Path(path).open("w", encoding="utf-8") as file:
-        for request in told:
-            row: dict[str, Any] = {"id": request.id, "kind": request.feature, "lang": request.lang}
-            row |= {"prompts": [request.prompt], "answer": request.answer}
-            row |= {"hard": bool(request.wrong), "wrong": request.wrong}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return bool(told)
+        for request in work.requests:  # first, so that a workload can correct what is known
+            if request.answer:
+                row: dict[str, Any] = {"id": request.id, "kind": request.feature, "lang": request.lang}
+                row |= {"prompts": [request.prompt], "answer": request.answer}
+                row |= {"hard": bool(request.wrong), "wrong": request.wrong}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(BUNDLED.read_text("utf-8"))
 
 
 def _object(number: int, line: str) -> dict[str, Any]:

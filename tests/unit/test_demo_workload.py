@@ -21,7 +21,7 @@ def write(path: Path, *lines: object) -> Path:
 def test_the_bundled_workload() -> None:
     work = load()
     assert len(work.requests) > 300
-    assert {r.feature for r in work.requests} == {"support", "translation", "coding", "analysis"}
+    assert {r.feature for r in work.requests} == {"support", "translation", "coding", "analysis", "extraction"}
     assert {r.day for r in work.requests} == {"2026-11-02", "2026-11-03", "2026-11-04"}
 
 

@@ -20,7 +20,7 @@ WORKLOAD_FILE = PACKAGE / "demo" / "workload.jsonl"
 
 KIND_OF = {"support": "faq", "translation": "translation", "coding": "code", "analysis": "analysis"}
 HANGUL = re.compile(r"[가-힣]")
-SHORT_SYSTEMS = {"translate", "coding", "analysis"}
+SHORT_SYSTEMS = {"translate", "coding", "analysis", "extract"}
 
 # Alike in words, different in answer: what a semantic cache must keep apart.
 NEAR_MISSES = [
@@ -67,7 +67,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 KNOWLEDGE = read_lines(KNOWLEDGE_FILE)
-HEADER, *REQUESTS = read_lines(WORKLOAD_FILE)
+HEADER, *ALL = read_lines(WORKLOAD_FILE)
+REQUESTS = [request for request in ALL if request["feature"] != "extraction"]
+EXTRACTIONS = [request for request in ALL if request["feature"] == "extraction"]
 BY_ID = {entry["id"]: entry for entry in KNOWLEDGE}
 BY_PROMPT = {prompt: entry for entry in KNOWLEDGE for prompt in entry["prompts"]}
 
@@ -168,7 +170,7 @@ def test_json_answers_parse() -> None:
 
 def test_the_header_names_the_system_prompts() -> None:
     assert set(HEADER) == {"workload", "version", "license", "systems"}
-    assert (HEADER["workload"], HEADER["version"], HEADER["license"]) == ("shop", 1, "MIT")
+    assert (HEADER["workload"], HEADER["version"], HEADER["license"]) == ("shop", 2, "MIT")
     assert set(HEADER["systems"]) == {"support-ko", "support-en", *SHORT_SYSTEMS}
     for name in ("support-ko", "support-en"):
         assert tokens(HEADER["systems"][name]) >= 1_400, "long enough for prompt caching to matter"
@@ -218,9 +220,28 @@ def test_every_request_has_the_declared_shape(request_: dict[str, Any]) -> None:
     assert longest < request_["max_tokens"] <= 4_096
 
 
+@pytest.mark.parametrize("request_", EXTRACTIONS, ids=lambda request: request["id"])
+def test_every_extraction_finds_what_its_note_says(request_: dict[str, Any]) -> None:
+    orders = json.loads(request_["answer"])["orders"]
+    assert 8 <= len(orders) <= 14
+    for order in orders:
+        assert list(order) == ["product", "quantity", "price_krw", "city", "status"]
+        assert all(order[name] in request_["prompt"] for name in ("product", "city", "status"))
+        assert f"{order['price_krw']:,}" in request_["prompt"]
+    assert tokens(request_["answer"]) < request_["max_tokens"] and request_["system"] == "extract"
+
+
+def test_people_ask_in_sessions() -> None:
+    of_a_day: dict[tuple[str, int], list[int]] = {}
+    for request in REQUESTS:
+        if not request["batchable"]:
+            of_a_day.setdefault((request["user"], request["at"] // 86_400), []).append(request["at"])
+    assert all(after - before <= 200 for times in of_a_day.values() for before, after in pairwise(times))
+
+
 def test_requests_come_in_time_order_over_three_days() -> None:
-    assert [request["id"] for request in REQUESTS] == [f"w{n:04d}" for n in range(1, len(REQUESTS) + 1)]
-    times = [request["at"] for request in REQUESTS]
+    assert [request["id"] for request in ALL] == [f"w{n:04d}" for n in range(1, len(ALL) + 1)]
+    times = [request["at"] for request in ALL]
     assert all(type(at) is int for at in times)
     assert all(before < after for before, after in pairwise(times))
     assert times[0] >= 0 and times[-1] < 3 * 86_400
