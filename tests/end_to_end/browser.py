@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -14,6 +15,17 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _SECONDS = 60.0
+_OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+    "about:blank",
+)
 
 
 class Browser:
@@ -28,26 +40,21 @@ class Browser:
         assert CHROMIUM
         read, self._to = os.pipe()
         self._from, write = os.pipe()
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--remote-debugging-pipe",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-dev-shm-usage",
-            "about:blank",
-        ]
-        # The browser speaks on its descriptors 3 and 4.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read, write)]  # out of the way of 3 and 4
+
+        def place() -> None:  # the browser speaks on its descriptors 3 and 4
+            os.dup2(ends[0], 3)
+            os.dup2(ends[1], 4)
+
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', CHROMIUM, f"--user-data-dir={folder}", *options],
-            pass_fds=(read, write),
+            [CHROMIUM, f"--user-data-dir={folder}", *_OPTIONS],
+            preexec_fn=place,
+            close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(read)
-        os.close(write)
+        for end in (read, write, *ends):
+            os.close(end)
         self._number, self._rest, self._session = 0, b"", None
         self.asked: list[str] = []
         self.complaints: list[str] = []

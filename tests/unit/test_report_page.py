@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import escape
@@ -214,3 +215,11 @@ def test_a_line_of_nothing_known_is_unknown_in_the_headline() -> None:
     html = report_page(overview(ledger, at=NOW), "x", lang="ko")
     assert "알 수 없음 지출" in html
     assert Line("x").saved == 0
+
+
+def test_the_plain_report_stays_quick_on_a_large_ledger(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.close()
+    monkeypatch.setattr(sys.modules["llm_savings.cli.report"], "_MANY", 3)
+    shown = " ".join(run("report", "--ledger", book.target).output.split())
+    assert "More than 3 calls: findings are told with --since" in shown
+    assert "in use already" not in shown
