@@ -115,6 +115,43 @@ def tune(pairs: str, max_error: float, out: str | None, as_json: bool) -> None:
         console.print(f"• {note}", markup=False, highlight=False)
 
 
+@cache.command(epilog="Example: llm-savings cache warm cache.db faq.csv --model shop:model --system-file system.txt")
+@_target
+@click.argument("faq", type=click.Path(exists=True, dir_okay=False))
+@click.option("--model", required=True, metavar="MODULE:NAME", help="The LangChain model, as your program calls it.")
+@click.option("--system", help="The system prompt that it is called with.")
+@click.option("--system-file", type=click.Path(exists=True, dir_okay=False), help="A file with the system prompt.")
+@click.option("--namespace", default="", help="Whose answers; the namespace that the program gives its cache.")
+@click.option("--tag", "tags", multiple=True, help="A label for all of them, such as source:faq.csv; may be repeated.")
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="How long they are kept; for ever by default.")
+def warm(target: str, faq: str, model: str, **given: Any) -> None:
+    """Keep the answers of a FAQ file where later calls of a model look, before anybody asks.
+
+    FAQ is a CSV file with the columns question, answer and tags (a;b), or JSON lines with these keys. Where an answer
+    is missing the model gives it, which costs as any call does.
+    """
+    from rich.progress import track
+
+    from llm_savings.cli.tokens import imported
+    from llm_savings.langchain import SemanticCache
+    from llm_savings.semantic_cache.faq import read_faq
+
+    if given["system"] is not None and given["system_file"] is not None:
+        raise click.UsageError("--system and --system-file exclude each other")
+    system = given["system"] if given["system_file"] is None else Path(given["system_file"]).read_text("utf-8")
+    if target == ":memory:":
+        raise ConfigError("TARGET ':memory:' ends with this command; name a file or a server")
+    rows, asked, kept = read_faq(faq), imported(model), 0
+    opened = SemanticCache(target, namespace=given["namespace"], ttl=given["days"] and given["days"] * 86_400)
+    try:
+        for row in track(rows, "Warming the cache", console=Console(stderr=True)):
+            pair = row.question if row.answer is None else (row.question, row.answer)
+            kept += opened.warm([pair], model=asked, system=system, tags=(*given["tags"], *row.tags))
+    finally:
+        opened.answers.close()
+    click.echo(f"{kept:,} of {len(rows):,} answers kept")
+
+
 def _before(when: str | None) -> datetime | None:
     found = instant(when, "UTC")
     return None if found is None else found.astimezone(UTC)

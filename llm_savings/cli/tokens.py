@@ -51,7 +51,7 @@ _FORMS = {
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str, as_json: bool) -> None:
     """What the answers in a sample take as prose, as JSON and as columns: tokens, and USD per 1,000 calls."""
-    kind = _imported(named)
+    kind = imported(named)
     records, prose = _read(kind, sample, prose_key)
     target, answers = Target(kind, many=not each), records if each else [records]
     encoding = tokens.encoding_name(model)
@@ -99,7 +99,12 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
         console.print(f"• {note}", markup=False, highlight=False)
 
 
-def _imported(named: str) -> Any:
+def imported(named: str) -> Any:
+    """What a MODULE:NAME names, found from the current folder too.
+
+    Raises:
+        ConfigError: There is no such thing.
+    """
     module, _, name = named.partition(":")
     if not (module and name):
         raise ConfigError(f"MODULE:MODEL is {named!r}; expected such as shop.models:Review")

@@ -40,7 +40,7 @@ from llm_savings.storage.urls import masked
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
 _WAITS = 2
-_PENDING = 10_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
+_PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
 class AnswerCache:

@@ -57,7 +57,6 @@ class Tally(Guarded):
         with self._lock:
             waiting, self._waiting = self._waiting, {}
             uses, self._uses = self._uses, {}
-            self._timer = None
         try:
             if uses:
                 self._store.used(uses)
@@ -71,6 +70,11 @@ class Tally(Guarded):
 
     def _soon(self) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(_DELAY, self.flush)
+            self._timer = threading.Timer(_DELAY, self._late)
             self._timer.daemon = True
             self._timer.start()
+
+    def _late(self) -> None:
+        with self._lock:
+            self._timer = None  # only here: a timer for each flush in between would be one of many that wait
+        self.flush()

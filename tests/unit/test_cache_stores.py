@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Entry, Store, Which, open_store
-from llm_savings.semantic_cache.stores.sqlite import SqliteStore
+from llm_savings.semantic_cache.stores.sqlite import SqliteStore, packed, unpacked
 
 D = 32
 NOW = datetime.now(UTC).replace(microsecond=123456)  # Redis removes by its own clock
@@ -676,3 +679,23 @@ def test_an_index_in_the_making_does_not_keep_the_program_from_ending() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
+
+
+@given(st.integers(0, 300), st.binary(min_size=1, max_size=80), st.integers(0, 300))
+def test_a_vector_comes_back_with_its_zeros(before: int, body: bytes, after: int) -> None:
+    vector = bytes(before) + b"\1" + body + bytes(after)
+    assert unpacked(packed(vector), len(vector)) == vector
+    assert len(packed(vector)) <= min(len(vector), len(body) + 3)
+
+
+def test_vectors_written_whole_are_found_too(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    path, asked = str(tmp_path / "cache.db"), np.eye(8, dtype=np.float32)[2]
+    with closing(open_store(path, dimensions=8)) as store:
+        store.put(Entry(id="a", scope="s", namespace="", model="m", text="q", answer="x", created_at=NOW), asked)
+    with sqlite3.connect(path) as db:
+        (short,) = db.execute("SELECT vector FROM cache_vectors").fetchone()
+        assert len(short) == 3
+        db.execute("UPDATE cache_vectors SET vector = ?", (unpacked(short, 8),))
+    with closing(open_store(path, dimensions=8)) as store:
+        assert [round(near.cosine, 3) for near in store.nearest("s", asked, 5, NOW)] == [1.0]

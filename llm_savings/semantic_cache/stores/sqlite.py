@@ -114,7 +114,7 @@ class SqliteStore(rows.Paged):
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
         row, place = rows.row_of(entry, 0 if vector is None else self._dimensions), _place(entry.scope)
-        small = None if vector is None else rows.small(rows.unit(vector, self._dimensions)).tobytes()
+        small = None if vector is None else packed(rows.small(rows.unit(vector, self._dimensions)).tobytes())
         with self._writing() as db, transaction(db, self._busy):
             db.execute("DELETE FROM cache_entries WHERE id = ?", row[:1])
             seq = db.execute(_INSERT, (place, *row)).lastrowid
@@ -258,10 +258,11 @@ class SqliteStore(rows.Paged):
         while page := found.fetchmany(_PAGE):
             if len(page) == _PAGE and not room:  # a matrix that grows bit by bit leaves holes in the memory
                 (room,) = db.execute(f"SELECT COUNT(*) {where[0]}", where[1]).fetchone()
-            page = [(seq, vector) for seq, vector in page if len(vector) == self._dimensions]
-            if page:
-                data = np.frombuffer(b"".join([vector for _, vector in page]), np.int8)
-                nearby.add([seq for seq, _ in page], data.reshape(-1, self._dimensions), more=room)
+            whole = [(seq, unpacked(vector, self._dimensions)) for seq, vector in page]
+            whole = [(seq, vector) for seq, vector in whole if len(vector) == self._dimensions]
+            if whole:
+                data = np.frombuffer(b"".join([vector for _, vector in whole]), np.int8)
+                nearby.add([seq for seq, _ in whole], data.reshape(-1, self._dimensions), more=room)
 
     def _follow(self, db: sqlite3.Connection) -> None:
         """Forget what was removed or replaced since the last look, by whichever process."""
@@ -429,6 +430,25 @@ def _alive(nearby: Nearby, key: int, row: Any, now: int) -> Any:
     if not sliding:  # it never comes back, so that no later lookup need read it again
         nearby.remove(key)
     return None
+
+
+def packed(vector: bytes) -> bytes:
+    """A vector without the zeros around it, behind their number in front: a text of one script has half of them.
+
+    Example:
+        >>> len(packed(bytes(256) + b"vector" + bytes(122))), unpacked(packed(b"vector"), 6)
+        (8, b'vector')
+    """
+    rest = vector.lstrip(b"\0")
+    short = (len(vector) - len(rest)).to_bytes(2, "little") + rest.rstrip(b"\0") if len(vector) < 65_536 else vector
+    return short if len(short) < len(vector) else vector
+
+
+def unpacked(found: bytes, length: int) -> bytes:
+    """The vector that was packed; one of another length where it was none of this length."""
+    if not 2 < len(found) < length:
+        return found
+    return (bytes(int.from_bytes(found[:2], "little")) + found[2:]).ljust(length, b"\0")
 
 
 def _place(scope: str) -> int:
