@@ -226,12 +226,11 @@ def _take_over(book: Journal, row: JobRow, known: Callable[[Mapping[str, Any]], 
     found: list[Ending] = []
     for _, key, body, _ in book.waiting(row):
         try:
-            answer = known(loads(body))
+            if (answer := known(loads(body))) is not None:
+                found.append(decisions.ending(Result(f"-{key}", answer), "cache"))
         except Exception as error:  # noqa: BLE001 (whatever it is, the job goes on without)
             _log.warning("options.known failed (%s) and is asked no more", type(error).__name__)
             break
-        if answer is not None:
-            found.append(decisions.ending(Result(f"-{key}", answer), "cache"))
         if len(found) == _PAGE:
             book.end(row, found)
             found = []

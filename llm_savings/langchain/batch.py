@@ -40,7 +40,7 @@ from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_
 from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
-from llm_savings.langchain.batch_cache import answering, keep_answer, known_answer
+from llm_savings.langchain.batch_cache import Asked, answering, keep_answer, known_answer
 from llm_savings.langchain.costs import CostCallback
 from llm_savings.langchain.current import metered_elsewhere
 from llm_savings.langchain.tracking import tracked
@@ -63,15 +63,16 @@ _playing: ContextVar[_Line] = ContextVar("llm_savings_playing")
 class _Player(Runnable[_Line, BaseMessage]):
     """The model, answering from a batch."""
 
-    def __init__(self, model: BaseChatModel, keep: Callable[[list[BaseMessage], BaseMessage], None] | None) -> None:
+    def __init__(
+        self, model: BaseChatModel, keep: Callable[[list[BaseMessage], BaseMessage, Any], None] | None
+    ) -> None:
         self._model, self._keep = model, keep
 
     def invoke(self, input: _Line, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
         """The model's message for an answer of the batch, with all its callbacks; its cost is in the ledger already."""
         response(input.outcome)  # what has no answer at all begins no run
-        model, known = self._model, isinstance(input.outcome, Answered) and input.outcome.source == "cache"
-        if isinstance(input.outcome, Answered) and known:
-            model = answering(model, input.outcome.body)
+        known = isinstance(input.outcome, Answered) and input.outcome.source == "cache"
+        model = answering(self._model, cast("Answered", input.outcome).body) if known else self._model
         playing, elsewhere = _playing.set(input), metered_elsewhere.set(True)
         try:
             message = model.invoke(input.messages, config, **kwargs)
@@ -79,7 +80,7 @@ class _Player(Runnable[_Line, BaseMessage]):
             metered_elsewhere.reset(elsewhere)
             _playing.reset(playing)
         if self._keep is not None and not known:
-            self._keep(input.messages, message)
+            self._keep(input.messages, message, (config or {}).get("metadata") or {})
         return message
 
 
@@ -131,19 +132,24 @@ class _Chain:
         # Below `invoke`, which would begin a run: no callback is to see what has not been asked yet.
         bound = {name: value for name, value in self.bound.items() if name != "ls_structured_output_format"}
         for start in range(0, len(inputs), _PAGE):
-            for value in self.before.batch(list(inputs[start : start + _PAGE]), configs[start : start + _PAGE]):
+            page = configs[start : start + _PAGE]
+            values = self.before.batch(list(inputs[start : start + _PAGE]), page)
+            for value, config in zip(values, page, strict=True):
                 messages = self.model._convert_input(value).to_messages()
                 wanted = host_utils._normalize_messages(messages)
                 noted = notebook.of(partial(model._generate, wanted, **bound))
-                if known is not None and (answer := known_answer(self.model, wanted, self.bound)) is not None:
-                    known[json.dumps(noted.body)] = answer
+                if known is not None:
+                    asked = Asked(self.model, wanted, self.bound, config.get("metadata") or {})
+                    if (answer := known_answer(asked)) is not None:
+                        known[json.dumps(noted.body)] = answer
                 yield noted, dumps(messages).encode()
 
     def played(self, *, keep: bool) -> Runnable[_Line, Any]:
         """What gives the chain's results from lines of the batch; and keeps them in the model's cache."""
 
-        def kept(messages: list[BaseMessage], answer: BaseMessage) -> None:
-            keep_answer(self.model, host_utils._normalize_messages(messages), self.bound, answer)
+        def kept(messages: list[BaseMessage], answer: BaseMessage, metadata: Mapping[str, Any]) -> None:
+            asked = Asked(self.model, host_utils._normalize_messages(messages), self.bound, metadata)
+            keep_answer(asked, answer)
 
         model = _over(self.model, lambda request: response(_playing.get().outcome))
         player = _replaced(self.step, _Player(model, kept if keep else None))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 from langchain_core.caches import BaseCache
@@ -21,23 +23,32 @@ _log = logging.getLogger("llm_savings.langchain")
 _WRITTEN = "langchain"  # where a known answer has LangChain's own form
 
 
-def known_answer(
-    model: BaseChatModel, messages: Sequence[BaseMessage], bound: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """What the model's cache has for this request, as the body of an answer; None where it has nothing.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as the user's model would make it.
 
-    Args:
+    Attributes:
         model: The user's model.
-        messages: What it would be asked.
-        bound: The parameters that it would be asked with.
+        messages: What it is asked.
+        bound: The parameters that it is asked with.
+        metadata: The run's, which may choose the cache's namespace.
     """
+
+    model: BaseChatModel
+    messages: Sequence[BaseMessage]
+    bound: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+def known_answer(asked: Asked) -> dict[str, Any] | None:
+    """What the model's cache has for a request, as the body of an answer; None where it has nothing."""
 
     def look(cache: BaseCache, prompt: str, llm_string: str) -> Any:
         if isinstance(cache, SemanticCache):
             return cache.exact(prompt)
         return cache.lookup(prompt, llm_string)
 
-    found = _asked(model, messages, bound, look)
+    found = _at_cache(asked, look)
     message = getattr(found[0], "message", None) if isinstance(found, list) and len(found) == 1 else None
     if not isinstance(message, AIMessage):
         return None
@@ -48,12 +59,10 @@ def known_answer(
     return {"model": named, "choices": choices, "usage": counts, _WRITTEN: write(cast("list[Generation]", found))}
 
 
-def keep_answer(
-    model: BaseChatModel, messages: Sequence[BaseMessage], bound: Mapping[str, Any], answer: BaseMessage
-) -> None:
+def keep_answer(asked: Asked, answer: BaseMessage) -> None:
     """Put an answer where a later call of the model will look; whatever fails in here, the answer is the user's."""
     generations = [ChatGeneration(message=cast("AIMessage", answer))]
-    _asked(model, messages, bound, lambda cache, prompt, llm_string: cache.update(prompt, llm_string, generations))
+    _at_cache(asked, lambda cache, prompt, llm_string: cache.update(prompt, llm_string, generations))
 
 
 def answering(model: BaseChatModel, body: Mapping[str, Any]) -> BaseChatModel:
@@ -98,21 +107,20 @@ class _Hook(BaseCache):
         """It is not ours."""
 
 
-def _asked(
-    model: BaseChatModel,
-    messages: Sequence[BaseMessage],
-    bound: Mapping[str, Any],
-    act: Callable[[BaseCache, str, str], Any],
-) -> Any:
+def _at_cache(asked: Asked, act: Callable[[BaseCache, str, str], Any]) -> Any:
     """What `act` gives where LangChain would ask the model's cache; None without one, or where it fails."""
-    cache = cache_of(model)
+    cache, model = cache_of(asked.model), asked.model
     if cache is None:
         return None
     hook = _Hook(lambda prompt, llm_string: act(cache, prompt, llm_string))
-    named = {name: value for name, value in bound.items() if name != "ls_structured_output_format"}
+    named = {name: value for name, value in asked.bound.items() if name != "ls_structured_output_format"}
+    # In the place of a run, which would be told of; a cache reads its metadata.
+    run: Any = SimpleNamespace(run_id=None, metadata={**(model.metadata or {}), **asked.metadata}, handlers=[], tags=[])
     try:
-        with as_structured(bound):
-            model.model_copy(update={"cache": hook})._generate_with_cache(list(messages), **named)
+        with as_structured(asked.bound):
+            model.model_copy(update={"cache": hook})._generate_with_cache(
+                list(asked.messages), run_manager=run, **named
+            )
     except _DoneError:
         return hook.found
     except Exception as error:  # noqa: BLE001 (whatever it is, the batch goes on without)

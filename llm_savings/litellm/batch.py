@@ -95,7 +95,9 @@ def submit_batch(
             if cache is not None and (answer := cache.exact(call)) is not None:
                 known[dumps(noted.body)] = answer
             elif cache is not None and (question := cache.question(call)) is not None:
-                memo |= {_QUESTION: asdict(question)}
+                control = call.get("cache") or {}
+                kept = {name: control[name] for name in ("ttl", "tags") if name in control}
+                memo |= {_QUESTION: {"question": asdict(question), "cache": kept}}
             yield noted, dumps(memo)
 
     found = requests()
@@ -139,14 +141,14 @@ class BatchHandle(Handle):
             try:
                 response(outcome)  # what has no answer at all is no call
                 call = loads(memo or b"{}")
-                question = call.pop(_QUESTION, None)
+                asked = call.pop(_QUESTION, None)
                 if isinstance(outcome, Answered) and outcome.source == "cache":
                     found.append(_hit(outcome.body))
                     continue
                 with _quiet(self.job.costs.meter):
                     found.append(_complete(call, over))
-                if question is not None and _is_ours(cache := litellm.cache):
-                    cache.keep(Question(**question), found[-1], call)
+                if asked is not None and _is_ours(cache := litellm.cache):
+                    cache.keep(Question(**asked["question"]), found[-1], {**call, "cache": asked["cache"]})
             except Exception as error:
                 if not return_exceptions:
                     raise

@@ -72,8 +72,10 @@ def underway(metadata: Mapping[str, Any]) -> Cascade | None:
 
 
 def without(metadata: Any) -> Any:
-    """The metadata that a request is made with: what names the cascade is only for the way there."""
-    return {name: value for name, value in metadata.items() if name != _KEY} if isinstance(metadata, dict) else metadata
+    """The metadata that a request is made with: some is only for the way there."""
+    if not isinstance(metadata, dict):
+        return metadata
+    return {name: value for name, value in metadata.items() if not name.startswith("llm_savings_")}
 
 
 def cascading(host: Any, begin: Callable[[str, Any, Mapping[str, Any]], Cascade | None]) -> None:

@@ -253,7 +253,7 @@ class _Choice:
             metadata = kwargs.get(where)
             routed = metadata.get(_ROUTED) if isinstance(metadata, Mapping) else None
             if routed and routed["group"] != model and routed["group"] in self._strategy.groups.values():
-                kwargs[where] = noted(metadata, "routing", {**routed["evidence"], "fallback": True})
+                kwargs[where] = noted(without(metadata), "routing", {**routed["evidence"], "fallback": True})
 
     def _try(self, decide: Callable[[], Decision]) -> None:
         try:
@@ -276,12 +276,12 @@ class _Choice:
         kwargs.update(params)
         self._set = tuple(params)
         self.asked["model"] = group = strategy.groups[decision.tier]
+        more = self._cascade.more if self._cascade else {}
         if isinstance(self._metadata, dict):  # the Router's own, where it looks for the fallbacks
             record_pre_routing_selection({self._where: self._metadata}, group)
             self._metadata.pop(_ROUTED, None)
             if decision.model != decision.baseline_model and not decision.shadow and "disabled" not in decision.reasons:
-                self._metadata[_ROUTED] = {"group": group, "evidence": decision.evidence()}
-        more = self._cascade.more if self._cascade else {}
+                self._metadata[_ROUTED] = {"group": group, "evidence": {**decision.evidence(), **more}}
         kwargs[self._where] = with_evidence(without(self._metadata), decision, **more)
         messages = strategy.portable_for(decision.tier, self._messages) if self._where == "metadata" else self._messages
         if messages is not self.asked["messages"]:

@@ -259,6 +259,21 @@ def test_only_the_same_words_are_taken_from_the_cache(box: Sandbox, tmp_path: Pa
     assert second.usage_metadata["total_tokens"] > 0 and len(box.bill().rows) == 2
 
 
+def test_a_namespace_keeps_its_answers_to_itself(box: Sandbox, tmp_path: Path) -> None:
+    set_llm_cache(SemanticCache())
+    model, here = models(box, 2000)["openai"], {"metadata": {"cache_namespace": "a"}}
+    there: Any = {"metadata": {"cache_namespace": "b"}}
+    model.invoke("환불 규정이 뭐야?")
+    model.invoke("환불 규정이 뭐야?", here)
+    asked = ["환불 규정이 뭐야?"]
+    taken = submit_batch(model, asked, config=here, journal=tmp_path / "j.db", cached=True)
+    assert taken.collect(poll=0.01)[0].response_metadata["llm_savings"]["cache"] == "hit"
+    options = Options(name="b")
+    fresh = submit_batch(model, asked, config=there, journal=tmp_path / "j.db", cached=True, options=options)
+    assert fresh.collect(poll=0.01)[0].usage_metadata["total_tokens"] > 0 and len(box.bill().rows) == 3
+    assert model.invoke(asked[0], there).response_metadata["llm_savings"]["cache"] == "hit"
+
+
 def test_a_cache_that_fails_is_no_trouble(box: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Away(InMemoryCache):
         def lookup(self, prompt: str, llm_string: str) -> Any:
