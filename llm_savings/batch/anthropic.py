@@ -101,7 +101,7 @@ class AnthropicBatches:
     def direct(self, endpoint: str, body: bytes) -> Result:
         """See `Provider.direct`."""
         try:
-            answer = self._client.post(endpoint, body=loads(body), cast_to=object)
+            answer = self._client.post(endpoint, body=loads(body), cast_to=object, options={"max_retries": 0})
         except anthropic.APIStatusError as error:
             return _result("", {"type": "errored", "error": error.body, "status": error.status_code})
         return Result("", answer if isinstance(answer, Mapping) else {})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +20,11 @@ from llm_savings.batch import decisions
 from llm_savings.batch.journal import Journal
 from llm_savings.batch.money import Costs, Estimate
 from llm_savings.batch.outcomes import Outcome, outcome
-from llm_savings.batch.provider import Provider, Result
-from llm_savings.batch.records import Chunk, Ending, JobRow
+from llm_savings.batch.provider import Provider
+from llm_savings.batch.records import Chunk, Ending, JobRow, Taken
 from llm_savings.batch.text import kept
 from llm_savings.errors import BatchError
-from llm_savings.meter import Meter
+from llm_savings.meter import Meter, may_have_billed
 from llm_savings.storage.locks import lock_now
 
 if TYPE_CHECKING:
@@ -342,29 +344,59 @@ class Job:
         return replace(chunk, state="collected")
 
     def _is_late(self) -> bool:
-        deadline = self._row.options["deadline"]
-        return bool(self._row.options["real_time"] and deadline is not None and time.time() > deadline)
+        options = self._row.options
+        deadline = options["deadline"]
+        late = bool(options["real_time"] and deadline is not None and time.time() > deadline)
+        return late or bool(options.get("shadow"))
 
     def _hurry(self) -> None:
-        """The deadline is over: what is left goes to the real-time interface, once no batch can answer it any more."""
+        """The deadline is over: what is left goes to the real-time interface, once no batch can answer it any more.
+
+        Some at a time, each marked as sent just before it is. So a process that is killed leaves open only what was on
+        its way, of which nobody can tell whether it was answered: this may be paid for twice, and the ledger says so.
+        """
         if any(chunk.state != "collected" for chunk in self._journal.chunks(self._row)):
             return
-        while lost := self._journal.take(self._row, "direct", _PAGE):
-            self.costs.lost(self._row, {key: bound for key, _, bound in lost})
-            self._ask(lost)
-        while page := self._journal.take(self._row, "waiting", _AT_ONCE * 4):
-            self._ask(page)
+        # What a process that is gone, or a connection that broke, has left open: it may have been answered and billed.
+        lost, most = list(self._journal.take(self._row, "direct")), self._row.options["attempts"]
+        self.costs.lost(self._row, {line.key: line.bound for line in lost})
+        hopeless = [
+            Ending(line.key, "failed", "real-time", "provider", retryable=True) for line in lost if line.tries > most
+        ]
+        self._journal.end(self._row, hopeless)
+        again = (line for line in lost if line.tries <= most)
+        todo, turn = itertools.chain(again, self._journal.take(self._row, "waiting")), threading.Lock()
 
-    def _ask(self, page: list[tuple[str, bytes, int | None]]) -> None:
-        def ask(line: tuple[str, bytes, int | None]) -> None:
-            key, body, _ = line
-            result = self._provider.direct(self._row.endpoint, body)
-            named = Result(key, result.body, result.kind, result.status, result.error, result.retryable)
-            self._journal.end(self._row, [decisions.ending(named, "real-time")])
+        def work(_: int) -> None:
+            while True:
+                with turn:  # no request is marked as sent before somebody is there to send it
+                    line = None if troubles else next(todo, None)
+                if line is None:
+                    return
+                try:
+                    self._ask(line)
+                except Exception as error:  # noqa: BLE001 (raised below; nothing more is begun)
+                    troubles.append(error)
 
+        troubles: list[Exception] = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(ask, page))
-        self.costs.settle(self._row)
+            list(pool.map(work, range(_AT_ONCE)))
+        if troubles:
+            raise troubles[0]
+
+    def _ask(self, line: Taken) -> None:
+        try:
+            result = replace(self._provider.direct(self._row.endpoint, line.body), custom_id=line.key)
+        except Exception as error:
+            if not may_have_billed(error):
+                self._journal.end(self._row, [Ending(line.key, "waiting", "real-time")])
+            raise
+        if result.retryable and result.status != 429:  # it may follow work done
+            self.costs.lost(self._row, {line.key: line.bound})
+        found = decisions.ending(result, "real-time")
+        if found.retryable and line.tries < self._row.options["attempts"]:
+            found = replace(found, state="waiting")
+        self._journal.end(self._row, [found])
 
     def _lines(self, chunk: Chunk) -> Iterator[bytes]:
         return (self._wire(key, body) for key, body in self._journal.lines(chunk))

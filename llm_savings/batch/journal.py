@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llm_savings.batch.records import Chunk, Ending, Entry, JobRow, LineState
+from llm_savings.batch.records import Chunk, Ending, Entry, JobRow, LineState, Taken
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.storage.forks import watch
 from llm_savings.storage.sqlite import connect, patiently, prepare, transaction, wipe_log
@@ -246,13 +246,21 @@ class Journal:
             )
             db.execute("UPDATE chunks SET state = 'collected' WHERE id = ?", (chunk.id,))
 
-    def take(self, job: JobRow, state: LineState, many: int) -> list[tuple[str, bytes, int | None]]:
-        """The key, body and bound of some requests in a state, which is "direct" from now on."""
-        with self.transaction() as db:
-            sql = "SELECT id, key, body, bound FROM requests WHERE job = ? AND state = ? ORDER BY id LIMIT ?"
-            found = db.execute(sql, (job.job, state, many)).fetchall()
-            db.executemany("UPDATE requests SET state = 'direct' WHERE id = ?", [(row["id"],) for row in found])
-        return [(row["key"], row["body"], row["bound"]) for row in found]
+    def take(self, job: JobRow, state: LineState) -> Iterator[Taken]:
+        """The requests in a state one by one, each of which is "direct" as soon as it is given."""
+        pick = (
+            "SELECT id, key, body, bound, CASE WHEN source = 'real-time' THEN tries + 1 ELSE 1 END AS sent "
+            "FROM requests INDEXED BY by_state WHERE job = ? AND state = ? AND id > ? ORDER BY id LIMIT 1"
+        )
+        last = 0
+        while True:
+            with self.transaction() as db:
+                if (row := db.execute(pick, (job.job, state, last)).fetchone()) is None:
+                    return
+                last = row["id"]
+                sql = "UPDATE requests SET state = 'direct', source = 'real-time', tries = ? WHERE id = ?"
+                db.execute(sql, (row["sent"], last))
+            yield Taken(row["key"], row["body"], row["bound"], row["sent"])
 
     def fail_waiting(self, job: JobRow, kind: str) -> None:
         """Let nothing wait any more."""
@@ -277,8 +285,11 @@ class Journal:
             return db.execute(sql, (job.job,)).rowcount
 
     def bounds(self, job: JobRow) -> Iterator[tuple[str, int | None]]:
-        """The keys and bounds of the requests that are to be billed. Streamed."""
-        sql = "SELECT id, key, bound FROM requests WHERE job = ? AND id > ? AND billed = 0 ORDER BY id LIMIT 500"
+        """The keys and bounds of the requests that are to be sent. Streamed."""
+        sql = (
+            "SELECT id, key, bound FROM requests INDEXED BY by_state "
+            "WHERE job = ? AND state = 'waiting' AND id > ? ORDER BY id LIMIT 500"
+        )
         return ((row["key"], row["bound"]) for row in self._paged(sql, "id", job.job))
 
     def unbilled(self, job: JobRow) -> Iterator[list[sqlite3.Row]]:

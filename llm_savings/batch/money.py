@@ -83,7 +83,8 @@ def estimate(journal: Journal, job: JobRow, meter: Meter) -> Estimate:
         return Estimate(inputs, 0, Decimal(0), Decimal(0), None, "history")
     usual = _usual_usage(journal, job, meter, found["bytes"] / requests)
     costs: list[Decimal | None] = []
-    for mode, many in (("batch", requests), ("standard", inputs)):
+    asked: Mode = "standard" if job.options.get("shadow") else "batch"
+    for mode, many in ((asked, requests), ("standard", inputs)):
         try:
             one = meter.prices.price(usual[0], job.model, mode=cast("Mode", mode), provider=job.provider)
             costs.append((one * many).quantize(Decimal("0.000001")))
@@ -180,18 +181,23 @@ class Costs:
             if settings.disabled():
                 continue
             for row in page:
-                live = self._live(self._sent(job, row["key"], row["bound"]))
-                mode: Mode = "standard" if row["source"] == "real-time" else "batch"
+                sent = self._sent(job, row["key"], row["bound"])
+                shadow, hit = bool(job.options.get("shadow")), row["source"] == "cache"
+                mode: Mode = "standard" if shadow or row["source"] == "real-time" else "batch"
+                # Nothing is held for what was known.
+                live = meter.late(replace(sent, budgets=(), reserved=None)) if hit else self._live(sent)
                 if row["state"] != "ok":
                     meter.failed(live, LineFailedError(row["kind"]), Answer(usage=_NOTHING, mode=mode))
                     continue
                 body: dict[str, Any] = loads(row["result"])
-                said = {} if mode == "standard" else {"batch": {"job": job.id}}
-                model, name = body.get("model"), body.get("id")
-                meter.answered(
-                    live,
-                    Answer(model=model, usage=usage_of(body), mode=mode, response_id=name, strategies=said),
-                )
+                said: dict[str, Any] = {} if mode == "standard" else {"batch": {"job": job.id}}
+                said |= {"batch": {"job": job.id, "shadow": True}} if shadow else {}
+                said |= {"semantic_cache": {"cache": "hit", "tier": "exact"}} if hit else {}
+                answer = Answer(model=body.get("model"), usage=usage_of(body), mode=mode, hit=hit, strategies=said)
+                answer.response_id = body.get("id")
+                if hit and answer.usage is None:
+                    answer.usage = _NOTHING  # what it would have taken is not known, but it is free
+                meter.answered(live, answer)
 
     def lost(self, job: JobRow, bounds: Mapping[str, int | None]) -> None:
         """Write that requests were sent to the real-time interface by a process that is gone: nobody knows their cost.
@@ -207,7 +213,7 @@ class Costs:
         """USD that a job's answers cost, and would have cost in real time; cached prompt tokens at their full price."""
         sql = (
             "SELECT source, prompt, completion, COUNT(*) FROM requests WHERE job = ? AND state = 'ok' "
-            "AND source <> 'earlier' GROUP BY source, prompt, completion"
+            "AND source NOT IN ('earlier', 'cache') GROUP BY source, prompt, completion"
         )
         total, real_time = Decimal(0), Decimal(0)
         price = partial(self.meter.prices.price, model=job.model, provider=job.provider)

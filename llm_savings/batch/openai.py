@@ -117,7 +117,7 @@ class OpenAIBatches:
     def direct(self, endpoint: str, body: bytes) -> Result:
         """See `Provider.direct`."""
         try:
-            answer = self._client.post(endpoint.removeprefix("/v1"), body=loads(body), cast_to=object)
+            answer = self._once.post(endpoint.removeprefix("/v1"), body=loads(body), cast_to=object)
         except openai.APIStatusError as error:
             status = error.status_code
             kind = "provider" if is_retryable(status) else "invalid"

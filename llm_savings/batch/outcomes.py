@@ -29,7 +29,8 @@ class Answered:
         number: The input's place, from 1.
         custom_id: The user's own name for it, if it had one.
         body: The provider's answer, in its own format.
-        source: "batch"; "earlier", an earlier job's answer to the same request; "real-time".
+        source: "batch"; "real-time"; "earlier", an earlier job's answer to the same request; "cache", one that was
+            known (see `Options.known`).
         parsed: The answer as an object of the schema, where one was given.
     """
 

@@ -131,7 +131,7 @@ class Provider(Protocol):
         ...
 
     def direct(self, endpoint: str, body: bytes) -> Result:
-        """Send one request to the real-time interface."""
+        """Send one request to the real-time interface, trying exactly once."""
         ...
 
 

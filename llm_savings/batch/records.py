@@ -103,6 +103,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """A request on its way to the real-time interface.
+
+    Attributes:
+        bound: Picodollars that it cannot exceed, or None.
+        tries: How often it was sent there, this time included.
+    """
+
+    key: str
+    body: bytes
+    bound: int | None
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """What became of a request, on its way into the journal."""
 

@@ -243,6 +243,6 @@ def _tiers_of(target: str | None, calls: Sequence[str]) -> dict[str, str]:
     with Ledger(target) as ledger:
         for call_id in calls:
             call = ledger.get(call_id)
-            if call is not None and (said := evidence_of(call)):
+            if call is not None and (said := evidence_of(call)) and not said.get("fallback"):
                 found[call_id] = str(said["tier"])
     return found

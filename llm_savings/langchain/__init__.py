@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llm_savings.langchain.cached_streaming import with_cached_streaming
     from llm_savings.langchain.caching import SemanticCache
     from llm_savings.langchain.compact import compact_response_format, summarizer, with_compact_output
+    from llm_savings.langchain.compact_middleware import CompactFormatMiddleware
     from llm_savings.langchain.middleware import BudgetMiddleware
     from llm_savings.langchain.prompt_caching import with_prompt_caching
     from llm_savings.langchain.prompt_caching_middleware import PromptCachingMiddleware
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchHandle",
     "BudgetMiddleware",
+    "CompactFormatMiddleware",
     "CostCallback",
     "CostTracking",
     "PromptCachingMiddleware",
@@ -44,6 +46,7 @@ __all__ = [
 _LAZY = {
     "BatchHandle": "batch",
     "BudgetMiddleware": "middleware",
+    "CompactFormatMiddleware": "compact_middleware",
     "PromptCachingMiddleware": "prompt_caching_middleware",
     "RoutedChatModel": "routed",
     "RoutingMiddleware": "routing_middleware",

@@ -9,7 +9,7 @@ traces are the same as with `.batch()`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,12 +32,14 @@ from langchain_core.runnables import (
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import get_config_list, merge_configs
 
+from llm_savings.batch import text as json
 from llm_savings.batch.job import Job
-from llm_savings.batch.outcomes import Outcome
+from llm_savings.batch.outcomes import Answered, Outcome
 from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, response, with_beta
 from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.labels import USER_KEYS, labels, text
+from llm_savings.langchain.batch_cache import Asked, answering, keep_answer, known_answer
 from llm_savings.langchain.costs import CostCallback
 from llm_savings.langchain.current import metered_elsewhere
 from llm_savings.langchain.messages import loads
@@ -61,18 +63,25 @@ _playing: ContextVar[_Line] = ContextVar("llm_savings_playing")
 class _Player(Runnable[_Line, BaseMessage]):
     """The model, answering from a batch."""
 
-    def __init__(self, model: BaseChatModel) -> None:
-        self._model = model
+    def __init__(
+        self, model: BaseChatModel, keep: Callable[[list[BaseMessage], BaseMessage, Any], None] | None
+    ) -> None:
+        self._model, self._keep = model, keep
 
     def invoke(self, input: _Line, config: RunnableConfig | None = None, **kwargs: Any) -> BaseMessage:
         """The model's message for an answer of the batch, with all its callbacks; its cost is in the ledger already."""
         response(input.outcome)  # what has no answer at all begins no run
+        known = isinstance(input.outcome, Answered) and input.outcome.source == "cache"
+        model = answering(self._model, cast("Answered", input.outcome).body) if known else self._model
         playing, elsewhere = _playing.set(input), metered_elsewhere.set(True)
         try:
-            return self._model.invoke(input.messages, config, **kwargs)
+            message = model.invoke(input.messages, config, **kwargs)
         finally:
             metered_elsewhere.reset(elsewhere)
             _playing.reset(playing)
+        if self._keep is not None and not known:
+            self._keep(input.messages, message, (config or {}).get("metadata") or {})
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +120,39 @@ class _Chain:
         before = RunnableSequence(*steps[:place]) if place > 1 else steps[0] if place else RunnablePassthrough()
         return cls(before, steps[place], list(steps[place + 1 :]), *found)
 
-    def requests(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> Iterator[tuple[Noted, bytes]]:
-        """Each input's request, as the model makes it, with the messages that it was made from."""
+    def requests(
+        self, inputs: Sequence[Any], configs: list[RunnableConfig], known: dict[bytes, Any] | None
+    ) -> Iterator[tuple[Noted, bytes]]:
+        """Each input's request, as the model makes it, with the messages that it was made from.
+
+        Answers that the model's cache has to them are put into `known`, by the requests' bodies.
+        """
         notebook = Notebook()
         model = _over(self.model, notebook)
         # Below `invoke`, which would begin a run: no callback is to see what has not been asked yet.
         bound = {name: value for name, value in self.bound.items() if name != "ls_structured_output_format"}
         for start in range(0, len(inputs), _PAGE):
-            for value in self.before.batch(list(inputs[start : start + _PAGE]), configs[start : start + _PAGE]):
+            page = configs[start : start + _PAGE]
+            values = self.before.batch(list(inputs[start : start + _PAGE]), page)
+            for value, config in zip(values, page, strict=True):
                 messages = self.model._convert_input(value).to_messages()
                 wanted = host_utils._normalize_messages(messages)
-                yield notebook.of(partial(model._generate, wanted, **bound)), dumps(messages).encode()
+                noted = notebook.of(partial(model._generate, wanted, **bound))
+                if known is not None:
+                    asked = Asked(self.model, wanted, self.bound, config.get("metadata") or {})
+                    if (answer := known_answer(asked)) is not None:
+                        known[json.dumps(noted.body)] = answer
+                yield noted, dumps(messages).encode()
 
-    def played(self) -> Runnable[_Line, Any]:
-        """What gives the chain's results from lines of the batch."""
+    def played(self, *, keep: bool) -> Runnable[_Line, Any]:
+        """What gives the chain's results from lines of the batch; and keeps them in the model's cache."""
+
+        def kept(messages: list[BaseMessage], answer: BaseMessage, metadata: Mapping[str, Any]) -> None:
+            asked = Asked(self.model, host_utils._normalize_messages(messages), self.bound, metadata)
+            keep_answer(asked, answer)
+
         model = _over(self.model, lambda request: response(_playing.get().outcome))
-        player = _replaced(self.step, _Player(model))
+        player = _replaced(self.step, _Player(model, kept if keep else None))
         return RunnableSequence(player, *self.after) if self.after else player
 
 
@@ -137,6 +163,7 @@ def submit_batch(
     config: RunnableConfig | None = None,
     journal: str | Path | None = None,
     options: Options | None = None,
+    cached: bool = False,
 ) -> BatchHandle:
     """Send the inputs of a chat model or chain as a batch, at half price.
 
@@ -150,6 +177,8 @@ def submit_batch(
             tags and metadata label the job's calls.
         journal: Where the job is kept; by default `LLM_SAVINGS_BATCHES`, or a file in the user's data folder.
         options: A cap, a deadline and more; see `llm_savings.batch.Options`.
+        cached: What the model's cache (LangChain's global one, or its own) has word for word is not sent, and costs
+            nothing; what the batch answers is put into it by `collect`.
 
     Raises:
         ConfigError: The chain cannot be batched.
@@ -171,7 +200,10 @@ def submit_batch(
         tags={**labels(config.get("tags"), metadata), **options.tags},
         host="langchain",
     )
-    requests = chain.requests(inputs, get_config_list(config, len(inputs)))
+    known: dict[bytes, Any] = {}
+    if cached:
+        options = replace(options, known=options.known or (lambda body: known.get(json.dumps(body))))
+    requests = chain.requests(inputs, get_config_list(config, len(inputs)), known if cached else None)
     first = next(requests, None)
     if first is None:
         raise BatchError("there is nothing to send; the input is empty")
@@ -180,7 +212,7 @@ def submit_batch(
     lines = ((request.line(), memo) for request, memo in itertools.chain([first], requests))
     meter = _meter(config, chain.model)
     job = submit(lines, provider=client, journal=journal, meter=meter, options=options)
-    return BatchHandle(job, chain, config)
+    return BatchHandle(job, chain, config, keep=cached)
 
 
 def open_batch(
@@ -189,6 +221,7 @@ def open_batch(
     *,
     config: RunnableConfig | None = None,
     journal: str | Path | None = None,
+    cached: bool = False,
 ) -> BatchHandle:
     """A batch that was submitted before, in this process or another one.
 
@@ -197,6 +230,7 @@ def open_batch(
         chain_or_model: The chain that it was submitted with.
         config: As for `submit_batch`.
         journal: As for `submit_batch`.
+        cached: As for `submit_batch`.
 
     Raises:
         BatchError: There is no such batch.
@@ -207,7 +241,7 @@ def open_batch(
     named = getattr(chain.model, "model_name", None) or getattr(chain.model, "model", None)
     if named != job.model:
         raise ConfigError(f"batch {job.id} is one of model {job.model!r}, but this chain's is {named!r}")
-    return BatchHandle(job, chain, config)
+    return BatchHandle(job, chain, config, keep=cached)
 
 
 class BatchHandle(Handle):
@@ -216,13 +250,13 @@ class BatchHandle(Handle):
     Callbacks see every input's model run once, with the answer's own usage; the parser side of the chain runs then.
     """
 
-    def __init__(self, job: Job, chain: _Chain, config: RunnableConfig) -> None:
+    def __init__(self, job: Job, chain: _Chain, config: RunnableConfig, *, keep: bool) -> None:
         super().__init__(job)
-        self._chain, self._config = chain, config
+        self._chain, self._config, self._keep = chain, config, keep
 
     def _collected(self, *, return_exceptions: bool) -> list[Any]:
         found: list[Any] = []
-        chain = self._chain.played()
+        chain = self._chain.played(keep=self._keep)
         for page in _pages(self.job):
             configs = get_config_list(self._config, len(page))
             found += chain.batch(page, configs, return_exceptions=cast("Any", return_exceptions))

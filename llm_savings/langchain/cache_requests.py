@@ -212,6 +212,16 @@ def watch_structured() -> None:
     register_configure_hook(_structuring, inheritable=False)  # pyright: ignore[reportArgumentType]
 
 
+@contextmanager
+def as_structured(bound: Mapping[str, Any]) -> Iterator[None]:
+    """A cache is asked in here for a call with these parameters, of which no hook has seen what its tools are for."""
+    token = _structuring.tools.set(bound.get("tools") if bound.get("ls_structured_output_format") else None)
+    try:
+        yield
+    finally:
+        _structuring.tools.reset(token)
+
+
 def _is_structured(given: Mapping[str, Any]) -> bool:
     tools = given.get("tools")
     return tools is not None and _structuring.tools.get() is tools

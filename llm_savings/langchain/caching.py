@@ -150,6 +150,14 @@ class SemanticCache(BaseCache):
                 await asyncio.to_thread(self.answers.forget, Which(ids=(found.entry.id,)))
         return Miss(reason="unreadable")
 
+    def exact(self, prompt: str) -> list[Generation] | None:
+        """The stored answer to the very same request, as LangChain asks for it right now; as it was kept."""
+        with self.trouble.caught("lookup"):
+            call = calling(prompt)
+            found = None if call is None else self.answers.exact(self._request(call, prompt, ""))
+            return None if found is None else read(found.entry.answer)
+        return None
+
     def clear(self, **which: Any) -> None:
         """Remove the answers of this cache's namespace.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
@@ -15,10 +15,10 @@ from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, model_validator
 
 from llm_savings.errors import ConfigError, StructuredOutputError
-from llm_savings.evidence import noted
+from llm_savings.evidence import AT_END, noted
 from llm_savings.langchain.messages import answered, readable
 from llm_savings.structured.answers import Reading, read
-from llm_savings.structured.compact import Compact, Got, Options, Request, summary_question
+from llm_savings.structured.compact import Compact, Got, Options, Request, modelled, summary_question
 from llm_savings.structured.forms import Target, compact_json, smallest
 from llm_savings.structured.rules import Traits, traits
 
@@ -84,7 +84,8 @@ def summarizer(model: Runnable[LanguageModelInput, Any], *, max_words: int = 50,
 def compact_response_format(schema: Any, *, many: bool = False, **options: Any) -> type[BaseModel]:
     """What to give an agent as `response_format`: it answers in few tokens, and its `value` is the objects.
 
-    The agent asks and checks in its own way, so that nothing of this reaches the ledger. Options: short_keys, sample.
+    The agent asks and checks in its own way; `CompactFormatMiddleware` tells the ledger what that saves. Options:
+    short_keys, sample.
 
     Example:
         >>> form = compact_response_format(Review, many=True)                                       # doctest: +SKIP
@@ -94,7 +95,12 @@ def compact_response_format(schema: Any, *, many: bool = False, **options: Any) 
     chosen = Options.of(many=many, **options)
     form = smallest(Target(schema, many=many), chosen.sample, short=chosen.short_keys)
 
+    def saved(text: str, output: int) -> dict[str, Any]:
+        return {"schema": form.target.name, "form": form.name, **modelled(form, text, output)}
+
     class Compacted(BaseModel):
+        output_evidence: ClassVar[Mapping[str, Any]] = {AT_END: saved}  # for `CompactFormatMiddleware`
+
         value: Any
 
         @model_validator(mode="before")

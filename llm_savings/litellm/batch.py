@@ -12,16 +12,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import litellm
 from litellm.llms.base_llm.base_utils import type_to_response_format_param
 from litellm.llms.custom_httpx.http_handler import HTTPHandler
 
 from llm_savings.batch.job import Job
-from llm_savings.batch.outcomes import Outcome
+from llm_savings.batch.outcomes import Answered, Outcome
 from llm_savings.batch.replay import Handle, Notebook, Noted, Transport, client_over, httpx_over, response, with_beta
 from llm_savings.batch.submit import Options, open_job, submit
 from llm_savings.batch.text import dumps, loads
@@ -29,6 +29,12 @@ from llm_savings.errors import BatchError, ConfigError
 from llm_savings.ledger import Sent
 from llm_savings.litellm.costs import CostLogger
 from llm_savings.meter import Live, Meter, current_call
+from llm_savings.semantic_cache.scope import Question
+
+if TYPE_CHECKING:
+    from llm_savings.litellm.caching import SemanticCache
+
+_QUESTION = "llm_savings_question"  # in what is kept of a call: under what its answer is to be cached
 
 # Where a call says who makes it, how and for whom: nothing of the answer depends on it, and keys are not kept.
 _NOT_KEPT = (
@@ -43,6 +49,7 @@ def submit_batch(
     client: Any = None,
     journal: str | Path | None = None,
     options: Options | None = None,
+    cached: bool = False,
 ) -> BatchHandle:
     """Send LiteLLM calls as a batch, at half price.
 
@@ -52,11 +59,13 @@ def submit_batch(
             `api_base`, or made from the environment.
         journal: Where the job is kept; by default `LLM_SAVINGS_BATCHES`, or a file in the user's data folder.
         options: A cap, a deadline and more; see `llm_savings.batch.Options`.
+        cached: What `litellm.cache`, a `SemanticCache`, has word for word is not sent, and costs nothing; what the
+            batch answers is put into it by `collect`.
 
     A `CostLogger` in `litellm.callbacks` meters the job, and its budget holds it.
 
     Raises:
-        ConfigError: The model's provider has no batches here.
+        ConfigError: The model's provider has no batches here; or `cached`, and `litellm.cache` is no `SemanticCache`.
         BatchError: The job may not or cannot be sent; nothing was.
         BudgetError: A budget has no room for it.
 
@@ -71,6 +80,10 @@ def submit_batch(
     client = client or _client_of(calls[0])
     notebook, meter = Notebook(), _meter()
     over = _over(client, notebook)
+    known: dict[bytes, Any] = {}
+    cache = litellm.cache if cached and _is_ours(litellm.cache) else None
+    if cached and cache is None:
+        raise ConfigError("cached=True, but litellm.cache is no SemanticCache; set litellm.cache = SemanticCache(...)")
 
     def requests() -> Iterator[tuple[Noted, bytes]]:
         for call in calls:
@@ -79,12 +92,20 @@ def submit_batch(
                 memo["response_format"] = type_to_response_format_param(memo["response_format"])
             with _quiet(meter):
                 noted = notebook.of(lambda memo=memo: _complete(memo, over))
+            if cache is not None and (answer := cache.exact(call)) is not None:
+                known[dumps(noted.body)] = answer
+            elif cache is not None and (question := cache.question(call)) is not None:
+                control = call.get("cache") or {}
+                kept = {name: control[name] for name in ("ttl", "tags") if name in control}
+                memo |= {_QUESTION: {"question": asdict(question), "cache": kept}}
             yield noted, dumps(memo)
 
     found = requests()
     first = next(found)
     lines = ((noted.line(), memo) for noted, memo in itertools.chain([first], found))
     options = replace(options or Options(), host="litellm")
+    if cached:
+        options = replace(options, known=options.known or (lambda body: known.get(dumps(body))))
     worker = with_beta(client, first[0])
     job = submit(lines, provider=worker, journal=journal, meter=meter, options=options)
     return BatchHandle(job, client)
@@ -103,8 +124,8 @@ def open_batch(id: str, *, client: Any = None, journal: str | Path | None = None
 class BatchHandle(Handle):
     """A batch of LiteLLM calls, whose `collect` returns a `ModelResponse` for each. Made by `submit_batch`.
 
-    LiteLLM's success callbacks see every call once. The `response_cost` that LiteLLM itself reckons is that of the
-    full price; the ledger has what was paid.
+    LiteLLM's success callbacks see every call once, but for what was known (`cached`). The `response_cost` that LiteLLM
+    itself reckons is that of the full price; the ledger has what was paid.
     """
 
     def __init__(self, job: Job, client: Any) -> None:
@@ -119,8 +140,15 @@ class BatchHandle(Handle):
             playing[:] = [outcome]
             try:
                 response(outcome)  # what has no answer at all is no call
+                call = loads(memo or b"{}")
+                asked = call.pop(_QUESTION, None)
+                if isinstance(outcome, Answered) and outcome.source == "cache":
+                    found.append(_hit(outcome.body))
+                    continue
                 with _quiet(self.job.costs.meter):
-                    found.append(_complete(loads(memo or b"{}"), over))
+                    found.append(_complete(call, over))
+                if asked is not None and _is_ours(cache := litellm.cache):
+                    cache.keep(Question(**asked["question"]), found[-1], {**call, "cache": asked["cache"]})
             except Exception as error:
                 if not return_exceptions:
                     raise
@@ -130,6 +158,18 @@ class BatchHandle(Handle):
 
 def _complete(call: Mapping[str, Any], client: Any) -> Any:
     return litellm.completion(**call, client=client, api_key="batch", max_retries=0, num_retries=0, caching=False)
+
+
+def _hit(body: Mapping[str, Any]) -> Any:
+    """A known answer, as LiteLLM gives one of its cache."""
+    answer = litellm.ModelResponse(**body)
+    answer._hidden_params.update(cache_hit=True, response_cost=0.0, llm_savings={"cache": "hit", "tier": "exact"})
+    return answer
+
+
+def _is_ours(cache: Any) -> TypeGuard[SemanticCache]:
+    module = sys.modules.get("llm_savings.litellm.caching")  # to import it takes more than LiteLLM itself
+    return module is not None and isinstance(cache, module.SemanticCache)
 
 
 def _client_of(call: Mapping[str, Any]) -> Any:

@@ -154,6 +154,32 @@ class SemanticCache(Cache):
     async def async_add_cache_pipeline(self, result: Any, dynamic_cache_object: Any = None, **kwargs: Any) -> None:
         """Embeddings are not cached."""
 
+    def exact(self, call: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The stored answer to a call in the very same words; nothing is said to be on its way at a miss."""
+        try:
+            kind = kind_of(call)
+            found = self.answers.exact(self._request(call, kind)) if self._looks(call) else None
+            return None if found is None else _readable(found.entry.answer, kind)
+        except Exception:  # noqa: BLE001 (a defect here must not become the user's)
+            _log.exception("a call was not looked up")
+            return None
+
+    def question(self, call: Mapping[str, Any]) -> Question | None:
+        """What `keep` is to be called with for the answer to a call; None where it is not to be kept."""
+        if not self._looks(call) or control_of(call).get("no-store") is True:
+            return None
+        found = self.answers.question(self._request(call, kind_of(call)))
+        return found if isinstance(found, Question) else None
+
+    def keep(self, question: Question, answer: Any, call: Mapping[str, Any]) -> None:
+        """Keep an answer that came another way than LiteLLM's, if it may be given again."""
+        asked = Asked(question, kind_of(call))
+        try:
+            if (kept := self._kept(asked, answer, call)) is not None:
+                self.answers.keep(question, **kept)
+        except Exception:  # noqa: BLE001 (a defect here must not become the user's)
+            self._unkept(asked)
+
     def stats(self, namespace: str | None = None) -> Stats:
         """What the cache has done; see `AnswerCache.stats`."""
         return self.answers.stats(namespace)

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, cast
 
 import litellm
@@ -15,8 +16,10 @@ from litellm.types.router import CustomRoutingStrategyBase, RouterRateLimitError
 
 from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
+from llm_savings.evidence import noted
+from llm_savings.litellm.cascades import Cascade, cascading, underway, without
 from llm_savings.routed import Routing, at_least_in, conversation_in, params_beside, router_for, with_evidence
-from llm_savings.routing import Decision, Tier, portable
+from llm_savings.routing import ComplexityRouter, Decision, Tier, portable
 from llm_savings.routing.tiers import read_tiers
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("llm_savings.litellm")
 _TAKE_MARKS = ("anthropic", "bedrock", "vertex")  # providers that know thoughts and marks of what is to be cached
 _MARKS = frozenset(("thinking_blocks", "cache_control", "cachePoint"))
+_ROUTED = "llm_savings_routed"  # where the Router's metadata says, for its fallbacks, what was chosen
 _FOR_RESPONSES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 
 
@@ -47,6 +51,9 @@ class ComplexityRouting:
             `ComplexityRouter.rules` or `partial(ComplexityRouter, rules=[...])`.
         group: The name of the new model group.
         shadow: Decide and record, but send everything to the baseline's tier.
+        cascade: Judge a cheaper tier's answer to a chat completion, and ask the next stronger one where it does not do.
+            A callable is the judge: from the text of an answer to the probability that it will do. An answer is held
+            back until it is judged, in a stream too. Both calls are in the ledger.
 
     Attributes:
         router: The `ComplexityRouter`; of several Routers, that of the last one that this was attached to.
@@ -66,11 +73,14 @@ class ComplexityRouting:
         router: Routing = None,
         group: str = "auto",
         shadow: bool = False,
+        cascade: bool | Callable[[str], float] = False,
     ) -> None:
         self.tiers = read_tiers(tiers)
         if not isinstance(cast(object, group), str) or not group.strip():
             raise ConfigError(f"group={group!r}; give the name of the new model group, such as 'auto'")
-        self.group, self._router, self._shadow = group, router, shadow
+        if not isinstance(cascade, bool) and not callable(cascade):
+            raise ConfigError(f"cascade={cascade!r}; give True, or a callable from an answer's text to a probability")
+        self.group, self._router, self._shadow, self._cascade = group, router, shadow, cascade
         self.router = router_for(self.tiers, router, shadow=shadow)  # what is wrong with it, it says now
 
     def attach(self, router: Router) -> Router:
@@ -111,6 +121,9 @@ class ComplexityRouting:
             register(strategy)
             # Updating `routing_strategy` would take the strategy off with the old one.
             router._reset_custom_routing_strategy = _keep
+            if self._cascade:
+                cascading(router, partial(strategy.cascade, self._cascade if callable(self._cascade) else None))
+            router.text_completion = strategy.text_completion(router.text_completion)
         return router
 
 
@@ -150,6 +163,35 @@ class _Strategy(CustomRoutingStrategyBase):
                 if not choice.gives_way():
                     raise
 
+    def cascade(
+        self, judge: Callable[[str], float] | None, model: str, messages: Any, kwargs: Mapping[str, Any]
+    ) -> Cascade | None:
+        """The cascade of a call to the new group, decided ahead; None for another group, or where routing fails."""
+        if model != self.group:
+            return None
+        try:
+            return Cascade(self.router, self.router.route(messages, **told(self.router, kwargs)), judge)
+        except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
+            _log.warning("Routing failed (%s): its answer is not judged", type(error).__name__)
+            return None
+
+    def text_completion(self, own: Callable[..., Any]) -> Callable[..., Any]:
+        """LiteLLM's own sends the name of the group to the provider; here it is the chosen deployment's."""
+
+        @wraps(own)
+        def text_completion(model: str, prompt: Any, **given: Any) -> Any:
+            if model != self.group:
+                return own(model=model, prompt=prompt, **given)
+            given |= {"metadata": {**(given.get("metadata") or {}), "model_group": model}}
+            given.setdefault("num_retries", self._host.num_retries)
+            asked = [{"role": "user", "content": prompt if isinstance(prompt, str) else str(prompt)}]
+            chosen = self._host.get_available_deployment(model=model, messages=asked, request_kwargs=given)
+            given = {**self._host.default_litellm_params, **chosen["litellm_params"], **given}
+            given.pop("messages", None)  # a copy of the prompt, where marks were taken out
+            return litellm.text_completion(prompt=prompt, **{"caching": self._host.cache_responses, **given})
+
+        return text_completion
+
     def has_fallback(self, group: str) -> bool:
         """Whether the Router has somewhere to go when a group fails."""
         settings = getattr(self._host, "settings", None)  # litellm 1.109's way
@@ -177,16 +219,18 @@ class _Choice:
 
     def __init__(self, strategy: _Strategy, model: str, messages: Any, input: Any, given: dict[str, Any]) -> None:
         self.asked: dict[str, Any] = {"model": model, "messages": messages, "input": input, **given}
-        self._strategy, self._decision = strategy, None
+        self._strategy, self._decision, self._cascade = strategy, None, None
         if model != strategy.group:
+            self._fallen(model)
             return
         self.asked["model"] = strategy.groups[strategy.names[-1]]
         self._kwargs: dict[str, Any] = given.get("request_kwargs") or {}
         self._where = "litellm_metadata" if "litellm_metadata" in self._kwargs else "metadata"
         self._metadata, self._messages, self._set = self._kwargs.get(self._where), messages, ()
+        self._cascade = underway(self._metadata or {})
         self._responses = messages is None and self._where == "litellm_metadata"
         if messages is not None or self._responses:  # else it is an embedding
-            self._try(lambda: strategy.router.route(messages if messages is not None else input, **self._told()))
+            self._try(lambda: self._decide(messages if messages is not None else input))
 
     def gives_way(self) -> bool:
         """Whether the next stronger group is to be asked, as no deployment of this one can be."""
@@ -198,26 +242,26 @@ class _Choice:
             self._try(lambda: stronger)
         return stronger is not None and self._decision is stronger
 
-    def _told(self) -> dict[str, Any]:
-        kwargs = self._kwargs
-        sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
-        conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
-        if conversation:
-            again = any(source.get("attempted_retries") for source in sources)
-            (self._strategy.router.failed if again else self._strategy.router.answered)(conversation)
-        return {
-            "tools": kwargs.get("tools"),
-            "response_format": kwargs.get("response_format"),
-            "max_tokens": limits(kwargs)[0],
-            "conversation": conversation,
-            "at_least": at_least_in(*sources),
-        }
+    def _decide(self, asked: Any) -> Decision:
+        known = told(self._strategy.router, self._kwargs)
+        return self._cascade.decision if self._cascade else self._strategy.router.route(asked, **known)
+
+    def _fallen(self, model: str) -> None:
+        """Note with a fallback what it fell from, where without routing another model would have been asked."""
+        kwargs: dict[str, Any] = self.asked.get("request_kwargs") or {}
+        for where in ("metadata", "litellm_metadata"):
+            metadata = kwargs.get(where)
+            routed = metadata.get(_ROUTED) if isinstance(metadata, Mapping) else None
+            if routed and routed["group"] != model and routed["group"] in self._strategy.groups.values():
+                kwargs[where] = noted(without(metadata), "routing", {**routed["evidence"], "fallback": True})
 
     def _try(self, decide: Callable[[], Decision]) -> None:
         try:
             decision = decide()
             self._aim(decision)
             self._decision = decision
+            if self._cascade:
+                self._cascade.decision = decision
         except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
             _log.warning("Routing failed (%s): the call goes to %r", type(error).__name__, self.asked["model"])
 
@@ -232,12 +276,32 @@ class _Choice:
         kwargs.update(params)
         self._set = tuple(params)
         self.asked["model"] = group = strategy.groups[decision.tier]
+        more = self._cascade.more if self._cascade else {}
         if isinstance(self._metadata, dict):  # the Router's own, where it looks for the fallbacks
             record_pre_routing_selection({self._where: self._metadata}, group)
-        kwargs[self._where] = with_evidence(self._metadata, decision)
+            self._metadata.pop(_ROUTED, None)
+            if decision.model != decision.baseline_model and not decision.shadow and "disabled" not in decision.reasons:
+                self._metadata[_ROUTED] = {"group": group, "evidence": {**decision.evidence(), **more}}
+        kwargs[self._where] = with_evidence(without(self._metadata), decision, **more)
         messages = strategy.portable_for(decision.tier, self._messages) if self._where == "metadata" else self._messages
         if messages is not self.asked["messages"]:
             kwargs["messages"] = self.asked["messages"] = messages
+
+
+def told(router: ComplexityRouter, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What routing is told of a call; and how the call before went for the conversation that it belongs to."""
+    sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
+    conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
+    if conversation:
+        again = any(source.get("attempted_retries") for source in sources)
+        (router.failed if again else router.answered)(conversation)
+    return {
+        "tools": kwargs.get("tools"),
+        "response_format": kwargs.get("response_format"),
+        "max_tokens": limits(kwargs)[0],
+        "conversation": conversation,
+        "at_least": at_least_in(*sources),
+    }
 
 
 def _is_marked(message: object) -> bool:

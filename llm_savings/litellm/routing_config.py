@@ -18,7 +18,7 @@ from llm_savings.litellm.routing import ComplexityRouting
 from llm_savings.routing import Capabilities, ComplexityRouter, Rule, Tier
 
 _METHODS = ("model", "article")
-_ROUTING = ("tiers", "group", "method", "file", "rules", "baseline", "experiment", "shadow")
+_ROUTING = ("tiers", "group", "method", "file", "rules", "baseline", "experiment", "shadow", "cascade")
 _FOR_THE_ROUTER = ("baseline", "experiment")
 
 
@@ -38,7 +38,7 @@ def router_from_config(path: str | Path) -> Router:
 
     Further keys of `routing` are `method` ("model", or "article" for the source article's rules), `file` (what
     `ComplexityRouter.save` wrote; a path from the config's own folder), `baseline` (a tier's name), `experiment` (a
-    share from 0 to 0.5) and `shadow` (true or false). A tier is a model group, or a mapping with `group`,
+    share from 0 to 0.5), `shadow` and `cascade` (true or false). A tier is a model group, or a mapping with `group`,
     `capabilities` and parameters of its calls.
 
     Args:
@@ -75,9 +75,10 @@ def _routing(section: Mapping[str, Any], folder: Path) -> ComplexityRouting:
     method = section.get("method", "model")
     if method not in _METHODS:
         raise ConfigError(f"{where}method={method!r}; expected one of {', '.join(map(repr, _METHODS))}")
-    shadow = section.get("shadow", False)
-    if not isinstance(shadow, bool):
-        raise ConfigError(f"{where}shadow={shadow!r}; expected true or false")
+    switches = {name: section.get(name, False) for name in ("shadow", "cascade")}
+    for name, on in switches.items():
+        if not isinstance(on, bool):
+            raise ConfigError(f"{where}{name}={on!r}; expected true or false")
     experiment = section.get("experiment", 0.0)
     if isinstance(experiment, bool) or not isinstance(experiment, int | float):
         raise ConfigError(f"{where}experiment={experiment!r}; expected a share from 0 to 0.5, such as 0.05")
@@ -96,7 +97,7 @@ def _routing(section: Mapping[str, Any], folder: Path) -> ComplexityRouting:
             {str(name): _tier(tier, f"{where}tiers.{name}") for name, tier in tiers.items()},
             router=partial(made, **options),
             group=section.get("group", "auto"),
-            shadow=shadow,
+            **switches,
         )
     except (ConfigError, OSError) as error:
         raise ConfigError(str(error) if str(error).startswith(where) else f"{where}{error}") from error

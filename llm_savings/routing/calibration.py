@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _STEPS = 200
 _ROUNDS = 200  # of the bootstrap
+_SHRINKAGE, _FLATTEST = 1e-2, 1e-3  # of a probability over a score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,18 +200,32 @@ def summed_up(
 
 
 def logistic(score: Floats, label: Floats) -> tuple[float, float]:
-    """Slope (not negative) and shift of a probability over a score (Platt, 1999), with a little shrinkage."""
-    slope, shift = 1.0, 0.0
-    for _ in range(30):
+    """Slope (not negative) and shift of a probability over a score (Platt, 1999), with a little shrinkage.
+
+    By Newton's steps, halved until they lead down: where scores are far from 0 a whole one leads away for ever.
+    """
+
+    def loss(slope: float, shift: float) -> float:
+        odds = slope * score + shift
+        return float((np.logaddexp(0, odds) - label * odds).sum()) + _SHRINKAGE / 2 * (slope**2 + shift**2)
+
+    slope, shift = 1.0, -float(score.mean()) if len(score) else 0.0
+    for _ in range(100):
         chance = 1 / (1 + np.exp(-np.clip(slope * score + shift, -30, 30)))
-        weight = np.maximum(chance * (1 - chance), 1e-6)
-        rest = label - chance
-        g = np.array([float(rest @ score) - 1e-2 * slope, float(rest.sum()) - 1e-2 * shift])
+        weight, rest = np.maximum(chance * (1 - chance), 1e-6), label - chance
+        g = np.array([float(rest @ score) - _SHRINKAGE * slope, float(rest.sum()) - _SHRINKAGE * shift])
         cross = float(weight @ score)
-        h = np.array([[float(weight @ score**2) + 1e-2, cross], [cross, float(weight.sum()) + 1e-2]])
+        h = np.array([[float(weight @ score**2) + _SHRINKAGE, cross], [cross, float(weight.sum()) + _SHRINKAGE]])
         step = np.linalg.solve(h, g)
-        slope, shift = max(slope + float(step[0]), 1e-3), shift + float(step[1])
-        if float(np.abs(step).max()) < 1e-6:
+        if slope + float(step[0]) <= _FLATTEST and slope <= _FLATTEST:  # it would be negative: only the shift is free
+            step = np.array([0.0, g[1] / h[1, 1]])
+        before, part = loss(slope, shift), 1.0
+        while loss(max(slope + part * float(step[0]), _FLATTEST), shift + part * float(step[1])) > before:
+            part /= 2
+            if part < 1e-9:
+                return slope, shift
+        slope, shift = max(slope + part * float(step[0]), _FLATTEST), shift + part * float(step[1])
+        if float(np.abs(part * step).max()) < 1e-6:
             break
     return slope, shift
 

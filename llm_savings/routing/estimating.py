@@ -18,7 +18,7 @@ import numpy as np
 from llm_savings.errors import ConfigError
 from llm_savings.routing.calibration import logistic
 from llm_savings.routing.difficulty import Difficulty
-from llm_savings.routing.fitting import Example, Learned
+from llm_savings.routing.fitting import Example, Learned, digest
 from llm_savings.routing.requests import bounded
 from llm_savings.routing.tiers import Capabilities, Rule, Tier
 
@@ -72,8 +72,13 @@ class Estimate:
         edges = np.quantile(sufficiency[:, 0], np.linspace(0, 1, BINS + 1)[1:-1])
         return replace(self, edges=tuple(map(float, edges)), rows=len(sufficiency))
 
-    def bin_of(self, probability: float) -> int:
-        """The tenth of the calibration that a probability is in."""
+    def bin_of(self, text: str, probability: float) -> int:
+        """The tenth of the calibration that a prompt with this probability is in.
+
+        The calibration's own are those of models that had not seen its prompts; so is that of a prompt among them.
+        """
+        if self.learned is not None and digest(text) in self.learned.held_out:
+            probability = self.sufficiency(text, unseen=True)[0]
         return bisect_right(self.edges, probability)
 
     def _scores(self, text: str, *, unseen: bool) -> Sequence[float]:

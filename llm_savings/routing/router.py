@@ -327,7 +327,7 @@ class ComplexityRouter:
     def _decided(self, asked: Asked, conversation: str | None, at_least: str | None) -> Decision:
         proposal = self._proposed(asked)
         if proposal.sufficiency is not None and self._estimate.rows:
-            self._live[self._estimate.bin_of(proposal.sufficiency)] += 1
+            self._live[self._estimate.bin_of(asked.text, proposal.sufficiency)] += 1
         place, reasons = proposal.place, [proposal.reason]
         strongest = len(self.names) - 1
         standing = None if conversation is None else self._conversations.get(conversation)

@@ -83,6 +83,8 @@ class _Reader:
         self._rest.pop(0)
         if negated:
             letters = "".join(letter for letter in _ANY + _ANY.upper() + "0123456789 -" if letter not in letters)
+        elif _CLASSES["d"] in letters and "." in letters:
+            letters = _CLASSES["d"]  # a number: no model writes "4..2"
         return self._dice.choice(letters)
 
     def _times(self) -> int:

@@ -316,9 +316,7 @@ class Compact:
             return {"baseline_output": mean, "basis": "measured"}
         if form is None:
             return {}
-        plain, answer = self._form(model, plain=True), parsed(text)
-        longer = _tokens(plain, form.rows(answer)) - tokens.count(compact_json(answer))
-        return {"baseline_output": max(0, output + longer), "basis": "modelled"}
+        return modelled(form, text, output)
 
     def _would_be(self, form: Form | None, text: str, output: int) -> Mapping[str, Any]:
         plain = self._form("", plain=True)
@@ -327,6 +325,17 @@ class Compact:
         answer = parsed(text)
         shorter = tokens.count(compact_json(answer)) - _tokens(form, plain.rows(answer))
         return {"baseline_output": output, "would_be_output": max(0, output - shorter)}
+
+
+def modelled(form: Form, text: str, output: int) -> Mapping[str, Any]:
+    """What an answer in a form would have taken as compact JSON, as evidence.
+
+    Raises:
+        ValueError: The text is no such answer.
+    """
+    answer = parsed(text)
+    longer = _tokens(next(form.target.forms()), form.rows(answer)) - tokens.count(compact_json(answer))
+    return {"baseline_output": max(0, output + longer), "basis": "modelled"}
 
 
 def summary_question(text: str, max_words: int) -> str:

@@ -25,7 +25,7 @@ _LIMITS = (
     "pattern", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "minItems", "maxItems",
     "minLength", "maxLength",
 )  # fmt: skip
-_DECIMAL = r"^-?\d+\.?\d*$"
+_DECIMAL = r"^-?[\d.]+$"  # short; that there is one point at most is checked when the answer is there
 _UNSUPPORTED_PATTERN = re.compile(r"\(\?|\\[bB1-9]")
 
 
@@ -197,7 +197,7 @@ class _Leaner:
 
     def _description(self, rule: Rule) -> Rule:
         said = " ".join(str(rule.get("description", "")).split("\n\n")[0].split())
-        notes = [f"max {rule['maxWords']} words"] if "maxWords" in rule else []
+        notes = [f"<={rule['maxWords']} words"] if "maxWords" in rule else []
         default = rule.get("default")
         if isinstance(default, str | int | float) and default != "":
             notes.append(f"default {default}")

@@ -1,8 +1,9 @@
 """Runs batch jobs and dies, with SIGKILL, at a given event or at a random moment; then runs them to their end.
 
 Run as `python batch_killing.py FOLDER OPENAI_URL ANTHROPIC_URL WHAT SEED`. An event is the beginning or the end of a
-transaction of the journal or of an HTTP request. WHAT is "steps" (one job for every event that there is, killed there)
-or a number of jobs that are killed at random moments. Prints how many kills there were.
+transaction of the journal or of an HTTP request. WHAT is "steps" (one job for every event that there is, killed there),
+"hurry" (the same for jobs that ask in real time, at every seventh event), or a number of jobs that are killed at random
+moments. Prints how many kills there were.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Countdown:
 def run(folder: str, client: Any, model: str, name: str) -> None:
     requests = [{"messages": [{"role": "user", "content": text}], "max_tokens": 40} for text in INPUTS]
     meter = Meter(f"{folder}/costs.db", budget=Budget(total="5"), prices=PRICES)
-    options = Options(name=name, patience=0.2, attempts=6)
+    options = Options(name=name, patience=0.2, attempts=6, shadow=name.startswith("hurry"))
     job = submit(requests, provider=client, model=model, journal=f"{folder}/batches.db", meter=meter, options=options)
     job.wait(poll=0.01, timeout=20)
     lost = [outcome for outcome in job.results() if not isinstance(outcome, Answered)]
@@ -108,13 +109,13 @@ def main(folder: str, urls: list[str], what: str, seed: int) -> None:
     ]
     for client, model in clients:
         at = 1
-        while what == "steps":
-            killed = ended(child(folder, client, model, f"{model}-{at}", at))
+        while what in ("steps", "hurry"):
+            killed = ended(child(folder, client, model, f"{what}-{model}-{at}", at))
             if not killed:
                 break
-            ended(child(folder, client, model, f"{model}-{at}", 0))
-            kills, at = kills + 1, at + (1 if model.startswith("gpt") else 3)
-    for number in range(0 if what == "steps" else int(what)):
+            ended(child(folder, client, model, f"{what}-{model}-{at}", 0))
+            kills, at = kills + 1, at + (7 if what == "hurry" else 1 if model.startswith("gpt") else 3)
+    for number in range(0 if what in ("steps", "hurry") else int(what)):
         client, model = clients[number % 2]
         while True:  # a job may be killed more than once
             pid = child(folder, client, model, f"random-{number}", 0)

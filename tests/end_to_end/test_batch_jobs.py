@@ -9,7 +9,6 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -35,25 +34,13 @@ from llm_savings.batch import (
     open_job,
     submit,
 )
-from llm_savings.batch.provider import Rules, rules_of
+from llm_savings.batch.provider import Result, Rules, rules_of
 from llm_savings.errors import BatchError
 from llm_savings.sandbox import Sandbox
 
 PRICES = PriceBook()
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 PATHS = {"openai": "/v1/batches", "anthropic": "/v1/messages/batches"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
 
 
 class Desk:
@@ -288,12 +275,91 @@ def test_real_time_requests_of_a_killed_process_are_asked_again_and_owned_up_to(
     gpt.client.batches.cancel(chunk.batch)
     gpt.journal.refuse(chunk)
     # The process was killed when two of the requests had left.
-    assert len(gpt.journal.take(gpt.journal.job(job.id), "waiting", 2)) == 2
+    assert len(list(itertools.islice(gpt.journal.take(gpt.journal.job(job.id), "waiting"), 2))) == 2
     assert job.wait(poll=0.02, timeout=20).answered == 6
     calls = list(gpt.meter.ledger.calls())
     unknown = [call for call in calls if call.basis == "unknown"]
     assert len(calls) == 8 and len(unknown) == 2 and all(call.sent.bound for call in unknown)
     assert gpt.meter.spent == gpt.box.bill().total and len(gpt.box.bill().rows) == 6
+
+
+def test_only_what_is_on_its_way_is_open(tmp_path: Path) -> None:
+    """What kill -9 can make be paid twice: at most the requests that were being answered."""
+    journal, seen = Journal(tmp_path / "j.db"), list[Counter[str]]()
+    gate = threading.Barrier(8, timeout=10)
+
+    class Slow:
+        name, is_certain, rules = "openai", True, rules_of("openai")
+
+        create = None
+
+        def direct(self, endpoint: str, body: bytes) -> Result:
+            gate.wait()
+            seen.append(Counter(row[0] for row in journal.rows("SELECT state FROM requests")))
+            gate.wait()
+            usage = {"prompt_tokens": 9, "completion_tokens": 1}
+            return Result("", {"model": "gpt-4o-mini", "choices": [{"message": {"content": "네"}}], "usage": usage})
+
+    meter = Meter(":memory:", prices=PRICES)
+    given: Any = {"provider": Slow(), "model": "gpt-4o-mini", "journal": journal, "meter": meter}
+    job = submit([ask(n) for n in range(32)], **given, options=Options(shadow=True))
+    assert job.status(refresh=False).answered == 32
+    assert max(states["direct"] for states in seen) == 8 and seen[0] == {"direct": 8, "waiting": 24}
+
+
+@pytest.mark.parametrize(("kind", "unknown"), [("429", 0), ("500", 1), ("500-after", 1)])
+def test_trouble_in_real_time_is_tried_again_and_owned_up_to(gpt: Desk, kind: str, unknown: int) -> None:
+    gpt.box.fail(kind, times=1)
+    job = gpt.submit([ask(n) for n in range(3)], shadow=True)
+    assert job.wait(poll=0.02, timeout=20).answered == 3
+    bases = Counter(call.basis for call in gpt.meter.ledger.calls())
+    assert bases == Counter(measured=3, unknown=unknown)
+    twice = kind == "500-after"  # accepted, and billed
+    assert len(gpt.box.bill().rows) == 3 + twice
+
+
+def test_a_shadow_asks_in_real_time_and_records(desk: Desk) -> None:
+    job = desk.submit([ask(n) for n in range(5)] + [ask(0)], shadow=True)
+    status = job.wait(poll=0.02, timeout=20)
+    bill = desk.box.bill()
+    assert status.answered == 5 and {row.tier for row in bill.rows} == {"standard"} and not desk.batches()
+    assert desk.meter.spent == bill.total == status.spent and desk.meter.saved == status.saved == 0
+    for call in desk.meter.ledger.calls():
+        assert call.settled and call.settled.strategies["batch"] == {"job": job.id, "shadow": True}
+        assert call.sent.bound is not None and (call.settled.actual or 0) <= call.sent.bound
+    assert job.estimate.expected is not None and job.estimate.real_time is not None
+    assert job.estimate.expected > job.estimate.real_time / 2  # five of the six at the full price
+
+
+def test_what_is_known_is_not_sent(desk: Desk, tmp_path: Path) -> None:
+    first = desk.submit([ask(n) for n in range(3)])
+    first.wait(poll=0.02, timeout=20)
+    known = {ask(n)["messages"][0]["content"]: answer.body for n, answer in enumerate(answers(first))}
+    desk.meter = Meter(tmp_path / "more.db", prices=PRICES, budget=Budget(total="1"))
+    inputs = [ask(n) for n in range(5)] + [ask(0)]
+    job = desk.submit(inputs, known=lambda body: known.get(body["messages"][0]["content"]), name="again")
+    assert job.wait(poll=0.02, timeout=20).answered == 5
+    assert [answer.source for answer in answers(job)] == ["cache"] * 3 + ["batch"] * 2 + ["cache"]
+    assert [answer.body for answer in answers(job)][:3] == [answer.body for answer in answers(first)]
+    calls = list(desk.meter.ledger.calls())
+    assert Counter(call.settled.status for call in calls if call.settled) == {"ok": 2, "hit": 3}
+    hits = [call.settled for call in calls if call.settled and call.settled.status == "hit"]
+    assert all(hit.actual == 0 and hit.baseline and hit.baseline > 0 for hit in hits)
+    assert desk.meter.spent == sum(row.usd for row in desk.box.bill().rows[3:])
+    (counter,) = desk.meter.ledger.budgets.counters().values()
+    assert counter.reserved == 0
+    assert job.estimate.requests == 2
+
+
+def test_who_knows_nothing_any_more_is_asked_no_more(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[Any] = []
+
+    def known(body: Any) -> Any:
+        asked.append(body)
+        raise OSError("the store is away")
+
+    assert desk.submit([ask(n) for n in range(3)], known=known).wait(poll=0.02, timeout=20).answered == 3
+    assert len(asked) == 1 and "options.known failed (OSError)" in caplog.text
 
 
 def test_expired_to_the_end_is_a_failure_that_may_be_tried_again(gpt: Desk) -> None:

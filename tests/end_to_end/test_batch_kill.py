@@ -11,7 +11,7 @@ import pytest
 
 from llm_savings import Ledger
 from llm_savings.batch import list_jobs
-from llm_savings.sandbox import Sandbox
+from llm_savings.sandbox import Bill, Sandbox
 
 SCRIPT = Path(__file__).with_name("batch_killing.py")
 
@@ -26,6 +26,9 @@ def kill(folder: Path, what: str, seed: int) -> int:
         bill = box.bill()
     jobs = list_jobs(folder / "batches.db")
     assert {job.state for job in jobs} == {"done"}
+    if what == "hurry":
+        check_real_time(folder, bill, kills=int(done.stdout), jobs=len(jobs))
+        return int(done.stdout)
     # Every job has ten different requests, each billed once: at half price, and to the cent what the ledger has.
     assert len(bill.rows) == 10 * len(jobs)
     assert {row.tier for row in bill.rows} == {"batch"}
@@ -40,6 +43,24 @@ def kill(folder: Path, what: str, seed: int) -> int:
     assert (counter.spent, counter.reserved) == (int(bill.total.scaleb(12)), 0)
     assert bill.total > Decimal(0)
     return int(done.stdout)
+
+
+def check_real_time(folder: Path, bill: Bill, *, kills: int, jobs: int) -> None:
+    """What was on its way at a kill may be paid for twice, and no more; the ledger has a row for each such request."""
+    calls = list(Ledger(folder / "costs.db").calls())
+    known, unknown = ([call for call in calls if (call.basis == "unknown") is lost] for lost in (False, True))
+    assert len(known) == 10 * jobs and {row.tier for row in bill.rows} == {"standard"}
+    for call in known:
+        assert call.settled is not None and call.settled.actual == bill[call.settled.response_id or ""].usd
+    assert len(bill.rows) - len(known) <= len(unknown) <= 8 * kills  # eight are on their way at once
+    assert all(call.sent.bound for call in unknown)
+    assert bill.total <= sum(c.settled.actual or 0 for c in known if c.settled) + sum(
+        c.sent.bound or 0 for c in unknown
+    )
+
+
+def test_kills_among_real_time_requests(tmp_path: Path) -> None:
+    assert kill(tmp_path, "hurry", 1) >= 10
 
 
 def test_a_kill_at_every_step(tmp_path: Path) -> None:

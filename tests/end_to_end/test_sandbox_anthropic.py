@@ -30,18 +30,6 @@ EVENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
-
-
 @pytest.fixture
 def client(box: Sandbox) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=box.anthropic_url, api_key="any", max_retries=0) as client:

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.util import find_spec
@@ -27,18 +26,6 @@ from llm_savings.sandbox.catalog import Rates, find, models
 
 FOLDER = Path(llm_savings.sandbox.__file__).parent
 MILLION = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
 
 
 def chat_usage(prompt: int, cached: int, output: int) -> dict[str, Any]:

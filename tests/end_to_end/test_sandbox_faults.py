@@ -27,18 +27,6 @@ CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 Ask = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
-
-
 @pytest.fixture
 def client(box: Sandbox) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=box.openai_url, api_key="any", max_retries=0, timeout=20) as client:

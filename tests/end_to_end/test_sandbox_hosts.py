@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import litellm
@@ -20,18 +20,6 @@ from pydantic import BaseModel, Field
 from llm_savings.sandbox import BillRow, Sandbox
 
 QUESTION = "환불 규정을 알려 주세요"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
 
 
 def openai_chat(box: Sandbox) -> BaseChatModel:

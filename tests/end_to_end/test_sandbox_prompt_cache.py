@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,18 +13,6 @@ from llm_savings.sandbox import Sandbox
 
 MANUAL = "The shop takes back what was bought within thirty days, in its box and with the bill. " * 120
 SHORT, LONG = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
-
-
-@pytest.fixture(scope="module")
-def _box() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-def box(_box: Sandbox) -> Sandbox:
-    _box.reset()
-    return _box
 
 
 class Claude:

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import pytest
 from langchain_anthropic import ChatAnthropic
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -24,7 +26,7 @@ from pydantic import BaseModel
 from llm_savings import Budget, BudgetExceededError
 from llm_savings.batch import Options
 from llm_savings.errors import BatchError, ConfigError
-from llm_savings.langchain import CostCallback, open_batch, submit_batch, track_costs
+from llm_savings.langchain import CostCallback, SemanticCache, open_batch, submit_batch, track_costs
 from llm_savings.sandbox import Sandbox
 
 PROMPT = ChatPromptTemplate.from_messages([("system", "리뷰를 분류해 주세요."), ("user", "{review}")])
@@ -44,12 +46,12 @@ def get_weather(city: str) -> str:
     return city
 
 
-def models(box: Sandbox) -> dict[str, BaseChatModel]:
-    openai: dict[str, Any] = {"model": "gpt-4o-mini", "base_url": box.openai_url, "api_key": "x", "max_tokens": 60}
+def models(box: Sandbox, most: int = 60) -> dict[str, BaseChatModel]:
+    openai: dict[str, Any] = {"model": "gpt-4o-mini", "base_url": box.openai_url, "api_key": "x", "max_tokens": most}
     return {
         "openai": ChatOpenAI(**openai),
         "responses": ChatOpenAI(**openai, use_responses_api=True),
-        "anthropic": ChatAnthropic(model="claude-haiku-4-5", base_url=box.anthropic_url, api_key="x", max_tokens=60),
+        "anthropic": ChatAnthropic(model="claude-haiku-4-5", base_url=box.anthropic_url, api_key="x", max_tokens=most),
     }
 
 
@@ -218,3 +220,65 @@ def test_the_users_model_is_left_alone(box: Sandbox, tmp_path: Path) -> None:
     submit_batch(model, ["안녕"], journal=tmp_path / "j.db").collect(poll=0.01)
     after = {name: value for name, value in vars(model).items() if name in before}
     assert after == before and isinstance(model.invoke("안녕"), AIMessage)
+
+
+@pytest.mark.parametrize("chain_name", ["text", "schema", "function"])
+@pytest.mark.parametrize("model_name", ["openai", "anthropic"])
+@pytest.mark.parametrize("make", [SemanticCache, InMemoryCache])
+def test_what_the_cache_has_is_not_sent_and_answers_are_put_into_it(
+    box: Sandbox, cost: CostCallback, tmp_path: Path, make: Any, model_name: str, chain_name: str
+) -> None:
+    set_llm_cache(make())
+    chain = CHAINS[chain_name](models(box, 2000)[model_name])
+    live = chain.batch(REVIEWS[:2], {"callbacks": [cost]})
+    paid = box.bill().total
+    handle = submit_batch(chain, REVIEWS, config={"callbacks": [cost]}, journal=tmp_path / "j.db", cached=True)
+    found = handle.collect(poll=0.01)
+    bill = box.bill()
+    assert [row.tier for row in bill.rows] == ["standard"] * 2 + ["batch"] * 2  # two of four are known
+    assert found[:2] == found[4:6] == live
+    assert cost.spent == bill.total > paid
+    statuses = Counter(call.settled.status for call in cost.ledger.calls() if call.settled)
+    assert statuses == {"ok": 4, "hit": 2}
+    hits = [call.settled for call in cost.ledger.calls() if call.settled and call.settled.status == "hit"]
+    assert all(hit.actual == 0 and (hit.baseline or 0) > 0 for hit in hits)
+    assert chain.batch(REVIEWS) == found  # nothing of it is asked again
+    assert len(box.bill().rows) == 4
+    assert handle.collect() == found and len(box.bill().rows) == 4
+
+
+def test_only_the_same_words_are_taken_from_the_cache(box: Sandbox, tmp_path: Path) -> None:
+    set_llm_cache(SemanticCache(similarity_threshold=0.0))
+    model = models(box, 2000)["openai"]
+    asked = ["What is your return policy?", "what is your return policy"]
+    model.invoke(asked[0])
+    assert model.invoke(asked[1]).response_metadata["llm_savings"]["cache"] == "hit"
+    handle = submit_batch(model, asked, journal=tmp_path / "j.db", cached=True)
+    first, second = handle.collect(poll=0.01)
+    assert first.response_metadata["llm_savings"]["tier"] == "exact" and first.usage_metadata["total_tokens"] == 0
+    assert second.usage_metadata["total_tokens"] > 0 and len(box.bill().rows) == 2
+
+
+def test_a_namespace_keeps_its_answers_to_itself(box: Sandbox, tmp_path: Path) -> None:
+    set_llm_cache(SemanticCache())
+    model, here = models(box, 2000)["openai"], {"metadata": {"cache_namespace": "a"}}
+    there: Any = {"metadata": {"cache_namespace": "b"}}
+    model.invoke("환불 규정이 뭐야?")
+    model.invoke("환불 규정이 뭐야?", here)
+    asked = ["환불 규정이 뭐야?"]
+    taken = submit_batch(model, asked, config=here, journal=tmp_path / "j.db", cached=True)
+    assert taken.collect(poll=0.01)[0].response_metadata["llm_savings"]["cache"] == "hit"
+    options = Options(name="b")
+    fresh = submit_batch(model, asked, config=there, journal=tmp_path / "j.db", cached=True, options=options)
+    assert fresh.collect(poll=0.01)[0].usage_metadata["total_tokens"] > 0 and len(box.bill().rows) == 3
+    assert model.invoke(asked[0], there).response_metadata["llm_savings"]["cache"] == "hit"
+
+
+def test_a_cache_that_fails_is_no_trouble(box: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Away(InMemoryCache):
+        def lookup(self, prompt: str, llm_string: str) -> Any:
+            raise OSError
+
+    model = models(box, 2000)["openai"].model_copy(update={"cache": Away()})
+    assert len(submit_batch(model, ["안녕", "네"], journal=tmp_path / "j.db", cached=True).collect(poll=0.01)) == 2
+    assert "was not asked for a batch: OSError" in caplog.text

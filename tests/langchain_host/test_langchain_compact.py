@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
+from compact_invoices import Invoice, Loose, check
 from langchain_checks import CLIENTS, anthropic, assert_is_the_bill, litellm_openai, openai, rows
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
-from pydantic import BaseModel, Field
+from langchain_core.tools import tool
 
 from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, StructuredOutputError
 from llm_savings.langchain import (
+    CompactFormatMiddleware,
     CostCallback,
     RoutedChatModel,
     compact_response_format,
@@ -24,37 +25,14 @@ from llm_savings.langchain import (
     with_compact_output,
 )
 from llm_savings.sandbox import Sandbox
-from llm_savings.structured import MaxWords, count_words
+from llm_savings.structured import count_words
 
 ASKED = "List the invoices of order 12 for Hanbit"
 KOREAN = "다음 주문 12번의 송장을 모두 나열해 주세요"
 
 
-class Line(BaseModel):
-    sku: str
-    quantity: int = Field(ge=1, le=9)
-    unit_price: Decimal
-
-
-class Invoice(BaseModel):
-    number: str
-    lines: list[Line]
-    paid: bool | None
-    note: Annotated[str, MaxWords(3)]
-
-
-class Loose(BaseModel):
-    name: str
-    counts: dict[str, int]
-
-
 def outputs(cost: CostCallback) -> list[dict[str, Any]]:
     return [call.settled.strategies["output"] for call in rows(cost) if call.settled]
-
-
-def check(found: Any) -> None:
-    assert found and all(type(one) is Invoice and type(one.lines[0].unit_price) is Decimal for one in found)
-    assert all(one.lines and count_words(one.note) <= 3 for one in found)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -180,6 +158,40 @@ def test_agents_use_the_providers_own_way_too(box: Sandbox) -> None:
         form = compact_response_format(Invoice, many=True)
         agent = agents.create_agent(client(box), [], response_format=strategy(form))
         check(agent.invoke({"messages": [HumanMessage(ASKED)]}, {"recursion_limit": 8})["structured_response"].value)
+
+
+@pytest.mark.parametrize("client", [openai, anthropic])
+@pytest.mark.parametrize("way", ["ToolStrategy", "ProviderStrategy"])
+async def test_what_an_agent_saves_reaches_the_ledger(box: Sandbox, cost: CostCallback, client: Any, way: str) -> None:
+    agents = pytest.importorskip("langchain.agents")
+    strategy = getattr(pytest.importorskip("langchain.agents.structured_output"), way)
+    form, told = strategy(compact_response_format(Invoice, many=True)), [CompactFormatMiddleware()]
+    model = client(box)
+    config: Any = {"callbacks": [cost], "recursion_limit": 8}
+    agent = agents.create_agent(model, [], response_format=form, middleware=told)
+    check(agent.invoke({"messages": [HumanMessage(ASKED)]}, config)["structured_response"].value)
+    check((await agent.ainvoke({"messages": [HumanMessage(KOREAN)]}, config))["structured_response"].value)
+    for call, done in zip(rows(cost), outputs(cost), strict=True):
+        assert call.settled and done["basis"] == "modelled" and done["schema"] == "Invoice"
+        assert done["baseline_output"] > call.settled.usage.output > 0
+    assert cost.saved > 0 and "llm_savings" not in (model.metadata or {})
+    assert_is_the_bill(cost, box)
+
+
+def test_a_call_of_a_tool_saves_an_agent_nothing(box: Sandbox, cost: CostCallback) -> None:
+    agents = pytest.importorskip("langchain.agents")
+
+    @tool
+    def stock(sku: str) -> str:
+        """How many there are."""
+        return f"{sku}: 3"
+
+    form = compact_response_format(Invoice, many=True)
+    agent = agents.create_agent(openai(box), [stock], response_format=form, middleware=[CompactFormatMiddleware()])
+    asked = {"messages": [HumanMessage(f"How many are in stock? {ASKED}")]}
+    agent.invoke(asked, {"callbacks": [cost], "recursion_limit": 12})
+    done = outputs(cost)
+    assert len(done) > 1 and done[0] == {} and done[-1]["baseline_output"] > 0
 
 
 def test_some_calls_are_held_out_to_measure_by(

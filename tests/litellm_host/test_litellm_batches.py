@@ -8,6 +8,8 @@ from typing import Any
 
 import litellm
 import pytest
+from litellm_checks import until
+from litellm_semantic import with_cache
 from pydantic import BaseModel
 
 from llm_savings import Budget, BudgetExceededError
@@ -94,3 +96,34 @@ def test_budgets_and_bad_input(box: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="nothing to send"):
         submit_batch([], journal=tmp_path / "j.db")
     assert not box.bill().rows
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("more", [{}, {"response_format": Review}])
+def test_what_the_cache_has_is_not_sent_and_answers_are_put_into_it(
+    box: Sandbox, costs: CostLogger, tmp_path: Path, model: str, more: dict[str, Any]
+) -> None:
+    cache = with_cache()
+    asked = calls(box, model, **{**more, "max_tokens": 2000})
+    live = litellm.completion(**asked[0])
+    cache.answers.flush()
+    handle = submit_batch(asked, journal=tmp_path / "j.db", cached=True)
+    found = handle.collect(poll=0.01)
+    assert [row.tier for row in box.bill().rows] == ["standard", "batch", "batch"]
+    assert [answer._hidden_params.get("cache_hit", False) for answer in found] == [True, False, False, True, False]
+    assert found[0].choices[0].message.content == live.choices[0].message.content
+    for _ in until():  # LiteLLM tells of the live call in a thread of its own
+        if costs.calls == 4:
+            break
+    assert costs.spent == box.bill().total
+    statuses = [call.settled.status for call in costs.ledger.calls() if call.settled]
+    assert sorted(statuses) == ["hit", "ok", "ok", "ok"]
+    again = [litellm.completion(**call) for call in asked]
+    assert len(box.bill().rows) == 3
+    assert [a.choices[0].message.content for a in again] == [f.choices[0].message.content for f in found]
+    assert "sk-secret" not in Path(handle.job.costs._journal.path).read_bytes().decode("latin-1")
+
+
+def test_there_must_be_a_cache_to_be_asked(box: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cached=True, but litellm\.cache is no SemanticCache"):
+        submit_batch(calls(box, MODELS[0]), journal=tmp_path / "j.db", cached=True)

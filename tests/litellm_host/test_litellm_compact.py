@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 import litellm
 import pytest
+from compact_invoices import Invoice, Loose, check
 from litellm import Router
 from litellm_checks import CLAUDE, GPT, Metered
-from pydantic import BaseModel
 
 from llm_savings.attribution import attribute
 from llm_savings.errors import ConfigError, StructuredOutputError
 from llm_savings.litellm import acompact_completion, compact_completion
-from llm_savings.structured import MaxWords, count_words
+from llm_savings.structured import count_words
 from llm_savings.structured.compact import Compact, Options
 from llm_savings.structured.rules import traits
 
@@ -23,33 +22,11 @@ KOREAN = [{"role": "user", "content": "주문 12번의 송장을 모두 나열�
 MODELS = (GPT, "openai/gpt-5-mini", CLAUDE)
 
 
-class Line(BaseModel):
-    sku: str
-    quantity: int
-    unit_price: Decimal
-
-
-class Invoice(BaseModel):
-    number: str
-    lines: list[Line]
-    paid: bool | None
-    note: Annotated[str, MaxWords(3)]
-
-
-class Loose(BaseModel):
-    name: str
-    counts: dict[str, int]
-
-
 async def asked(metered: Metered, way: str, model: str, schema: Any = Invoice, **given: Any) -> Any:
     to = metered.to(model)
     given = {"messages": ASKED, "many": schema is not str} | given
     call = {"model": to.pop("model"), "schema": schema, **to, **given}
     return await acompact_completion(**call) if way == "async" else compact_completion(**call)
-
-
-def check(found: Any) -> None:
-    assert found and all(type(one) is Invoice and type(one.lines[0].unit_price) is Decimal for one in found)
 
 
 @pytest.mark.parametrize("model", MODELS)

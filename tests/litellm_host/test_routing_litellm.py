@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 import litellm
@@ -13,6 +14,7 @@ import pytest
 from litellm import Router
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 from litellm_checks import CLAUDE, EMBED, GPT, Metered
+from pydantic import BaseModel
 
 import llm_savings
 from llm_savings import ComplexityRouter, ConfigError
@@ -129,10 +131,103 @@ async def test_the_fallbacks_of_a_tiers_group_count(metered: Metered, way: Calla
         ("gpt-4o", "error"),
     ]
     (fallen,) = (row for row in rows if row.status == "ok")
-    assert fallen.settled and "routing" not in fallen.settled.strategies, "routing did not choose this model"
+    assert fallen.settled and "routing" not in fallen.settled.strategies, "without routing it would have been the same"
     metered.box.fail("500", model="gpt-4o-mini", times=None)
     with pytest.raises(litellm.InternalServerError):
         await way(auto, EASY)
+
+
+@pytest.mark.parametrize("way", [completion, acompletion, stream, astream])
+async def test_a_cheap_tiers_fallback_is_in_place_of_the_baseline(metered: Metered, way: Callable[..., Any]) -> None:
+    spare = metered.deployment("spare", "openai/gpt-4.1-mini")
+    auto = router(metered, spare, fallbacks=[{"mini": ["spare", "big"]}])
+    metered.box.fail("500", model="gpt-4o-mini", times=None)
+    await way(auto, EASY)
+    rows = await metered.rows(2)
+    (fallen,) = (row for row in rows if row.status == "ok")
+    said = routed(fallen)
+    assert fallen.sent.requested_model == "gpt-4.1-mini" and said["fallback"] and said["tier"] == "simple"
+    assert metered.costs.saved == attribute(rows).credits["routing"] > 0
+    metered.box.fail("500", model="gpt-4.1-mini", times=None)
+    before = metered.costs.saved
+    await way(auto, EASY)
+    rows = await metered.rows(5)
+    assert metered.costs.saved == before, "the baseline answered in the end"
+
+
+@pytest.mark.parametrize("way", [completion, acompletion, stream, astream])
+async def test_a_cascade_asks_the_stronger_tier_where_an_answer_will_not_do(
+    metered: Metered, way: Callable[..., Any]
+) -> None:
+    judged: list[str] = []
+
+    def judge(answer: str) -> float:
+        judged.append(answer)
+        return 0.9 if len(judged) == 1 else 0.1
+
+    auto = router(metered, cascade=judge)
+    (first, second) = [await way(auto, EASY), await way(auto, EASY, metadata={"user_id": "kim"})]
+    rows = await metered.rows(3)
+    assert [row.sent.requested_model for row in rows].count("gpt-4o-mini") == 2 and len(judged) == 2
+    (big,) = (row for row in rows if row.sent.requested_model == "gpt-4o")
+    assert (routed(big)["cascade"], routed(big)["repeat"], big.sent.user) == (True, True, "kim")
+    assert all("cascade" not in routed(row) for row in rows if row is not big)
+    metered.check_bill(rows)
+    found = attribute(rows)
+    assert metered.costs.saved == found.baseline - found.actual
+    if way in (stream, astream):
+        assert "".join(piece.choices[0].delta.content or "" for piece in first) == judged[0]
+        assert second[0].model.startswith("gpt-4o") and "mini" not in second[0].model
+    else:
+        assert first.choices[0].message.content == judged[0]
+        assert second.model.startswith("gpt-4o-2")
+    await way(auto, HARD)
+    assert len(judged) == 2, "the strongest tier's answer is nobody's to judge"
+    auto.completion(model="mini", messages=asked(EASY))
+    assert len(judged) == 2 and len(await metered.rows(5)) == 5, "another group is left alone"
+
+
+async def test_a_cascade_judges_by_the_schema_and_leaves_tools_alone(metered: Metered) -> None:
+    class Answer(BaseModel):
+        capital: str
+
+    auto = router(metered, cascade=True)
+    metered.box.fail("half", model="gpt-4o-mini", times=2)
+    for ask in (auto.completion, auto.acompletion):
+        found = ask(model="auto", messages=asked("수도가 어디야?"), response_format=Answer)
+        found = await found if isawaitable(found) else found
+        assert Answer.model_validate_json(found.choices[0].message.content)
+    rows = await metered.rows(4)
+    assert [row.sent.requested_model for row in rows].count("gpt-4o") == 2
+    metered.check_bill(rows)
+    tool = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+    called = auto.completion(model="auto", messages=asked("몇 시야?"), tools=[tool], tool_choice="required")
+    assert called.choices[0].message.tool_calls and len(await metered.rows(5)) == 5
+
+
+async def test_a_cascade_in_shadow_or_switched_off_judges_nothing(
+    metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(answer: str) -> float:
+        raise AssertionError(answer)
+
+    router(metered, cascade=never, shadow=True).completion(model="auto", messages=asked(EASY))
+    assert len(await metered.rows(1)) == 1
+    monkeypatch.setenv("LLM_SAVINGS_DISABLED", "1")
+    router(metered, cascade=never).completion(model="auto", messages=asked(EASY))
+    assert metered.box.requests() == 2
+
+
+async def test_sync_text_completions_take_auto_too(metered: Metered) -> None:
+    auto = router(metered)
+    ours = auto.text_completion(model="auto", prompt=EASY, metadata={"user_id": "kim"})
+    theirs = await auto.atext_completion(model="auto", prompt=EASY)
+    assert ours.choices[0].text == theirs.choices[0].text
+    rows = await metered.rows(2)
+    assert {row.sent.requested_model for row in rows} == {"gpt-4o-mini"}
+    assert all(routed(row)["tier"] == "simple" for row in rows)
+    assert sorted(row.sent.user or "" for row in rows) == ["", "kim"]
+    metered.check_bill(rows)
 
 
 async def test_a_request_is_tried_again_and_balanced(metered: Metered) -> None:
@@ -337,6 +432,7 @@ async def test_many_at_once_decide_as_one(metered: Metered) -> None:
         ({"group": "mini"}, "group='mini'.*already"),
         ({"group": ""}, "group=''"),
         ({"router": "rules"}, "router is str"),
+        ({"cascade": 3}, "cascade=3; give True, or a callable"),
         ({"router": ComplexityRouter({"a": "gpt-4o-mini", "b": "gpt-4o"})}, r"\['a', 'b'\].*\['simple', 'complex'\]"),
         ({"router": ComplexityRouter({"simple": "x", "complex": "y"}), "shadow": True}, "not in shadow"),
         ({"router": partial(ComplexityRouter, rules=[Rule("x", tier="huge")])}, r"rules\[0\].tier='huge'"),

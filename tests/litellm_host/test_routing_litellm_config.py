@@ -81,7 +81,11 @@ async def test_a_router_that_was_saved(tmp_path: Path, metered: Metered) -> None
 @pytest.mark.parametrize(
     ("routing", "more", "says"),
     [
-        (None, {}, r"llm_savings\.routing=None; expected a mapping with baseline, experiment, file, group, method"),
+        (
+            None,
+            {},
+            r"llm_savings\.routing=None; expected a mapping with baseline, cascade, experiment, file, group, method",
+        ),
         ({"tiers": TIERS}, {"llm_savings": ...}, r"llm_savings=None; expected a mapping with routing"),
         ({"tiers": TIERS}, {"llm_savings": {"routes": 1}}, r"llm_savings\.routes: there is no such key; .* routing"),
         (

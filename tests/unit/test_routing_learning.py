@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_savings.cli import main
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger, Sent, Settled
 from llm_savings.routing import ComplexityRouter, Rule, Tier
-from llm_savings.routing.calibration import chosen_places, for_loss, for_share, loss_bounds, recovered
+from llm_savings.routing.calibration import chosen_places, for_loss, for_share, logistic, loss_bounds, recovered
 from llm_savings.routing.trial import compare
 
 PAIR = {"simple": "gpt-4o-mini", "complex": "gpt-4o"}
@@ -83,6 +85,29 @@ def test_calibrating_on_the_prompts_learned_from_is_not_fooled() -> None:
     assert not found.routable
     assert "unroutable" in " ".join(found.warnings)
     assert found.order is not None and abs(found.order - 0.5) < 0.08
+
+
+def test_a_small_model_that_is_mostly_worse_is_routed_by_what_tells_its_prompts_apart() -> None:
+    prompts = [f"{'짧은' if n % 3 else '아주 긴 설명이 필요한'} 질문 {n}" for n in range(300)]
+    preferred = ["complex" if n % 3 else "tie" for n in range(300)]  # always at least a third better
+    router = ComplexityRouter(PAIR).fit(prompts, preferred=preferred)
+    found = router.calibrate(prompts, [{"simple": float(p == "tie"), "complex": 1.0} for p in preferred], max_loss=0.05)
+    assert found.routable and found.share["simple"] == pytest.approx(1 / 3, abs=0.05)
+    assert found.saving is not None and found.saving > 0.25
+    tiers_of(router, prompts)
+    assert not router.report_drift().drifted
+
+
+@given(mean=st.floats(-8, 8), slope=st.floats(0.2, 10), share=st.floats(0.05, 0.95), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_probability_over_a_score_is_right_on_average(mean: float, slope: float, share: float, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    score = dice.normal(mean, 1, 200)
+    odds = slope * (score - mean) + np.log(share / (1 - share))
+    label = (dice.random(200) < 1 / (1 + np.exp(-odds))).astype(float)
+    found_slope, shift = logistic(score, label)
+    chance = 1 / (1 + np.exp(-(found_slope * score + shift)))
+    assert found_slope > 0 and chance.mean() == pytest.approx(label.mean(), abs=0.02)
 
 
 def test_a_strong_model_that_is_no_better_is_said_to_be_none() -> None:
