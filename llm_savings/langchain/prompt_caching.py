@@ -33,7 +33,7 @@ _BASES = ("anthropic_api_url", "openai_api_base", "api_base")
 def with_prompt_caching(
     model: _Model,
     *,
-    memory: Memory | None = None,
+    memory: Memory | str | None = None,
     shadow: bool = False,
     own_servers: Sequence[str] = (),
 ) -> _Model:
@@ -46,7 +46,8 @@ def with_prompt_caching(
     Args:
         model: ChatAnthropic, ChatOpenAI, ChatLiteLLM or a model derived from one of them; a RoutedChatModel of such
             models; or one of these with parameters or tools bound.
-        memory: What is known of prefixes. Give the models of one program the same.
+        memory: What is known of prefixes. Give the models of one program the same; or a file's path or a
+            `postgresql://` URL where several processes or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every prompt as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 

@@ -34,19 +34,22 @@ class PromptCaching(CustomLogger):
     `litellm.completion(**caching.marked(model=..., messages=...))`.
 
     Args:
-        memory: What is known of prefixes. A new one by default.
+        memory: What is known of prefixes. A new one by default. A file's path or a `postgresql://` URL where several
+            workers or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every request as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 
     Raises:
-        ConfigError: `memory` is no `Memory`.
+        ConfigError: `memory` is neither a `Memory` nor what can store one.
 
     Example:
         >>> import litellm
         >>> litellm.callbacks = [PromptCaching()]
     """
 
-    def __init__(self, *, memory: Memory | None = None, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, memory: Memory | str | None = None, shadow: bool = False, own_servers: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self._marking = Marking(memory, shadow=shadow, own_servers=own_servers)
         self._plans: OrderedDict[str, tuple[Plan, str | None]] = OrderedDict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -24,7 +25,9 @@ from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
+    from llm_savings.prompt_cache.sharing import Sharing
 
+_PATIENCE = 0.25  # seconds that a new memory waits for what others have learned
 _UNSURE = 0.15
 _MOST_COUNTS = 20_000
 _RETRIED = 0.99
@@ -159,9 +162,13 @@ class Memory:
         prices: The price book; LiteLLM's bundled map by default.
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
+        store: Where several processes share what they learn: a SQLite file's path, or a `postgresql://` URL for several
+            machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It holds
+            keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others learned
+            is known here half a second later, and while the store is away each process goes on by itself.
 
     Raises:
-        ConfigError: `capacity` is not a positive number.
+        ConfigError: `capacity` is not a positive number, or `store` cannot be one.
 
     Example:
         >>> memory = Memory(capacity=10_000)
@@ -176,6 +183,7 @@ class Memory:
         prices: PriceBook | None = None,
         account: str = "",
         ttls: Sequence[str] | None = None,
+        store: str | None = None,
     ) -> None:
         if capacity < 1:
             raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 100_000")
@@ -190,6 +198,14 @@ class Memory:
         self.odds = Odds()
         self._lock = Lock()
         self._terms = lru_cache(maxsize=1024)(self._find_terms)
+        self._sharing: Sharing | None = None
+        if store is not None:
+            from llm_savings.prompt_cache.logs import open_log
+            from llm_savings.prompt_cache.sharing import Sharing  # only who shares needs a database
+
+            log, family = open_log(store), self._hashed("family")[:4]
+            self._sharing = Sharing(log, store, family=family, learn=self._learn_of_others, lock=self._lock)
+            self._sharing.settle(_PATIENCE)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -213,12 +229,15 @@ class Memory:
 
     def seed(self, model: str) -> bytes:
         """What a prompt's hashes start from: a secret of this machine's, the model and the account."""
+        return self._hashed(f"{model}\0{self.account}")
+
+    def _hashed(self, text: str) -> bytes:
         if self._secret is None:
             try:
                 self._secret = hash_key()
             except OSError:  # no folder to keep it in: hashes differ from process to process
                 self._secret = token_bytes(32)
-        return blake2b(f"{model}\0{self.account}".encode(), key=self._secret[:64]).digest()
+        return blake2b(text.encode(), key=self._secret[:64]).digest()
 
     def scale(self, model: str) -> float:
         """Tokens that the provider counts for one that is estimated here."""
@@ -273,7 +292,23 @@ class Memory:
             now: When the answer came; None is now.
             sent: Whether the marks were sent; False for a plan in shadow, of which the provider knows nothing.
         """
-        self.learn(lesson_of(plan, usage, sent=sent))
+        lesson = lesson_of(plan, usage, sent=sent)
+        self.learn(lesson)
+        if self._sharing is not None:
+            self._sharing.tell(lesson)
+
+    def flush(self) -> bool:
+        """Write what waits for the store and learn what others wrote, now; False where it could not be reached."""
+        return self._sharing is None or self._sharing.flush()
+
+    def close(self) -> None:
+        """Write what waits for the store, and let go of it. The next call opens it again."""
+        if self._sharing is not None:
+            self._sharing.close()
+
+    def _learn_of_others(self, lesson: Lesson) -> None:
+        at = min(lesson.at, time.time())  # nobody else's clock may tell that time is over
+        self.learn(lesson if at == lesson.at else replace(lesson, at=at))
 
     def learn(self, lesson: Lesson) -> None:
         """Learn what one call teaches."""
