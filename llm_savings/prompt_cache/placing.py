@@ -131,7 +131,7 @@ def place(
     allowed = [
         block
         for block, tokens in enumerate(prompt.tokens)
-        if tokens * counts.scale >= counts.floor and prompt.markable[block] and prompt.places[block].part in terms.parts
+        if tokens * counts.scale >= counts.floor and prompt.markable[block] and _stands(prompt, block, terms)
     ]
     scene = _Scene(prompt, terms, known, odds, now=now, counts=counts)
     while allowed:
@@ -141,6 +141,13 @@ def place(
         # Shorter than it looks: once more without what is too short.
         allowed = [block for block in allowed if counts.reached(block)]
     return Placed((), own, (f"no prefix is surely as long as the {terms.minimum} tokens that are cached",))
+
+
+def _stands(prompt: Prompt, block: int, terms: Terms) -> bool:
+    """Whether the provider takes a mark there. Nova takes none on tools, and none behind their calls and results."""
+    if terms.dialect == "bedrock" and "tools" not in terms.parts and prompt.kinds[block] not in ("system", "user"):
+        return False
+    return prompt.places[block].part in terms.parts
 
 
 class _Scene:
