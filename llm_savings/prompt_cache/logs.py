@@ -7,11 +7,11 @@ and the oldest are removed as soon as the log is longer than it may be.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.storage.sqlite import connect, patiently, prepare, transaction
@@ -21,6 +21,11 @@ MOST_BYTES = 32 * 2**20
 PAGE = 200
 _APPLICATION = 0x4C53_5043
 _PATIENCE = 0.5
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS llm_savings_prefixes "
+    "(upto {integer} PRIMARY KEY, worker {binary} NOT NULL, lesson {binary} NOT NULL)"
+)
+_LAST = "SELECT COALESCE(MAX(upto), 0) FROM llm_savings_prefixes"
 
 
 class Log(Protocol):
@@ -71,20 +76,12 @@ class SqliteLog:
     def add(self, worker: bytes, lessons: Sequence[bytes]) -> None:
         """See `Log.add`."""
         with transaction(db := self._here(), _PATIENCE):
-            (last,) = db.execute("SELECT COALESCE(MAX(upto), 0) FROM prefix_log").fetchone()
-            rows = [(place, worker, lesson) for place, lesson in zip(places(last, lessons), lessons, strict=True)]
-            db.executemany("INSERT INTO prefix_log VALUES (?, ?, ?)", rows)
-            db.execute("DELETE FROM prefix_log WHERE upto <= ?", (rows[-1][0] - MOST_BYTES,))
+            append(db, "?", worker, lessons)
 
     def since(self, place: int) -> list[tuple[int, bytes, bytes]]:
         """See `Log.since`."""
-        db, sql = self._here(), "SELECT upto, worker, lesson FROM prefix_log WHERE upto > ? ORDER BY upto LIMIT ?"
-        found = patiently(db, sql, _PATIENCE, (place, PAGE)).fetchall()
-        if not found and place:
-            (last,) = patiently(db, "SELECT COALESCE(MAX(upto), 0) FROM prefix_log", _PATIENCE).fetchone()
-            if last < place:  # somebody has begun a new file
-                return self.since(0)
-        return found
+        db = self._here()
+        return following(lambda sql, given: patiently(db, sql, _PATIENCE, given).fetchall(), "?", place)
 
     def close(self) -> None:
         """See `Log.close`."""
@@ -112,10 +109,7 @@ class SqliteLog:
                 raise CacheError(f"{self._path} belongs to another program; give the memory a file of its own")
             prepare(db, _PATIENCE)
             with transaction(db, _PATIENCE):
-                db.execute(
-                    "CREATE TABLE IF NOT EXISTS prefix_log "
-                    "(upto INTEGER PRIMARY KEY, worker BLOB NOT NULL, lesson BLOB NOT NULL)"
-                )
+                db.execute(TABLE.format(integer="INTEGER", binary="BLOB"))
                 db.execute(f"PRAGMA application_id = {_APPLICATION}")
         except BaseException:
             db.close()
@@ -130,8 +124,21 @@ class SqliteLog:
         return found.st_dev, found.st_ino
 
 
-def places(last: int, lessons: Sequence[bytes]) -> Iterator[int]:
-    """Where lessons stand that are appended after a place."""
-    ends = accumulate(map(len, lessons), initial=last)
-    next(ends)
-    return ends
+def append(db: Any, mark: str, worker: bytes, lessons: Sequence[bytes]) -> None:
+    """Write lessons behind the last one, inside a transaction that keeps every other writer out."""
+    (last,) = db.execute(_LAST).fetchone()
+    ends = list(accumulate(map(len, lessons), initial=last))[1:]
+    rows = [(place, worker, lesson) for place, lesson in zip(ends, lessons, strict=True)]
+    db.cursor().executemany(f"INSERT INTO llm_savings_prefixes VALUES ({mark}, {mark}, {mark})", rows)  # noqa: S608
+    db.execute(f"DELETE FROM llm_savings_prefixes WHERE upto <= {mark}", (ends[-1] - MOST_BYTES,))  # noqa: S608
+
+
+def following(
+    fetch: Callable[[str, Sequence[Any]], list[Any]], mark: str, place: int
+) -> list[tuple[int, bytes, bytes]]:
+    """See `Log.since`."""
+    sql = f"SELECT upto, worker, lesson FROM llm_savings_prefixes WHERE upto > {mark} ORDER BY upto LIMIT {PAGE}"  # noqa: S608
+    found = fetch(sql, (place,))
+    if not found and place and fetch(_LAST, ())[0][0] < place:  # somebody has begun a new log
+        return fetch(sql, (0,))
+    return found

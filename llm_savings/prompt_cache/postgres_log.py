@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 
 from llm_savings.errors import CacheError
-from llm_savings.prompt_cache.logs import MOST_BYTES, PAGE, places
+from llm_savings.prompt_cache.logs import TABLE, append, following
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
 
 _TIMEOUT = 2.0
-_TABLE = "llm_savings_prefixes"
+_LOCK = "SELECT pg_advisory_xact_lock(7311805553)"
 
 
 class PostgresLog:
@@ -26,31 +26,15 @@ class PostgresLog:
 
     def add(self, worker: bytes, lessons: Sequence[bytes]) -> None:
         """See `Log.add`."""
-        try:
-            with (db := self._here()).transaction():
-                # One writer at a time: whoever reads has then seen every place before the last one.
-                db.execute("SELECT pg_advisory_xact_lock(7311805553)")
-                (last,) = db.execute(f"SELECT COALESCE(MAX(upto), 0) FROM {_TABLE}").fetchone()  # noqa: S608
-                ends = list(places(last, lessons))
-                sql = f"INSERT INTO {_TABLE} SELECT place, %s, lesson FROM unnest(%s::bigint[], %s::bytea[]) AS new (place, lesson)"  # noqa: S608, E501
-                db.execute(sql, (worker, ends, list(lessons)))
-                db.execute(f"DELETE FROM {_TABLE} WHERE upto <= %s", (ends[-1] - MOST_BYTES,))  # noqa: S608
-        except psycopg.Error as error:
-            raise self._plain(error) from None
+        with self._translated(), (db := self._here()).transaction():
+            db.execute(_LOCK)  # whoever reads a place has then read all before it
+            append(db, "%s", worker, lessons)
 
     def since(self, place: int) -> list[tuple[int, bytes, bytes]]:
         """See `Log.since`."""
-        sql = f"SELECT upto, worker, lesson FROM {_TABLE} WHERE upto > %s ORDER BY upto LIMIT %s"  # noqa: S608
-        try:
+        with self._translated():
             db = self._here()
-            found = db.execute(sql, (place, PAGE)).fetchall()
-            if not found and place:
-                (last,) = db.execute(f"SELECT COALESCE(MAX(upto), 0) FROM {_TABLE}").fetchone()  # noqa: S608
-                if last < place:  # somebody has emptied it
-                    found = db.execute(sql, (0, PAGE)).fetchall()
-            return found
-        except psycopg.Error as error:
-            raise self._plain(error) from None
+            return following(lambda sql, given: db.execute(sql, given).fetchall(), "%s", place)
 
     def close(self) -> None:
         """See `Log.close`."""
@@ -71,21 +55,22 @@ class PostgresLog:
                 tcp_user_timeout=milliseconds,
             )
             try:
-                if db.execute("SELECT to_regclass(%s)", (_TABLE,)).fetchone() == (None,):
+                if db.execute("SELECT to_regclass('llm_savings_prefixes')").fetchone() == (None,):
                     with db.transaction():
-                        db.execute("SELECT pg_advisory_xact_lock(7311805553)")
-                        db.execute(
-                            f"CREATE TABLE IF NOT EXISTS {_TABLE} "
-                            "(upto BIGINT PRIMARY KEY, worker BYTEA NOT NULL, lesson BYTEA NOT NULL)"
-                        )
+                        db.execute(_LOCK)
+                        db.execute(TABLE.format(integer="BIGINT", binary="BYTEA"))
             except BaseException:
                 db.close()
                 raise
             self._db = db
         return self._db
 
-    def _plain(self, error: Exception) -> CacheError:
-        text = str(error).strip()
-        for secret in passwords(self._url):
-            text = text.replace(secret, "***")
-        return CacheError(f"{masked(self._url)}: {text}")
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            text = str(error).strip()
+            for secret in passwords(self._url):
+                text = text.replace(secret, "***")
+            raise CacheError(f"{masked(self._url)}: {text}") from None

@@ -229,7 +229,6 @@ def test_a_fork_goes_on_by_itself(store: str) -> None:
 
 def test_the_store_is_bounded_and_has_no_text_in_it(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_BYTES", 20_000)
-    monkeypatch.setattr("llm_savings.prompt_cache.postgres_log.MOST_BYTES", 20_000, raising=False)
     memory = Memory(store=store)
     for n in range(300):
         ask(memory, f"질문 {n}", float(n), system=f"{n} {LONG_KO}")
