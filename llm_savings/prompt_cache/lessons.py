@@ -115,7 +115,7 @@ def unpacked(raw: bytes) -> Lesson:
         text, _, hashes = raw.partition(b"\n")
         keys = struct.unpack(f">{len(hashes) // 8}Q", hashes)
         form, model, at, end, turns, watched, held, refused, (paid, gained, tokens), ratio = orjson.loads(text)
-        if form != _FORM or not isinstance(model, str):
+        if form != _FORM or not isinstance(model, str) or (ratio is not None and not 1e-6 < ratio < 1e6):
             raise ValueError("another form")
 
         def block(value: Any) -> int:

@@ -99,9 +99,9 @@ class Known:
 class ModelFacts:
     """What is known of one model: how the provider counts its tokens, and an account of its marks.
 
-    The account keeps the cost of all calls together below that of no caching, whatever the odds believe: a write may
-    cost no more than reads have brought so far, and beyond that 0.2% of the input and a first sum: 50,000 tokens or two
-    average prompts, whichever is more. All that is in tokens of uncached input. What was won is forgotten over some ten
+    The account bounds what marks can lose, whatever the odds believe: a write may cost no more than reads have brought
+    so far, and beyond that 0.2% of the input and a first sum: 50,000 tokens or two average prompts, whichever is more.
+    All that is in tokens of uncached input. Calls under way are not in it yet. What was won is forgotten over some ten
     million tokens, so that a good past does not pay for a bad present.
 
     Attributes:

@@ -45,6 +45,7 @@ def main() -> None:
     for blocks in (20, 40, 80, 120):
         row(f"{blocks} blocks a turn, 20 sessions of 12", agents(blocks), ("5m",), size=64)
     print()
+    spite(1_500)
     questions(400)
     planning(200)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +71,18 @@ def agents(blocks: int, sessions: int = 20, turns: int = 12) -> list[dict[str, A
             rows.append({"timestamp": 1000 * at, "input_length": 64 * len(ids), "hash_ids": ids})
             at += 2 + chance.expovariate(1 / 15)
     return sorted(rows, key=lambda entry: entry["timestamp"])
+
+
+def spite(requests: int) -> None:
+    """Conversations that go on only where their newest turn was not marked: the worst that can be done to a planner."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+    from test_prompt_cache_guard import Provider, spiteful
+
+    for ttls in LIVES:
+        provider = Provider(ttls)
+        spiteful(provider, random.Random(3), requests)
+        name = "any" if ttls is None else ttls[0]
+        print(f"traffic made against the planner, {name}: {provider.cost / provider.uncached:.3f} of no caching")
 
 
 def questions(count: int) -> None:

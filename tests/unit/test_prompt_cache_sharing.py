@@ -74,7 +74,7 @@ def lessons(draw: st.DrawFn) -> Lesson:
         draw(numbers),
         draw(numbers),
         draw(numbers),
-        draw(st.none() | numbers),
+        draw(st.none() | st.floats(0.01, 100)),
     )
 
 
@@ -273,6 +273,34 @@ def test_a_lost_store_is_one_warning_and_calls_go_on(
     if trouble == "foreign":
         with sqlite3.connect(path) as db:
             assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_what_could_not_be_written_is_when_the_store_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = str(tmp_path / "prefixes.db")
+    away = threading.Event()
+    write = logs.SqliteLog.add
+
+    def add(self: logs.SqliteLog, worker: bytes, lessons: list[bytes]) -> None:
+        if away.is_set():
+            raise OSError("disk full")
+        write(self, worker, lessons)
+
+    monkeypatch.setattr(logs.SqliteLog, "add", add)
+    memory = Memory(store=store)
+    away.set()
+    with caplog.at_level(logging.INFO, "llm_savings"):
+        for n in range(5):
+            ask(memory, f"Question {n}?", 10.0 * n)
+            assert not memory.flush()
+        away.clear()
+        assert memory.flush()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    other = Memory(store=store)
+    assert other.flush() and len(other) == 6
+    memory.close()
+    other.close()
 
 
 def test_a_file_that_is_removed_is_begun_anew(tmp_path: Path) -> None:
