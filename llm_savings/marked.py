@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
@@ -17,6 +19,8 @@ from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.prompt_cache")
 _PARTS = ("model", "messages", "system", "tools")
+_open: WeakValueDictionary[str, Memory] = WeakValueDictionary()
+_opening = threading.Lock()
 _scope = lru_cache(maxsize=1024)(tenant_hash)
 
 
@@ -24,19 +28,24 @@ class Marking:
     """Marks requests where it pays, for one memory of what was sent before.
 
     Args:
-        memory: What is known of prefixes; share one among the models of a program. A new one by default.
+        memory: What is known of prefixes; share one among the models of a program. A new one by default. A path or
+            URL is the store of one that several processes or machines share; see `Memory`.
         shadow: Plan and record, but send everything as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as a gateway of yours. Other bases than
             OpenAI's own are left alone.
 
     Raises:
-        ConfigError: `memory` is no `Memory`.
+        ConfigError: `memory` is neither a `Memory` nor what can store one.
     """
 
-    def __init__(self, memory: Memory | None = None, *, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
-        found = cast("object", Memory() if memory is None else memory)
+    def __init__(
+        self, memory: Memory | str | None = None, *, shadow: bool = False, own_servers: Sequence[str] = ()
+    ) -> None:
+        found = cast("object", Memory() if memory is None else _shared(memory) if isinstance(memory, str) else memory)
         if not isinstance(found, Memory):
-            raise ConfigError(f"memory is {type(found).__name__}; give a llm_savings.prompt_cache.Memory")
+            raise ConfigError(
+                f"memory is {type(found).__name__}; give a llm_savings.prompt_cache.Memory or the address of a store"
+            )
         self.memory, self.shadow = found, shadow
         self._own = tuple(base.rstrip("/") for base in own_servers)
         self._told = False
@@ -101,6 +110,15 @@ class Marking:
             level = logging.DEBUG if self._told else logging.WARNING
             self._told = True
         _log.log(level, "a prompt was sent without marks for the provider's cache: %r", error)
+
+
+def _shared(store: str) -> Memory:
+    """This process's one memory for a store."""
+    name = store if "://" in store else str(Path(store).absolute())
+    with _opening:
+        if (found := _open.get(name)) is None:
+            found = _open[name] = Memory(store=store)
+        return found
 
 
 def _set(asked: dict[str, Any], plan: Plan, found: tuple[list[Any], list[Any] | None, dict[str, Any]]) -> None:

@@ -26,27 +26,29 @@ from llm_savings.usage import Usage
 
 _Model = TypeVar("_Model", bound=Runnable[Any, Any])
 _CALL = "llm_savings_prompt"
-_KEYS = ("anthropic_api_key", "openai_api_key", "api_key")
+_KEYS = ("anthropic_api_key", "openai_api_key", "api_key", "aws_access_key_id")
 _BASES = ("anthropic_api_url", "openai_api_base", "api_base")
 
 
 def with_prompt_caching(
     model: _Model,
     *,
-    memory: Memory | None = None,
+    memory: Memory | str | None = None,
     shadow: bool = False,
     own_servers: Sequence[str] = (),
 ) -> _Model:
     """A copy of a chat model that marks what is worth caching at the provider.
 
     Anthropic's models get `cache_control` on the tools, system text and messages that come again often enough, OpenAI's
-    a `prompt_cache_key` and, from GPT-5.6 on, breakpoints. What the planner decides is in the answer's
-    `response_metadata["llm_savings"]`, and `CostCallback` keeps it. Marks that you set yourself stay, and count.
+    a `prompt_cache_key` and, from GPT-5.6 on, breakpoints, Bedrock's a `cachePoint`. What the planner decides is in the
+    answer's `response_metadata["llm_savings"]`, and `CostCallback` keeps it. Marks that you set yourself stay, and
+    count.
 
     Args:
-        model: ChatAnthropic, ChatOpenAI, ChatLiteLLM or a model derived from one of them; a RoutedChatModel of such
-            models; or one of these with parameters or tools bound.
-        memory: What is known of prefixes. Give the models of one program the same.
+        model: ChatAnthropic, ChatBedrockConverse, ChatOpenAI, ChatLiteLLM or a model derived from one of them; a
+            RoutedChatModel of such models; or one of these with parameters or tools bound.
+        memory: What is known of prefixes. Give the models of one program the same; or a file's path or a
+            `postgresql://` URL where several processes or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every prompt as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 
@@ -71,8 +73,8 @@ def _caching(model: Any, marking: Marking) -> Any:
         return RoutedChatModel(**given)
     if not isinstance(model, BaseChatModel) or _on_the_wire(type(model)) is None:
         raise ConfigError(
-            f"model is {type(model).__name__}; with_prompt_caching takes ChatAnthropic, ChatOpenAI, ChatLiteLLM, "
-            "models derived from these, and a RoutedChatModel of them"
+            f"model is {type(model).__name__}; with_prompt_caching takes ChatAnthropic, ChatBedrockConverse, "
+            "ChatOpenAI, ChatLiteLLM, models derived from these, and a RoutedChatModel of them"
         )
     if isinstance(getattr(model, "_marking", None), Marking):
         return model
@@ -84,7 +86,7 @@ def _caching(model: Any, marking: Marking) -> Any:
 
 def _on_the_wire(kind: type) -> str | None:
     """The method of a model in which its request is as it will be sent."""
-    known = ("_get_request_payload", "completion_with_retry")
+    known = ("_get_request_payload", "completion_with_retry", "_converse_params")
     return next((name for name in known if callable(getattr(kind, name, None))), None)
 
 
@@ -139,11 +141,11 @@ def _marking_class(kind: type[BaseChatModel]) -> type[BaseChatModel]:
         "__doc__": kind.__doc__,
         "__annotations__": {"_marking": Any},
         "_marking": PrivateAttr(default=None),
-        **_asking(kind),
+        **_asking(kind, _through_client if wire == "_converse_params" else _through_arguments),
     }
     if wire == "_get_request_payload":
         members[wire] = _payload(kind)
-    else:
+    elif wire == "completion_with_retry":
         members |= {"completion_with_retry": _completion(kind), "acompletion_with_retry": _acompletion(kind)}
     meta = cast("Any", type(kind))
     return cast("type[BaseChatModel]", meta(kind.__name__, (kind,), members))
@@ -175,27 +177,72 @@ def _acompletion(kind: Any) -> Callable[..., Any]:
     return acompletion_with_retry
 
 
-def _asking(kind: Any) -> dict[str, Any]:
+def _through_arguments(model: Any, call: _Call) -> tuple[Any, dict[str, Any]]:
+    """What is to be asked, and with which arguments, for the call to reach the method that makes the request."""
+    return model, {_CALL: call}
+
+
+def _through_client(model: Any, call: _Call) -> tuple[Any, dict[str, Any]]:
+    """The same for a model that makes its request in the method that is asked: its client sees the request."""
+    copy = model.model_copy()
+    object.__setattr__(copy, "client", _MarkingClient(model.client, call))
+    return copy, {}
+
+
+class _MarkingClient:
+    """A client of Bedrock's Converse API, whose requests are marked."""
+
+    def __init__(self, client: Any, call: _Call) -> None:
+        self._client, self._call = client, call
+
+    def converse(self, **request: Any) -> Any:
+        return self._client.converse(**self._marked(request))
+
+    def converse_stream(self, **request: Any) -> Any:
+        return self._client.converse_stream(**self._marked(request))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _marked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with marks: planned by its parts under the names that they have everywhere else."""
+        kit = request.get("toolConfig") or {}
+        parts: dict[str, Any] = {"messages": request["messages"], "system": request.get("system") or None}
+        parts |= {"tools": kit.get("tools"), "tool_choice": kit.get("toolChoice")}
+        more = request.get("additionalModelRequestFields") or {}
+        found = self._call.marked({**more, **{name: value for name, value in parts.items() if value is not None}})
+        marked = {**request, "messages": found["messages"]}
+        if parts["system"] is not None:
+            marked["system"] = found["system"]
+        if parts["tools"] is not None:
+            marked["toolConfig"] = {**kit, "tools": found["tools"]}
+        return marked
+
+
+def _asking(kind: Any, through: Callable[[Any, _Call], tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
     """The methods of a model that ask its provider, of those that it has itself."""
 
     def _generate(self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
         if _CALL in kwargs:
             return kind._generate(self, messages, stop, run_manager, **kwargs)
         call = _Call(self)
-        return _whole(call, kind._generate(self, messages, stop, run_manager, **kwargs, **{_CALL: call}))
+        model, more = through(self, call)
+        return _whole(call, kind._generate(model, messages, stop, run_manager, **kwargs, **more))
 
     async def _agenerate(self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
         if _CALL in kwargs:
             return await kind._agenerate(self, messages, stop, run_manager, **kwargs)
         call = _Call(self)
-        return _whole(call, await kind._agenerate(self, messages, stop, run_manager, **kwargs, **{_CALL: call}))
+        model, more = through(self, call)
+        return _whole(call, await kind._agenerate(model, messages, stop, run_manager, **kwargs, **more))
 
     def _stream(self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Iterator[Any]:
         if _CALL in kwargs:
             yield from kind._stream(self, messages, stop, run_manager, **kwargs)
             return
         pieces = _Pieces(_Call(self))
-        for piece in kind._stream(self, messages, stop, run_manager, **kwargs, **{_CALL: pieces.call}):
+        model, more = through(self, pieces.call)
+        for piece in kind._stream(model, messages, stop, run_manager, **kwargs, **more):
             yield pieces.seen(piece)
         pieces.end()
 
@@ -207,7 +254,8 @@ def _asking(kind: Any) -> dict[str, Any]:
                 yield piece
             return
         pieces = _Pieces(_Call(self))
-        async for piece in kind._astream(self, messages, stop, run_manager, **kwargs, **{_CALL: pieces.call}):
+        model, more = through(self, pieces.call)
+        async for piece in kind._astream(model, messages, stop, run_manager, **kwargs, **more):
             yield pieces.seen(piece)
         pieces.end()
 

@@ -27,7 +27,8 @@ class PromptCachingMiddleware(AgentMiddleware[Any, Any, Any]):
     it does not take is asked without marks.
 
     Args:
-        memory: What is known of prefixes. Give the agents of one program the same.
+        memory: What is known of prefixes. Give the agents of one program the same; or a file's path or a
+            `postgresql://` URL where several processes or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every prompt as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 
@@ -35,7 +36,9 @@ class PromptCachingMiddleware(AgentMiddleware[Any, Any, Any]):
         >>> agent = create_agent(claude, tools, middleware=[PromptCachingMiddleware()])    # doctest: +SKIP
     """
 
-    def __init__(self, *, memory: Memory | None = None, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, memory: Memory | str | None = None, shadow: bool = False, own_servers: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.memory = Marking(memory).memory
         self._how: dict[str, Any] = {"memory": self.memory, "shadow": shadow, "own_servers": own_servers}

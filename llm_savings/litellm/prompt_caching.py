@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, cast
+from uuid import uuid4
 
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -34,19 +35,22 @@ class PromptCaching(CustomLogger):
     `litellm.completion(**caching.marked(model=..., messages=...))`.
 
     Args:
-        memory: What is known of prefixes. A new one by default.
+        memory: What is known of prefixes. A new one by default. A file's path or a `postgresql://` URL where several
+            workers or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every request as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 
     Raises:
-        ConfigError: `memory` is no `Memory`.
+        ConfigError: `memory` is neither a `Memory` nor what can store one.
 
     Example:
         >>> import litellm
         >>> litellm.callbacks = [PromptCaching()]
     """
 
-    def __init__(self, *, memory: Memory | None = None, shadow: bool = False, own_servers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, memory: Memory | str | None = None, shadow: bool = False, own_servers: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self._marking = Marking(memory, shadow=shadow, own_servers=own_servers)
         self._plans: OrderedDict[str, tuple[Plan, str | None]] = OrderedDict()
@@ -66,6 +70,8 @@ class PromptCaching(CustomLogger):
         )
         if plan is not None:
             asked["metadata"] = noted(asked.get("metadata"), "prompt_cache", self._marking.evidence(plan))
+            asked.setdefault("litellm_call_id", str(uuid4()))  # by which the answer is known
+            self._expect(asked["litellm_call_id"], plan, None)
         return asked
 
     # LiteLLM calls these by keyword: their parameters must keep its names.
@@ -96,8 +102,18 @@ class PromptCaching(CustomLogger):
         """The same under asyncio."""
         self._learn(kwargs, response_obj)
 
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Forget a plan that came to nothing."""
+        self._planned(kwargs)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """The same under asyncio."""
+        self._planned(kwargs)
+
     def _mark(self, model: str, details: dict[str, Any]) -> None:
         request = (details.get("additional_args") or {}).get("complete_input_dict")
+        if not isinstance(request, str):  # what is signed was planned before; else only the last attempt counts
+            self._planned(details)
         if settings.disabled() or not isinstance(request, dict) or "messages" not in request:
             return
         params = cast("Mapping[str, Any]", details.get("litellm_params") or {})
@@ -115,14 +131,20 @@ class PromptCaching(CustomLogger):
         request.update(asked)  # LiteLLM's own mapping; what it holds of the caller's is as it was
         metadata = noted(metadata_of(details), "prompt_cache", self._marking.evidence(plan))
         details["litellm_params"] = {**params, "metadata": metadata}
+        self._expect(details.get("litellm_call_id"), plan, key)
+
+    def _expect(self, call: Any, plan: Plan, key: str | None) -> None:
         with self._lock:
-            self._plans[str(details.get("litellm_call_id"))] = (plan, key)
+            self._plans[str(call)] = (plan, key)
             if len(self._plans) > _MOST:
                 self._plans.popitem(last=False)
 
-    def _learn(self, details: Mapping[str, Any], response: Any) -> None:
+    def _planned(self, details: Mapping[str, Any]) -> tuple[Plan | None, str | None]:
         with self._lock:
-            plan, key = self._plans.pop(str(details.get("litellm_call_id")), (None, None))
+            return self._plans.pop(str(details.get("litellm_call_id")), (None, None))
+
+    def _learn(self, details: Mapping[str, Any], response: Any) -> None:
+        plan, key = self._planned(details)
         if plan is None or details.get("cache_hit") is True:
             return
         found = getattr(response, "usage", None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from llm_savings.errors import ConfigError
 from llm_savings.pricing import PriceBook
+from llm_savings.prompt_cache.lessons import Lesson, lesson_of
 from llm_savings.prompt_cache.odds import Odds, Watch
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.rules import Terms, terms_of
@@ -24,13 +25,17 @@ from llm_savings.usage import Usage
 
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
+    from llm_savings.prompt_cache.sharing import Sharing
 
+_PATIENCE = 0.25  # seconds that a new memory waits for what others have learned
 _UNSURE = 0.15
 _MOST_COUNTS = 20_000
 _RETRIED = 0.99
 _FADE = 0.95
 _SLOW = 0.995
 _PRIOR = 15.0
+_CAUTION = 2.0
+_FIRST, _SHARE, _HORIZON = 50_000.0, 0.002, 10_000_000.0
 Moment = float | datetime
 """Seconds since 1970 (UTC), or an aware datetime."""
 
@@ -74,7 +79,7 @@ class Known:
         self.soon = _FADE * self.soon + (gap <= 300)
         self.later = _FADE * self.later + (gap <= 3600)
         self.pace += (min(max(gap, 0.0), 3600.0) - self.pace) * max(0.05, 1 / self.sightings)
-        self.seen, self.sightings = at, self.sightings + 1
+        self.seen, self.sightings = max(at, self.seen), self.sightings + 1
 
     @property
     def liveliness(self) -> float:
@@ -90,6 +95,64 @@ class Known:
         return more, (self.soon if seconds < 1800 else self.later) * more / max(self.returns, 1.0)
 
 
+@dataclass(slots=True)
+class ModelFacts:
+    """What is known of one model: how the provider counts its tokens, and an account of its marks.
+
+    The account bounds what marks can lose, whatever the odds believe: a write may cost no more than reads have brought
+    so far, and beyond that 0.2% of the input and a first sum: 50,000 tokens or two average prompts, whichever is more.
+    All that is in tokens of uncached input. Calls under way are not in it yet. What was won is forgotten over some ten
+    million tokens, so that a good past does not pay for a bad present.
+
+    Attributes:
+        scale: Tokens that the provider counts for one of ours.
+        spread: How far that differs from call to call, relative to it.
+        counted: How many calls said it.
+        refused: Tokens of the longest prefix that the provider has refused to cache as too short.
+        balance: What reads brought, less what writes cost beyond plain input.
+        tokens: Input of all calls.
+        calls: How many there were.
+    """
+
+    scale: float = 1.0
+    spread: float = 0.0
+    counted: int = 0
+    refused: float = 0.0
+    balance: float = 0.0
+    tokens: float = 0.0
+    calls: int = 0
+
+    @property
+    def caution(self) -> float:
+        """What a mark must bring beyond its price, as long as marks have not brought back what was paid for them."""
+        return _CAUTION * max(0.0, -self.balance) / (self.tokens + _FIRST)
+
+    def allowed(self, tokens: float) -> float:
+        """What the next prompt's marks may cost beyond plain input; it has so many tokens."""
+        total = self.tokens + tokens
+        return self.balance + _SHARE * total + max(_FIRST, 2.0 * total / (self.calls + 1))
+
+    def learn(self, lesson: Lesson) -> None:
+        """Learn from a call."""
+        if lesson.ratio is not None:
+            step = 1 / min(self.counted + 1, 50)
+            before = self.scale if self.counted else lesson.ratio
+            self.spread += (abs(lesson.ratio - before) / before - self.spread) * step
+            self.scale, self.counted = before + (lesson.ratio - before) * step, self.counted + 1
+        if lesson.refused is not None:
+            self.refused = max(self.refused, lesson.refused)
+        else:  # a mark that is refused costs nothing, so what was refused is tried again some time
+            self.refused *= _RETRIED
+        if lesson.tokens:
+            if self.balance > 0:
+                self.balance *= max(0.0, 1.0 - lesson.tokens / _HORIZON)
+            self.balance += lesson.gained - lesson.paid
+            self.tokens, self.calls = self.tokens + lesson.tokens, self.calls + 1
+
+
+_NOTHING = ModelFacts()
+
+
 class Memory:
     """Prefixes seen and written, learned from the calls themselves. Safe to share between threads.
 
@@ -100,9 +163,13 @@ class Memory:
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
         clock: Gives the seconds since 1970 (UTC) where plans are made without a time.
+        store: Where several processes share what they learn: a SQLite file's path, or a `postgresql://` URL for several
+            machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It holds
+            keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others learned
+            is known here half a second later, and while the store is away each process goes on by itself.
 
     Raises:
-        ConfigError: `capacity` is not a positive number.
+        ConfigError: `capacity` is not a positive number, or `store` cannot be one.
 
     Example:
         >>> memory = Memory(capacity=10_000)
@@ -118,6 +185,7 @@ class Memory:
         account: str = "",
         ttls: Sequence[str] | None = None,
         clock: Callable[[], float] = time.time,
+        store: str | None = None,
     ) -> None:
         if capacity < 1:
             raise ConfigError(f"capacity is {capacity}; expected a number of prefixes such as 100_000")
@@ -125,14 +193,21 @@ class Memory:
         self._capacity = capacity
         self._prices = prices or PriceBook()
         self._known: dict[int, Known] = {}
-        self._scales: dict[str, tuple[float, float, int]] = {}
+        self._models: dict[str, ModelFacts] = {}
         self._secret: bytes | None = None
         self._counts: dict[int, int] = {}
-        self._refused: dict[str, float] = {}
         self._ttls = ttls
         self.odds = Odds()
         self._lock = Lock()
         self._terms = lru_cache(maxsize=1024)(self._find_terms)
+        self._sharing: Sharing | None = None
+        if store is not None:
+            from llm_savings.prompt_cache.logs import open_log
+            from llm_savings.prompt_cache.sharing import Sharing  # only who shares needs a database
+
+            log, family = open_log(store), self._hashed("family")[:4]
+            self._sharing = Sharing(log, store, family=family, learn=self._learn_of_others, lock=self._lock)
+            self._sharing.settle(_PATIENCE)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -156,25 +231,36 @@ class Memory:
 
     def seed(self, model: str) -> bytes:
         """What a prompt's hashes start from: a secret of this machine's, the model and the account."""
+        return self._hashed(f"{model}\0{self.account}")
+
+    def _hashed(self, text: str) -> bytes:
         if self._secret is None:
             try:
                 self._secret = hash_key()
             except OSError:  # no folder to keep it in: hashes differ from process to process
                 self._secret = token_bytes(32)
-        return blake2b(f"{model}\0{self.account}".encode(), key=self._secret[:64]).digest()
+        return blake2b(text.encode(), key=self._secret[:64]).digest()
 
     def scale(self, model: str) -> float:
         """Tokens that the provider counts for one that is estimated here."""
-        return self._scales.get(model, (1.0, 0.0, 0))[0]
+        return self._models.get(model, _NOTHING).scale
 
     def floor(self, model: str, minimum: int) -> float:
         """From how many tokens of ours on a prefix is surely as long as the provider's minimum.
 
         Our count is not the provider's. How far they differ is learned from usages; until then it is kept well clear.
         """
-        _, spread, count = self._scales.get(model, (1.0, 0.0, 0))
-        margin = _UNSURE if not count else max(0.02, min(_UNSURE, 3 * spread + 0.1 / count))
-        return max(minimum * (1 + margin), self._refused.get(model, 0) + 1)
+        found = self._models.get(model, _NOTHING)
+        margin = _UNSURE if not found.counted else max(0.02, min(_UNSURE, 3 * found.spread + 0.1 / found.counted))
+        return max(minimum * (1 + margin), found.refused + 1)
+
+    def purse(self, model: str, tokens: float) -> tuple[float, float]:
+        """What a mark must bring beyond its price, and what marks of a prompt of so many tokens may cost.
+
+        See `ModelFacts`.
+        """
+        found = self._models.get(model, _NOTHING)
+        return found.caution, found.allowed(tokens)
 
     def reaches(self, prompt: Prompt, minimum: int, block: int) -> bool:
         """Whether a prefix has so many tokens by a real count, where an estimate by length might be wrong about it.
@@ -208,63 +294,54 @@ class Memory:
             now: When the answer came; None is now.
             sent: Whether the marks were sent; False for a plan in shadow, of which the provider knows nothing.
         """
-        at, keys = plan.at, plan.prompt.keys
-        if not plan.terms.marked:  # of what the provider finds by itself, only how often the shared text comes counts
-            keys = keys[plan.prompt.shared :][:1] if plan.prompt.shared >= 0 else []
+        lesson = lesson_of(plan, usage, sent=sent)
+        self.learn(lesson)
+        if self._sharing is not None:
+            self._sharing.tell(lesson)
+
+    def flush(self) -> bool:
+        """Write what waits for the store and learn what others wrote, now; False where it could not be reached."""
+        return self._sharing is None or self._sharing.flush()
+
+    def close(self) -> None:
+        """Write what waits for the store, and let go of it. The next call opens it again."""
+        if self._sharing is not None:
+            self._sharing.close()
+
+    def _learn_of_others(self, lesson: Lesson) -> None:
+        at = min(lesson.at, time.time())  # nobody else's clock may tell that time is over
+        self.learn(lesson if at == lesson.at else replace(lesson, at=at))
+
+    def learn(self, lesson: Lesson) -> None:
+        """Learn what one call teaches."""
+        at, keys = lesson.at, lesson.keys
         with self._lock:
             for parent, chance, came in self.odds.settle(at):
                 if (known := self._known.get(parent)) is not None:
                     known.expected = _SLOW * known.expected + chance
                     known.followed = _SLOW * known.followed + came
             self.odds.returned(keys, at)
-            turns = plan.turns
             for key in reversed(keys):  # what many prompts share is forgotten last
                 known = self._known.pop(key, None)
                 if known is None:
-                    known = Known(at, turns=turns)
+                    known = Known(at, turns=lesson.turns)
                 else:
                     known.sight(at)
                 self._known[key] = known
-            if keys and plan.terms.marked:
-                self._known[keys[plan.end]].ended = True
+            if lesson.end >= 0:
+                self._known[keys[lesson.end]].ended = True
+            for block, life in lesson.held:
+                known = self._known[keys[block]]
+                known.ends, known.life = at + life if life else 0.0, life or known.life
             while len(self._known) > self._capacity:
                 del self._known[next(iter(self._known))]
-            self.odds.watch([Watch(at, *observed) for observed in plan.watched])
-            self._measure(plan, usage)
-            if sent:
-                self._hold(plan, usage)
-
-    def _hold(self, plan: Plan, usage: Usage | None) -> None:
-        """Note what the provider holds from now on, and what that cost and brought."""
-        terms, floor = plan.terms, self._refused.get(plan.model, 0.0)
-        paid, gained, tokens = plan.account
-        if usage is not None:
-            gained = usage.cache_read * (1.0 - terms.read)
-            if plan.marks and usage == usage.uncached():
-                # Nothing was cached. A short prefix is below the provider's minimum after all; a long one has other
-                # reasons. A mark that is refused costs nothing, so what was refused is tried again some time.
-                longest = max(mark.tokens for mark in plan.marks)
-                self._refused[plan.model] = max(floor, longest if longest < 3 * terms.minimum else 0.0)
-                for block, _ in plan.written:
-                    if (known := self._known.get(plan.prompt.keys[block])) is not None:
-                        known.ends = 0.0
-                return
-        self._refused[plan.model] = floor * _RETRIED
-        for block, life in plan.written:
-            known = self._known.get(plan.prompt.keys[block])
-            if known is not None:
-                known.ends, known.life = plan.at + life.seconds, life.seconds
-        self.odds.account(paid, gained, tokens)
-
-    def _measure(self, plan: Plan, usage: Usage | None) -> None:
-        """Compare the provider's count of a prompt with ours."""
-        if usage is None or not usage.prompt or not plan.prompt.tokens:
-            return
-        ratio = usage.prompt / max(plan.prompt.tokens[-1], 1)
-        mean, spread, count = self._scales.get(plan.model, (ratio, 0.0, 0))
-        step = 1 / min(count + 1, 50)
-        spread += (abs(ratio - mean) / mean - spread) * step
-        self._scales[plan.model] = (mean + (ratio - mean) * step, spread, count + 1)
+            self.odds.watch(
+                [
+                    Watch(at, kind, facts, tuple(keys[b] for b in blocks), None if on is None else keys[on], chance)
+                    for kind, facts, blocks, on, chance in lesson.watched
+                ]
+            )
+            self._models.setdefault(lesson.model, ModelFacts()).learn(lesson)
 
     def _find_terms(self, model: str, provider: str | None, base: str | None) -> Terms:
         terms = terms_of(model, provider, self._prices, base=base)

@@ -33,8 +33,6 @@ _WATCHED = 5_000
 _MOST_PRECISION = 2_000.0
 _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
-_CAUTION = 0.5
-_START = 50_000
 _YOUTH = 50
 
 
@@ -74,7 +72,6 @@ class Odds:
         self._reaches: list[float] = [10.0, 4.0, 3.0, 2.0, 1.0, 0.5]
         self._waiting: tuple[deque[Watch], ...] = tuple(deque() for _ in EDGES)
         self._open: dict[int, Watch] = {}
-        self._paid = self._gained = self._tokens = 0.0
         self._settled = 0
 
     def chance(self, kind: Kind, facts: Sequence[float], seconds: float, own: tuple[float, float] = (0, 0)) -> float:
@@ -110,14 +107,6 @@ class Odds:
             so_far += count
             shares.append(so_far / total)
         return shares
-
-    def caution(self) -> float:
-        """What a mark must bring beyond its price, as long as marks have not brought back what was paid for them."""
-        return _CAUTION * max(0.0, self._paid - self._gained) / (self._tokens + _START)
-
-    def account(self, paid: float, gained: float, tokens: float) -> None:
-        """What a call's marks cost and brought, in tokens of uncached input."""
-        self._paid, self._gained, self._tokens = self._paid + paid, self._gained + gained, self._tokens + tokens
 
     def watch(self, watches: Sequence[Watch]) -> None:
         """Wait for the return of these. Beyond 5,000 that are waited for, the newest are not looked at."""

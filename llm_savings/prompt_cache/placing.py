@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_savings.prompt_cache.odds import OFFSETS, Kind, Odds, facts
+from llm_savings.prompt_cache.lessons import Observed
+from llm_savings.prompt_cache.odds import OFFSETS, Odds, facts
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.rules import Life, Terms
 
@@ -26,9 +27,8 @@ _WRITTEN_THEN = 0.25
 """How often a prefix that comes again unwritten would be written then, so that a write now only comes earlier."""
 _RECORD = 12.0
 _BRANCHES = 3
-_Best = tuple[float, tuple[tuple[int, int], ...]]
-Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
-
+# What a set of marks brings, what its writes cost beyond plain input (both in tokens of input), and its marks.
+_Best = tuple[float, float, tuple[tuple[int, int], ...]]
 
 # The caller may have asked for a life that this model does not sell; what counts for the order is what stands there.
 _AS_WRITTEN = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0}
@@ -95,17 +95,21 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How our tokens compare with the provider's.
+    """How our tokens compare with the provider's, and what may be spent on marks.
 
     Attributes:
         scale: The provider's tokens for one of ours.
         floor: Tokens that a prefix must have to be marked.
         reached: Whether the prefix up to a block has them by a real count.
+        caution: What a mark must bring beyond its price, relative to it.
+        allowed: What writes may cost beyond plain input, in tokens of input.
     """
 
     scale: float
     floor: float
     reached: Callable[[int], bool]
+    caution: float
+    allowed: float
 
 
 def place(
@@ -119,7 +123,7 @@ def place(
         known: What is known of each prefix.
         odds: The chances of return.
         now: When it is sent, in seconds.
-        counts: How our tokens compare with the provider's.
+        counts: How our tokens compare with the provider's, and what may be spent.
     """
     own = tuple((block, _life(terms, ttl)) for block, ttl in sorted(prompt.own.items())) if terms.lives else ()
     if not terms.marked or not terms.lives:
@@ -127,9 +131,9 @@ def place(
     allowed = [
         block
         for block, tokens in enumerate(prompt.tokens)
-        if tokens * counts.scale >= counts.floor and prompt.markable[block] and prompt.places[block].part in terms.parts
+        if tokens * counts.scale >= counts.floor and prompt.markable[block] and _stands(prompt, block, terms)
     ]
-    scene = _Scene(prompt, terms, known, odds, now=now, scale=counts.scale)
+    scene = _Scene(prompt, terms, known, odds, now=now, counts=counts)
     while allowed:
         placed = scene.placed(own, allowed)
         if not placed.spots or counts.reached(placed.spots[0].block):
@@ -139,21 +143,29 @@ def place(
     return Placed((), own, (f"no prefix is surely as long as the {terms.minimum} tokens that are cached",))
 
 
+def _stands(prompt: Prompt, block: int, terms: Terms) -> bool:
+    """Whether the provider takes a mark there. Nova takes none on tools, and none behind their calls and results."""
+    if terms.dialect == "bedrock" and "tools" not in terms.parts and prompt.kinds[block] not in ("system", "user"):
+        return False
+    return prompt.places[block].part in terms.parts
+
+
 class _Scene:
     """One prompt and what is known of it."""
 
     def __init__(
-        self, prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, *, now: float, scale: float
+        self, prompt: Prompt, terms: Terms, known: Sequence[Known | None], odds: Odds, *, now: float, counts: Counts
     ) -> None:
         self.prompt, self.terms, self.known, self.odds, self.now = prompt, terms, known, odds, now
-        self.tokens = [count * scale for count in prompt.tokens]
+        self.tokens = [count * counts.scale for count in prompt.tokens]
         self.watched: list[Observed] = []
         # Everything up to the deepest block that was sent before was sent before.
         self.seen = next((block for block, k in enumerate(known) if k is None), len(prompt)) - 1
         self.deepest = known[self.seen] if self.seen >= 0 else None
         self.grows = self.seen > prompt.shared
         self.turns = self.deepest.turns + 1 if self.deepest and self.grows else 0
-        self.caution = odds.caution()
+        self.caution, self.allowance = counts.caution, counts.allowed
+        self.halted = False
         self.allowed: list[int] = []
         self.live: list[int] = []
         self.base = -1
@@ -222,7 +234,7 @@ class _Scene:
             lasting = tuple(in_time / (returns + _RECORD) for returns, in_time in map(known.in_time, seconds))
             why = f"sent {known.sightings} times before: it comes again"
             found[block] = _Candidate(block, self.tokens[block], chances, lasting, why)
-            self.watched.append(("trunk", traits, (self.prompt.keys[block],), None, 0.0))
+            self.watched.append(("trunk", traits, (block,), None, 0.0))
         last = [block for block in self.allowed if block > self.seen]
         if last:
             self._leaves(last, found)
@@ -253,10 +265,9 @@ class _Scene:
         shared = self.prompt.shared
         if worth and shared in last and shared not in found:
             found[shared] = _Candidate(shared, self.tokens[shared], tuple(chances), unknown, "system text")
-        keys = self.prompt.keys
-        parent = keys[self.seen] if self.seen >= 0 else None
+        parent = self.seen if self.seen >= 0 else None
         expected = self.odds.chance("leaf", traits, 300.0)
-        self.watched.append(("leaf", traits, tuple(keys[block] for block in blocks), parent, expected))
+        self.watched.append(("leaf", traits, tuple(blocks), parent, expected))
 
     def best(self, candidates: list[_Candidate], room: int) -> list[Spot]:
         """The set of marks that brings the most, by dynamic programming over the candidates in order."""
@@ -264,36 +275,45 @@ class _Scene:
         start = self.tokens[self.base] if self.base >= 0 else 0.0
         # (what it brings, the marks) of the best set that ends at a candidate with a life, for each number of marks
         ends: dict[tuple[int, int, int], _Best] = {}
-        best: _Best = (0.0, ())
+        best: _Best = (0.0, 0.0, ())
         for at, candidate in enumerate(candidates):
             for kind, life in enumerate(lives):
                 if not self._fits(candidate.block, life):
                     continue
                 gain = self._gain(life, candidate.lasting[kind])
-                rate = candidate.chances[kind] * gain - (life.write - 1.0) * (1.0 + 4.0 * self.caution)
+                rate = candidate.chances[kind] * gain - (life.write - 1.0) * (1.0 + self.caution)
                 if rate <= 0:  # the next mark would do better with its tokens, and without one it loses
                     continue
                 for count in range(1, room + 1):
-                    options: list[_Best] = [(rate * (candidate.tokens - start), ((at, kind),))] if count == 1 else []
+                    options: list[_Best] = []
+                    steps: list[tuple[float, _Best]] = [(start, (0.0, 0.0, ()))] if count == 1 else []
                     for before in range(at):
                         for longer in range(kind, len(lives)):
                             if found := ends.get((before, longer, count - 1)):
-                                step = rate * (candidate.tokens - candidates[before].tokens)
-                                options.append((found[0] + step, (*found[1], (at, kind))))
+                                steps.append((candidates[before].tokens, found))
+                    for before, (brings, costs, marks) in steps:
+                        size = candidate.tokens - before
+                        costs += (life.write - 1.0) * size
+                        if costs <= self.allowance:
+                            options.append((brings + rate * size, costs, (*marks, (at, kind))))
+                        else:
+                            self.halted = True
                     if options:
                         ends[at, kind, count] = top = max(options)
                         best = max(best, top)
-        return [self._spot(candidates[at], kind) for at, kind in best[1]]
+        return [self._spot(candidates[at], kind) for at, kind in best[2]]
 
     def too_rare(self, candidates: list[_Candidate]) -> str:
         """Why no mark is worth it."""
         life = self.terms.lives[0]
         if not candidates:
             return "it was never sent before, and little is known yet of what comes again"
+        if self.halted:
+            return "marks have brought less than they cost lately; new ones are tried again little by little"
         chance = max(candidate.chances[0] for candidate in candidates)
         return (
             f"it comes again within {life.name} with a chance of {chance:.0%}; "
-            f"a mark pays from {(life.write - 1 + self.caution) / self._gain(life):.0%}"
+            f"a mark pays from {(life.write - 1) * (1 + self.caution) / self._gain(life):.0%}"
         )
 
     def _gain(self, life: Life, lasting: float = 0.0) -> float:

@@ -8,8 +8,9 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from llm_savings.prompt_cache.lessons import Observed
 from llm_savings.prompt_cache.memory import Known, Memory, Moment, seconds
-from llm_savings.prompt_cache.placing import Counts, Observed, place
+from llm_savings.prompt_cache.placing import Counts, place
 from llm_savings.prompt_cache.prompt import Place, Prompt, read_prompt
 from llm_savings.prompt_cache.rules import Dialect, Life, Terms
 
@@ -134,7 +135,9 @@ def plan_breakpoints(
 def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:
     """Plan the marks of a prompt that was read, at so many seconds since 1970."""
     scale = memory.scale(model)
-    counts = Counts(scale, memory.floor(model, terms.minimum), partial(memory.reaches, prompt, terms.minimum))
+    caution, allowed = memory.purse(model, scale * prompt.tokens[-1] if prompt.tokens else 0.0)
+    reached = partial(memory.reaches, prompt, terms.minimum)
+    counts = Counts(scale, memory.floor(model, terms.minimum), reached, caution, allowed)
     known = memory.known(prompt.keys)
     placed = place(prompt, terms, known, memory.odds, now=now, counts=counts)
     tokens = [count * scale for count in prompt.tokens]

@@ -180,8 +180,10 @@ class _Reader:
         else:
             bare = {key: value for key, value in fields.items() if key not in MARK_KEYS} if ttl else fields
             raw = _bytes(bare)
-            markable = plain and name not in _NOT_MARKABLE and text != ""
-            self._add(place, raw, _weight(raw, bare), "tool" if name in _RESULTS else kind, markable)
+            markable = plain and name not in _NOT_MARKABLE and text != "" and "reasoningContent" not in fields
+            self._add(
+                place, raw, _weight(raw, bare), "tool" if name in _RESULTS or "toolResult" in fields else kind, markable
+            )
         if ttl:
             self.prompt.own[len(self.prompt.keys) - 1] = ttl
 
@@ -210,7 +212,7 @@ class _Reader:
 _NO_REST = frozenset({"role", "content", "tool_calls", "thinking_blocks", *MARK_KEYS})
 _PLAIN = frozenset({"type", "text", *MARK_KEYS})
 _TEXTS = (None, "text", "input_text")
-_RESULTS = ("tool_result", "toolResult", "function_call_output")
+_RESULTS = ("tool_result", "function_call_output")
 
 
 def estimate(text: str) -> int:

@@ -116,7 +116,8 @@ def simulate(
         got, dear = _served(sent, marks, terms, held)
         new = sum(count for count, _ in dear)
         if plan:
-            usage = Usage(input=sent.tokens - got - new, cache_read=got, cache_write_5m=new)
+            hour = sum(count for count, life in dear if life.name == "1h")
+            usage = Usage(sent.tokens - got - new, got, cache_write_5m=new - hour, cache_write_1h=hour)
             keeper.record(plan, usage, sent.at)
         total, read, written = total + sent.tokens, read + got, written + new
         cost += sent.tokens - got - new + got * terms.read + sum(count * life.write for count, life in dear)

@@ -13,7 +13,9 @@ import gzip
 import json
 import random
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -43,8 +45,11 @@ def main() -> None:
     for blocks in (20, 40, 80, 120):
         row(f"{blocks} blocks a turn, 20 sessions of 12", agents(blocks), ("5m",), size=64)
     print()
+    spite(1_500)
     questions(400)
     planning(200)
+    with tempfile.TemporaryDirectory() as folder:
+        planning(200, str(Path(folder) / "prefixes.db"))
     memory(1_000_000)
 
 
@@ -68,6 +73,18 @@ def agents(blocks: int, sessions: int = 20, turns: int = 12) -> list[dict[str, A
     return sorted(rows, key=lambda entry: entry["timestamp"])
 
 
+def spite(requests: int) -> None:
+    """Conversations that go on only where their newest turn was not marked: the worst that can be done to a planner."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+    from test_prompt_cache_guard import Provider, spiteful
+
+    for ttls in LIVES:
+        provider = Provider(ttls)
+        spiteful(provider, random.Random(3), requests)
+        name = "any" if ttls is None else ttls[0]
+        print(f"traffic made against the planner, {name}: {provider.cost / provider.uncached:.3f} of no caching")
+
+
 def questions(count: int) -> None:
     """Many questions with one system prompt of 5,000 tokens, ten seconds apart."""
     said = "You answer questions about our shop, kindly and briefly. " * 455
@@ -85,7 +102,8 @@ def questions(count: int) -> None:
     print(f"{count} questions with one system prompt of about 5,000 tokens: {found.relative:.3f} of no caching")
 
 
-def planning(messages: int) -> None:
+def planning(messages: int, store: str | None = None) -> None:
+    """How long a plan takes; with a store, while two other processes write to it as fast as they can."""
     chance = random.Random(1)
     words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "고객", "문의", "배송", "환불"]
 
@@ -94,7 +112,18 @@ def planning(messages: int) -> None:
 
     tools = [{"name": f"t{n}", "description": text(20), "input_schema": {"type": "object"}} for n in range(20)]
     talk: list[dict[str, Any]] = [{"role": "system", "content": text(1000)}]
-    known = Memory()
+    known = Memory(store=store)
+    command = [sys.executable, str(Path(__file__).parents[1] / "end_to_end" / "prefix_worker.py"), str(store)]
+    others = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in "ab"[: 2 * bool(store)]
+    ]
+    for other in others:
+        assert other.stdin is not None and other.stdout is not None
+        other.stdin.write("flood\n")
+        other.stdin.flush()
+        while other.stdout.readline() != "flooding\n":
+            pass
     took: list[float] = []
     for turn in range(messages // 2):
         talk = [*talk, {"role": "user", "content": text(60)}]
@@ -107,7 +136,11 @@ def planning(messages: int) -> None:
         known.record(plan, Usage(input=plan.prompt.tokens[-1]), 1001.0 + 20 * turn)
         talk = [*talk, {"role": "assistant", "content": text(100)}]
     cut = quantiles(took, n=20)
+    for other in others:
+        other.kill()
     size = f"{len(talk) - 1} messages and {len(tools)} tools"
+    size += f", two other processes writing ({len(known):,} prefixes learned)" if store else ""
+    known.close()
     print(f"planning at {size}: p50 {1e3 * median(took):.2f} ms, p95 {1e3 * cut[-1]:.2f} ms")
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+import threading
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import litellm
 import pytest
 from litellm import Router
-from litellm_checks import Metered, called, until
+from litellm_checks import Metered, called, failing, until
 
 from llm_savings.attribution import attribute
 from llm_savings.ledger import Call
 from llm_savings.litellm import PromptCaching
-from llm_savings.prompt_cache import plan_breakpoints
 from llm_savings.sandbox import Sandbox
 
 CLAUDE = "anthropic/claude-sonnet-4-5"
@@ -163,16 +166,76 @@ async def test_a_defect_of_ours_costs_no_call(
     metered.check_bill([await metered.row()])
 
 
-async def test_bedrock_is_marked_before_it_is_signed() -> None:
-    caching = PromptCaching()
-    model = "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
-    for question in QUESTIONS[:2]:
-        kwargs = {"model": model, "messages": asking(question), "custom_llm_provider": "bedrock"}
-        found = await caching.async_pre_call_deployment_hook(kwargs=kwargs, call_type=None)
-        plan = plan_breakpoints(asking(question), None, model, memory=caching.memory, provider="bedrock")
-        caching.memory.record(plan, None)
-    assert found["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
-    assert kwargs["messages"] == asking(QUESTIONS[1])
-    assert found["metadata"]["llm_savings"]["prompt_cache"]["marks"]
-    other = {"model": "gpt-4o", "messages": asking("Hi")}
-    assert await caching.async_pre_call_deployment_hook(kwargs=other, call_type=None) is None
+class Bedrock(BaseHTTPRequestHandler):
+    """Answers as Amazon's Converse does; what is marked is written the first time, and read from then on."""
+
+    bodies: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        before, marked = any(map(is_marked, self.bodies)), is_marked(body)
+        self.bodies.append(body)
+        usage = {"inputTokens": 500 if marked else 3000, "outputTokens": 5, "totalTokens": 3005}
+        usage |= {"cacheReadInputTokens" if before else "cacheWriteInputTokens": 2500} if marked else {}
+        message = {"role": "assistant", "content": [{"text": "Yes."}]}
+        answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}}
+        raw = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def is_marked(body: dict[str, Any]) -> bool:
+    return body["system"][1:] == [{"cachePoint": {"type": "default"}}]
+
+
+@pytest.fixture
+def bedrock(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Arguments of a call to a server that stands in for Amazon's."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA0")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "no")
+    monkeypatch.setenv("AWS_REGION_NAME", "us-east-1")
+    Bedrock.bodies.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Bedrock)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {
+        "model": "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "aws_bedrock_runtime_endpoint": f"http://127.0.0.1:{server.server_port}",
+    }
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("way", ["async", "router", "wrapped"])
+async def test_bedrock_is_marked_before_it_is_signed_and_learned_from(
+    metered: Metered, caching: PromptCaching, bedrock: dict[str, Any], way: str
+) -> None:
+    router = Router(model_list=[{"model_name": "claude", "litellm_params": bedrock}])
+    given = [asking(question) for question in QUESTIONS]
+    before = copy.deepcopy(given)
+    for number, messages in enumerate(given, start=1):
+        if way == "async":
+            await litellm.acompletion(messages=messages, **bedrock)
+        elif way == "router":
+            await router.acompletion(model="claude", messages=messages)
+        else:
+            await asyncio.to_thread(litellm.completion, **caching.marked(messages=messages, **bedrock))
+        rows = await learned(metered, number)
+    assert given == before
+    assert list(map(is_marked, Bedrock.bodies)) == [False, True, True, True]
+    settled = rows[-1].settled
+    assert settled is not None and settled.usage.cache_read == 2500
+    assert settled.strategies["prompt_cache"]["held"] > 1500  # the second answer was learned from
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete"])
+async def test_an_attempt_that_failed_is_forgotten(metered: Metered, caching: PromptCaching, way: str) -> None:
+    metered.box.fail("500")
+    await failing(lambda: getattr(metered, way)(CLAUDE, messages=asking("Hi"), max_retries=0))
+    await learned(metered, 1)
+    assert not caching._plans and not len(caching.memory)
