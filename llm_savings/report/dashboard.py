@@ -144,7 +144,7 @@ def _grouped(by: str, lines: Sequence[Line], number: int) -> Markup:
     tag = by.removeprefix("tag:")
     what: Said = say(f"column.{by}") if by == tag else say("report.tag", tag)
     heads: list[Words] = [what if by == tag else tag]
-    heads += [say(f"column.{name}") for name in ("calls", "input", "cached", "output", "spent", "saved", "share")]
+    heads += [say(f"column.{name}") for name in ("calls", "spent", "saved", "share", "input", "cached", "output")]
     rest = list(lines[ROWS:])
     foot: list[list[Cell]] = [_line(say("page.more_rows", len(rest)), total(rest))] if rest else []
     if len(lines) > 1:
@@ -160,12 +160,12 @@ def _line(name: Words, line: Line) -> list[Cell]:
     return [
         name,
         count(line.calls),
-        count(used.prompt),
-        count(used.cache_read + used.audio_cache_read),
-        count(used.completion),
         usd(line.actual if known else None),
         usd(line.saved, tone=True) if known else usd(None),
         share(line.saved, line.baseline),
+        count(used.prompt),
+        count(used.cache_read + used.audio_cache_read),
+        count(used.completion),
     ]
 
 
