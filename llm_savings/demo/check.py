@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llm_savings.ledger import Call
 from llm_savings.semantic_cache.match.bounds import at_most
@@ -47,7 +48,7 @@ def check(fresh: Mapping[str, str], answers: Mapping[str, str], calls: Iterable[
         settled, name = call.settled, call.sent.tags.get("request")
         if settled is None or name is None:
             continue
-        routing = settled.strategies.get("routing") or {}
+        routing: Mapping[str, Any] = settled.strategies.get("routing") or {}
         if settled.status == "hit":
             how[name] = "answered by the cache"
         elif routing.get("tier") == "simple":

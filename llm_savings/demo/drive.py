@@ -181,7 +181,7 @@ class Driver:
         self._routed += 1
         return self._ask_router(request)
 
-    def _config(self, request: Request) -> dict[str, Any]:
+    def _config(self, request: Request) -> Any:
         return {"callbacks": self._callbacks, "tags": _tags(request), "metadata": {"user_id": request.user}}
 
     def _ask_chain(self, request: Request) -> str:
