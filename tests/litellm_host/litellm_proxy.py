@@ -24,7 +24,9 @@ def need_proxy() -> None:
 
 
 @contextmanager
-def running(folder: Path, config: str, modules: dict[str, str], **env: str) -> Iterator[httpx.Client]:
+def running(
+    folder: Path, config: str, modules: dict[str, str], *, workers: int = 1, **env: str
+) -> Iterator[httpx.Client]:
     """A client of a proxy with this config, which can import these modules."""
     (folder / "code").mkdir()
     for name, code in modules.items():
@@ -37,7 +39,7 @@ def running(folder: Path, config: str, modules: dict[str, str], **env: str) -> I
     command = [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(folder / "proxy.yaml")]
     with (folder / "proxy.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)],
             env={**os.environ, "PYTHONPATH": path, **env},
             stdout=log,
             stderr=log,
