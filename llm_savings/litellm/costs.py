@@ -360,6 +360,8 @@ class CostLogger(Metered, CustomLogger):
 def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bool) -> Answer:
     """The answer, with the provider's own model and id also where the proxy has put others in their place."""
     answer = answer_of(details, response, hit=hit, reported=attempt.reported)
+    if answer.response_id is None and isinstance(headers := details.get("response_headers"), dict):
+        answer = replace(answer, response_id=headers.get("request-id"))  # a stream in Anthropic's own protocol
     hidden = getattr(response, "_hidden_params", None) or {}
     if "user_api_key" not in metadata_of(details) or hidden.get("provider_response_model"):
         return answer

@@ -71,26 +71,27 @@ class Proxy:
     def anthropic(self, key: str) -> anthropic.Anthropic:
         return anthropic.Anthropic(base_url=self.url, api_key=f"sk-{key}", max_retries=0)
 
-    def rows(self, user: str, count: int) -> list[Call]:
-        """A user's rows, once so many are settled, in the order in which they were sent; never more."""
+    def settled(self, user: str | None = None, fewest: int = 0) -> list[Call]:
+        """The rows, or a user's, once there are so many and all are settled, in the order in which they were sent."""
         costs, rows = self.costs, []
         for _ in until(20):
-            rows = [row for row in costs.ledger.calls() if row.sent.user == user]
-            if len(rows) >= count and all(row.settled for row in rows):
+            rows = [row for row in costs.ledger.calls() if user in (None, row.sent.user)]
+            if len(rows) >= fewest and all(row.settled for row in rows):
                 break
             time.sleep(0.02)
-        assert len(rows) == count and all(row.settled for row in rows), rows
+        assert all(row.settled for row in rows), rows
         return sorted(rows, key=lambda row: row.sent.started_at)
+
+    def rows(self, user: str, count: int) -> list[Call]:
+        """A user's rows, of which there are so many."""
+        rows = self.settled(user, count)
+        assert len(rows) == count, rows
+        return rows
 
     def check_bill(self) -> list[Call]:
         """Everything the ledger measured is what the provider billed."""
-        costs, rows = self.costs, []
-        for _ in until(20):
-            rows = list(costs.ledger.calls())
-            if all(row.settled for row in rows):
-                break
-            time.sleep(0.02)
-        Metered(costs, self.box).check_bill(rows)
+        rows = self.settled()
+        Metered(self.costs, self.box).check_bill(rows)
         return rows
 
 
