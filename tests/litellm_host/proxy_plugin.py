@@ -47,11 +47,16 @@ general_settings: {master_key: %(key)s, custom_auth: shop_auth.auth, custom_auth
 
 @dataclass
 class Proxy:
-    """A running proxy, its ledger and the provider behind it."""
+    """A running proxy, its ledger and the provider behind it.
+
+    Attributes:
+        lost: How many calls nobody will ever settle.
+    """
 
     client: httpx.Client
     folder: Path
     box: Sandbox
+    lost: int = 0
 
     @property
     def url(self) -> str:
@@ -76,10 +81,10 @@ class Proxy:
         costs, rows = self.costs, []
         for _ in until(20):
             rows = [row for row in costs.ledger.calls() if user in (None, row.sent.user)]
-            if len(rows) >= fewest and all(row.settled for row in rows):
+            if len(rows) >= fewest and sum(row.settled is None for row in rows) <= self.lost:
                 break
             time.sleep(0.02)
-        assert all(row.settled for row in rows), rows
+        assert sum(row.settled is None for row in rows) <= self.lost, rows
         return sorted(rows, key=lambda row: row.sent.started_at)
 
     def rows(self, user: str, count: int) -> list[Call]:
