@@ -26,7 +26,16 @@ from llm_savings.ledger import Ledger, Settled, tenant_hash
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of, raw_answer
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
-from llm_savings.litellm.calls import BILLED, CallIds, call_sent, metadata_of, output_limit, question, strategies_of
+from llm_savings.litellm.calls import (
+    BILLED,
+    CallIds,
+    base_model,
+    call_sent,
+    metadata_of,
+    output_limit,
+    question,
+    strategies_of,
+)
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
 from llm_savings.meter import METERED, Answer, Live, Meter, current_call, settle
@@ -363,7 +372,8 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     if answer.response_id is None and isinstance(headers := details.get("response_headers"), dict):
         answer = replace(answer, response_id=headers.get("request-id"))  # a stream in Anthropic's own protocol
     hidden = getattr(response, "_hidden_params", None) or {}
-    if "user_api_key" not in metadata_of(details) or hidden.get("provider_response_model"):
+    told = hidden.get("provider_response_model") or base_model(details)
+    if told or "user_api_key" not in metadata_of(details):
         return answer
     raw = attempt.trace.raw if attempt.trace else None
     try:

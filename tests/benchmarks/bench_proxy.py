@@ -2,7 +2,8 @@
 
 Run it as a script. Two proxies of two workers each stand before one local provider that answers at once. First each is
 driven by as many connections as it can take, which gives its throughput; then both get requests at a fifth of what the
-bare one can do, at random moments whether or not the ones before are answered. Every question is another one, so that
+bare one can do, at random moments whether or not the ones before are answered. The processor time of the workers is
+read beside it: of the three it is what a busy machine changes least. Every question is another one, so that
 each is metered, held in a budget, routed, looked up and not found; and, last, one question that the cache answers.
 """
 
@@ -20,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "litellm_host"))
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "true"
@@ -91,14 +93,25 @@ def client_of(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
 
 
-async def measured(bare: str, plugged: str) -> None:
+def cpu(config: str) -> float:
+    """Seconds of processor time that the workers of a proxy have taken."""
+    mine = psutil.Process().children()
+    parent = next(each for each in mine if any(config in part for part in each.cmdline()))
+    return sum(sum(each.cpu_times()[:2]) for each in parent.children(recursive=True))
+
+
+async def measured(bare: str, plugged: str, configs: dict[str, str]) -> None:
     sides = {"bare": (bare, "mini"), "plugged": (plugged, "auto")}
+    took, answered = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, 0.0)
     for url, model in sides.values():
         await saturated(url, model, 3)  # warm
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, (url, model) in sides.items():
+            before, began = cpu(configs[name]), time.perf_counter()
             speeds[name].append(await saturated(url, model, SECONDS))
+            took[name] += cpu(configs[name]) - before
+            answered[name] += speeds[name][-1] * (time.perf_counter() - began)
     speed = {name: statistics.median(each) for name, each in speeds.items()}
     rate = speed["bare"] / 5
     times: dict[str, list[float]] = {"bare": [], "plugged": [], "a hit": []}
@@ -108,11 +121,12 @@ async def measured(bare: str, plugged: str) -> None:
         times["a hit"] += await arriving(plugged, "auto", rate, SECONDS, "What is the return policy?")
     middle = {name: statistics.median(each) * 1000 for name, each in times.items()}
     print(f"{WORKERS} workers each; load average {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores at the end")
-    print(f"{'':14}{'answers/s':>12}{'p50 ms':>10}{'p95 ms':>10}{'added p50':>12}")
+    print(f"{'':14}{'answers/s':>12}{'p50 ms':>10}{'p95 ms':>10}{'added p50':>12}{'CPU ms each':>13}")
     for name, each in times.items():
         quick = f"{speed[name]:.0f}" if name in speed else ""
+        busy = f"{took[name] / answered[name] * 1000:.2f}" if name in took else ""
         late = statistics.quantiles(each, n=20)[-1] * 1000
-        print(f"{name:14}{quick:>12}{middle[name]:>10.2f}{late:>10.2f}{middle[name] - middle['bare']:>12.2f}")
+        print(f"{name:14}{quick:>12}{middle[name]:>10.2f}{late:>10.2f}{middle[name] - middle['bare']:>12.2f}{busy:>13}")
     print(f"throughput kept {speed['plugged'] / speed['bare']:.0%}; open arrivals at {rate:.0f} a second")
 
 
@@ -120,13 +134,15 @@ def main() -> None:
     with ExitStack() as stack:
         at = stack.enter_context(Sandbox.spawn()).url
         urls: list[str] = []
+        configs: dict[str, str] = {}
         for name in ("bare", "plugged"):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"bench-{name}-")))
             (folder / "llm_savings.yaml").write_text(OPTIONS)
             config = CONFIG % (at, at, KEY) + (PLUGIN if name == "plugged" else "")
             client = stack.enter_context(running(folder, config, {}, workers=WORKERS))
             urls.append(str(client.base_url).rstrip("/"))
-        asyncio.run(measured(*urls))
+            configs[name] = str(folder)
+        asyncio.run(measured(*urls, configs))
 
 
 if __name__ == "__main__":

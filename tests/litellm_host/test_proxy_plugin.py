@@ -120,15 +120,20 @@ def test_a_hit_of_a_routed_question_is_credited_to_both(proxy: Proxy) -> None:
 
 def test_anthropics_client_pays_less_for_the_same_beginning(proxy: Proxy) -> None:
     client = proxy.anthropic("gil.claude.")
-    usages = []
+    usages, costs = [], []
     for number in range(4):
         turn: Any = [{"role": "user", "content": f"Question {number}: is order {number} on its way?"}]
-        usages.append(client.messages.create(model="claude", max_tokens=60, system=LONG, messages=turn).usage)
+        answer = client.messages.with_raw_response.create(model="claude", max_tokens=60, system=LONG, messages=turn)
+        usages.append(answer.parse().usage)
+        costs.append((Decimal(said(answer)["cost-usd"]), Decimal(said(answer)["saved-usd"])))
         time.sleep(0.3)
     assert sum(usage.cache_read_input_tokens or 0 for usage in usages) > 0
     rows = proxy.rows("gil", 4)
     assert any(row.settled and row.settled.strategies.get("prompt_cache", {}).get("marks") for row in rows)
-    assert any((pair := usd(row))[0] is not None and pair[1] is not None and pair[0] < pair[1] for row in rows)
+    paid = [usd(row) for row in rows]
+    assert costs == [(actual, baseline - actual) for actual, baseline in paid if actual is not None and baseline]
+    assert costs[-1][1] > 0 > min(saved for _, saved in costs), "a mark costs first, and pays then"
+    assert said(answer)["strategies"] == "prompt_cache"
 
 
 def test_no_request_without_room_in_the_budget_and_the_error_is_the_proxys(proxy: Proxy) -> None:
