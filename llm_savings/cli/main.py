@@ -11,6 +11,7 @@ from llm_savings import __version__
 from llm_savings.cli.batch import batch
 from llm_savings.cli.budget import budget
 from llm_savings.cli.cache import cache
+from llm_savings.cli.check import check
 from llm_savings.cli.demo import demo
 from llm_savings.cli.lint import lint_command
 from llm_savings.cli.prices import prices
@@ -45,5 +46,5 @@ def main() -> None:
 
 
 _SAVING = (route, cache, lint_command, batch, token_table)
-for command in (demo, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
+for command in (demo, check, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)

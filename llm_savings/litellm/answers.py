@@ -31,6 +31,9 @@ def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, r
         hit: A cache answered.
         reported: Whether the provider may have reported usage; if not, any usage here is LiteLLM's own count.
     """
+    if _get(response, "type") == "message":  # Anthropic's own, as its clients get it
+        counts, name = Usage.from_anthropic(_get(response, "usage")), base_model(details) or _get(response, "model")
+        return Answer(model=name, usage=counts, response_id=_get(response, "id"), hit=hit)
     hidden, raw, provider = _hidden(response), _get(response, "usage"), details.get("custom_llm_provider")
     model = base_model(details) or hidden.get("provider_response_model") or _get(response, "model")
     usage, sure, suspect = None, True, False

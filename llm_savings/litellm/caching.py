@@ -25,7 +25,7 @@ from llm_savings.litellm.cache_answers import answers_all, body_of, is_whole, ki
 from llm_savings.litellm.cache_calls import Asked, Dropped, check_host, watch
 from llm_savings.litellm.cache_requests import KINDS, Kind, Per, asked_in, control_of, kind_of, lasting, request_of
 from llm_savings.litellm.calls import EVIDENCE, call_sent
-from llm_savings.meter import Answer, settle
+from llm_savings.meter import settle
 from llm_savings.pricing import PriceBook
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Which
@@ -33,7 +33,6 @@ from llm_savings.semantic_cache.found import Hit, Lookup
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.settings import Options, Settings
 from llm_savings.semantic_cache.stats import Stats
-from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.litellm")
 _REMEMBERED = 4_096  # calls under way, or just over
@@ -289,10 +288,7 @@ class SemanticCache(Cache):
         """USD that an answer took, or None where that cannot be told."""
         try:
             sent = call_sent(details, "", tags={}, tenant=str)
-            answer = answer_of(details, body)
-            if body.get("type") == "message":
-                answer = Answer(model=body.get("model"), usage=Usage.from_anthropic(body["usage"]))
-            return settle(self._prices, sent, answer, "ok").actual
+            return settle(self._prices, sent, answer_of(details, body), "ok").actual
         except Exception as error:  # noqa: BLE001 (an answer is worth keeping whatever it took)
             _log.debug("an answer has no price: %s", type(error).__name__)
             return None

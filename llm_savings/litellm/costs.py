@@ -20,16 +20,25 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from llm_savings import settings
 from llm_savings.budget import Budget
-from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError
-from llm_savings.evidence import evidence_in
-from llm_savings.ledger import Ledger, tenant_hash
+from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
+from llm_savings.evidence import at_end, evidence_in
+from llm_savings.ledger import Ledger, Settled, tenant_hash
 from llm_savings.litellm import stops
-from llm_savings.litellm.answers import answer_of
+from llm_savings.litellm.answers import answer_of, raw_answer
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
-from llm_savings.litellm.calls import BILLED, CallIds, call_sent, metadata_of, output_limit, question, strategies_of
+from llm_savings.litellm.calls import (
+    BILLED,
+    CallIds,
+    base_model,
+    call_sent,
+    metadata_of,
+    output_limit,
+    question,
+    strategies_of,
+)
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import METERED, Answer, Live, Meter, current_call
+from llm_savings.meter import METERED, Answer, Live, Meter, current_call, settle
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.resends import RetriedError, watch
@@ -154,6 +163,24 @@ class CostLogger(Metered, CustomLogger):
             except RuntimeError:  # LiteLLM delivers what is left at exit, when no thread can be started any more
                 pass
         self._safely(step, *given)
+
+    def so_far(self, details: dict[str, Any], response: Any, *, hit: bool) -> Settled | None:
+        """What the row of a call that was just answered will say; None where this logger does not meter it.
+
+        Args:
+            details: LiteLLM's details of the call.
+            response: Its whole response.
+            hit: A cache answered.
+        """
+        attempt = latest(details, self._where)
+        live = attempt.trace.live if attempt and attempt.trace and attempt.owner is self else None
+        if live is None and not hit:
+            return None
+        sent = live.sent if live else call_sent(details, "", tags={}, tenant=str)
+        done = at_end((live.strategies if live else None) or {}, None, 0)
+        answer = _answer(details, response, attempt or Attempt(self), hit=hit)
+        answer = replace(answer, strategies={**done, **strategies_of(details)})
+        return settle(self.meter.prices, sent, answer, "hit" if hit else "ok")
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("run_inline", "raise_error", "ignore_llm", "ignore_chat_model"):
@@ -287,7 +314,7 @@ class CostLogger(Metered, CustomLogger):
         said = strategies_of(details) if hit else evidence_in(metadata_of(details))
         if said:  # some of it is known only after the call was written ahead
             live.strategies = {**(live.strategies or {}), **said}
-        self.meter.answered(live, answer_of(details, response, hit=hit, reported=attempt.reported))
+        self.meter.answered(live, _answer(details, response, attempt, hit=hit))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""
@@ -337,6 +364,25 @@ class CostLogger(Metered, CustomLogger):
     def _metered_outside(self) -> bool:
         outer = current_call.get()
         return outer is not None and not outer.done and outer.target == self._where
+
+
+def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bool) -> Answer:
+    """The answer, with the provider's own model and id also where the proxy has put others in their place."""
+    answer = answer_of(details, response, hit=hit, reported=attempt.reported)
+    if answer.response_id is None and isinstance(headers := details.get("response_headers"), dict):
+        answer = replace(answer, response_id=headers.get("request-id"))  # a stream in Anthropic's own protocol
+    hidden = getattr(response, "_hidden_params", None) or {}
+    told = hidden.get("provider_response_model") or base_model(details)
+    if told or "user_api_key" not in metadata_of(details):
+        return answer
+    raw = attempt.trace.raw if attempt.trace else None
+    try:
+        own = raw_answer(raw) if raw else None
+    except UsageError:
+        own = None
+    if own is None:  # the model that was asked for is the best guess then
+        return replace(answer, model=None)
+    return replace(answer, model=own.model, response_id=own.response_id or answer.response_id)
 
 
 def _stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:

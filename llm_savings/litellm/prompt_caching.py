@@ -24,6 +24,7 @@ _log = logging.getLogger("llm_savings.litellm")
 _MOST = 4096
 # LiteLLM has turned these into a string by the time they can be seen; their arguments are marked instead.
 _SIGNED = ("bedrock", "bedrock_converse")
+_NATIVE = "anthropic_messages"
 
 
 class PromptCaching(CustomLogger):
@@ -31,8 +32,8 @@ class PromptCaching(CustomLogger):
 
     Works for the SDK, the Router and the proxy, in sync, async and streams, on the request as LiteLLM has made it for
     the provider that it goes to; so a fallback to another one is planned anew. Marks of your own stay, and count. For
-    Bedrock, which gets signed text, it works in async calls and the proxy; a sync call takes `caching.marked(...)`:
-    `litellm.completion(**caching.marked(model=..., messages=...))`.
+    Bedrock, which gets signed text, and for `litellm.anthropic.messages` it works in async calls and the proxy; a sync
+    call to Bedrock takes `caching.marked(...)`: `litellm.completion(**caching.marked(model=..., messages=...))`.
 
     Args:
         memory: What is known of prefixes. A new one by default. A file's path or a `postgresql://` URL where several
@@ -71,20 +72,21 @@ class PromptCaching(CustomLogger):
         if plan is not None:
             asked["metadata"] = noted(asked.get("metadata"), "prompt_cache", self._marking.evidence(plan))
             asked.setdefault("litellm_call_id", str(uuid4()))  # by which the answer is known
-            self._expect(asked["litellm_call_id"], plan, None)
+            self._remember(asked["litellm_call_id"], plan, None)
         return asked
 
     # LiteLLM calls these by keyword: their parameters must keep its names.
 
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> Any:
-        """Mark a request to Bedrock, before it is signed."""
+        """Mark a request to Bedrock before it is signed, and one in Anthropic's own protocol before it is written."""
         provider = str(kwargs.get("custom_llm_provider") or str(kwargs.get("model")).partition("/")[0])
-        if settings.disabled() or provider not in _SIGNED:
+        native = provider == "anthropic" and str(getattr(call_type, "value", call_type)) == _NATIVE
+        if settings.disabled() or not (native or provider in _SIGNED):
             return None
         try:
-            return self.marked(**kwargs)
+            return self._marked_early(kwargs, provider) if native else self.marked(**kwargs)
         except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
-            _log.debug("a request to Bedrock was sent without marks: %s", type(error).__name__)
+            _log.debug("a request to %s was sent without marks: %s", provider, type(error).__name__)
             return None
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
@@ -110,7 +112,22 @@ class PromptCaching(CustomLogger):
         """The same under asyncio."""
         self._planned(kwargs)
 
+    def _marked_early(self, arguments: Mapping[str, Any], provider: str) -> dict[str, Any] | None:
+        """The arguments with marks; `metadata` is the provider's there, and LiteLLM's own has another name."""
+        key = arguments.get("api_key")
+        model = str(arguments.get("model")).removeprefix(f"{provider}/")
+        asked, plan = self._marking.marked(
+            arguments, model=model, provider=provider, base=arguments.get("api_base"), key=key
+        )
+        if plan is None:
+            return None
+        noted_in = noted(asked.get("litellm_metadata"), "prompt_cache", self._marking.evidence(plan))
+        self._remember(getattr(asked.get("litellm_logging_obj"), "litellm_call_id", None), plan, key)
+        return {**asked, "litellm_metadata": noted_in}
+
     def _mark(self, model: str, details: dict[str, Any]) -> None:
+        if details.get("call_type") == _NATIVE:
+            return  # what is sent is written already
         request = (details.get("additional_args") or {}).get("complete_input_dict")
         if not isinstance(request, str):  # what is signed was planned before; else only the last attempt counts
             self._planned(details)
@@ -131,11 +148,11 @@ class PromptCaching(CustomLogger):
         request.update(asked)  # LiteLLM's own mapping; what it holds of the caller's is as it was
         metadata = noted(metadata_of(details), "prompt_cache", self._marking.evidence(plan))
         details["litellm_params"] = {**params, "metadata": metadata}
-        self._expect(details.get("litellm_call_id"), plan, key)
+        self._remember(details.get("litellm_call_id"), plan, key)
 
-    def _expect(self, call: Any, plan: Plan, key: str | None) -> None:
+    def _remember(self, call_id: object, plan: Plan, key: str | None) -> None:
         with self._lock:
-            self._plans[str(call)] = (plan, key)
+            self._plans[str(call_id)] = (plan, key)
             if len(self._plans) > _MOST:
                 self._plans.popitem(last=False)
 

@@ -29,6 +29,8 @@ _log = logging.getLogger("llm_savings.litellm")
 _TAKE_MARKS = ("anthropic", "bedrock", "vertex")  # providers that know thoughts and marks of what is to be cached
 _MARKS = frozenset(("thinking_blocks", "cache_control", "cachePoint"))
 _ROUTED = "llm_savings_routed"  # where the Router's metadata says, for its fallbacks, what was chosen
+ALLOWED = "llm_savings_tiers"
+"""Where a call's metadata names the tiers that its caller may use; only the proxy's plug-in writes it."""
 _FOR_RESPONSES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 
 
@@ -80,7 +82,7 @@ class ComplexityRouting:
             raise ConfigError(f"group={group!r}; give the name of the new model group, such as 'auto'")
         if not isinstance(cascade, bool) and not callable(cascade):
             raise ConfigError(f"cascade={cascade!r}; give True, or a callable from an answer's text to a probability")
-        self.group, self._router, self._shadow, self._cascade = group, router, shadow, cascade
+        self.group, self.shadow, self._router, self._cascade = group, shadow, router, cascade
         self.router = router_for(self.tiers, router, shadow=shadow)  # what is wrong with it, it says now
 
     def attach(self, router: Router) -> Router:
@@ -108,10 +110,10 @@ class ComplexityRouting:
                     raise ConfigError(f"tiers[{name!r}]={tier.model!r}: the Router has no such model; it has {allowed}")
                 deployments[name] = found[0]
             priced = {
-                name: Tier(_model(deployments[name], tier.model), capabilities=tier.capabilities, **tier.params)
+                name: Tier(model_of(deployments[name], tier.model), capabilities=tier.capabilities, **tier.params)
                 for name, tier in self.tiers.items()
             }
-            self.router = router_for(priced, self._router, shadow=self._shadow)
+            self.router = router_for(priced, self._router, shadow=self.shadow)
             strategy = _Strategy(self, router, deployments)
             # Retries look for other deployments of the group that was asked for; should somebody take the strategy
             # away, "auto" still answers.
@@ -223,8 +225,9 @@ class _Choice:
         if model != strategy.group:
             self._fallen(model)
             return
-        self.asked["model"] = strategy.groups[strategy.names[-1]]
         self._kwargs: dict[str, Any] = given.get("request_kwargs") or {}
+        self._allowed = _allowed_in(self._kwargs, strategy.names)
+        self.asked["model"] = strategy.groups[self._allowed[-1]]
         self._where = "litellm_metadata" if "litellm_metadata" in self._kwargs else "metadata"
         self._metadata, self._messages, self._set = self._kwargs.get(self._where), messages, ()
         self._cascade = underway(self._metadata or {})
@@ -258,6 +261,8 @@ class _Choice:
     def _try(self, decide: Callable[[], Decision]) -> None:
         try:
             decision = decide()
+            if len(self._allowed) < len(self._strategy.names):
+                decision = self._strategy.router.within(decision, self._allowed)
             self._aim(decision)
             self._decision = decision
             if self._cascade:
@@ -304,6 +309,16 @@ def told(router: ComplexityRouter, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _allowed_in(kwargs: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tiers that a call's caller may use, from the cheapest to the strongest; all where nobody says."""
+    for place in ("metadata", "litellm_metadata"):
+        said = kwargs.get(place)
+        allowed = said.get(ALLOWED) if isinstance(said, Mapping) else None
+        if isinstance(allowed, list):
+            return tuple(name for name in names if name in allowed) or names[:1]
+    return names
+
+
 def _is_marked(message: object) -> bool:
     """Whether a message has thoughts, or marks of what is to be cached, which not every provider takes."""
     if not isinstance(message, Mapping):
@@ -317,7 +332,7 @@ def _is_marked(message: object) -> bool:
     )
 
 
-def _model(deployment: Mapping[str, Any], group: str) -> str:
+def model_of(deployment: Mapping[str, Any], group: str) -> str:
     """The model that a deployment is, in the price book's words."""
     params, info = deployment["litellm_params"], deployment.get("model_info") or {}
     model = str(info.get("base_model") or params.get("base_model") or params["model"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -174,6 +174,34 @@ class ComplexityRouter:
             reasons=reasons,
             escalated=True,
         )
+
+    def within(self, decision: Decision, allowed: Collection[str]) -> Decision:
+        """The decision for a caller who may use some tiers only: the nearest of them, a stronger one first.
+
+        What such a caller saves is reckoned against the strongest of these, which is all that it could have paid for.
+
+        Args:
+            decision: What was decided for a caller who may use all.
+            allowed: Names of tiers, at least one.
+        """
+        given = [name for name in self.names if name in allowed]
+        at = self.names.index(decision.tier)
+
+        def far(name: str) -> tuple[bool, bool, int]:
+            steps = self.names.index(name) - at
+            return name in decision.refused, steps < 0, abs(steps)
+
+        name = min(given, key=far)
+        baseline = self.baseline if self.baseline in given else given[-1]
+        narrowed = replace(
+            decision,
+            refused=(*decision.refused, *(other for other in self.names if other not in given)),
+            baseline_model=self.tiers[baseline].model,
+        )
+        if name == decision.tier:
+            return narrowed
+        tier, reasons = self.tiers[name], (*decision.reasons, "access")
+        return replace(narrowed, tier=name, model=tier.model, params=dict(tier.params), reasons=reasons, arm=None)
 
     def failed(self, conversation: str) -> None:
         """Note that an answer in this conversation was no good: after two in a row it moves up a tier."""

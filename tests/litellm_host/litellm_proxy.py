@@ -24,7 +24,9 @@ def need_proxy() -> None:
 
 
 @contextmanager
-def running(folder: Path, config: str, modules: dict[str, str], **env: str) -> Iterator[httpx.Client]:
+def running(
+    folder: Path, config: str, modules: dict[str, str], *, workers: int = 1, **env: str
+) -> Iterator[httpx.Client]:
     """A client of a proxy with this config, which can import these modules."""
     (folder / "code").mkdir()
     for name, code in modules.items():
@@ -35,9 +37,11 @@ def running(folder: Path, config: str, modules: dict[str, str], **env: str) -> I
         port = free.getsockname()[1]
     path = os.pathsep.join([str(folder / "code"), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(folder / "proxy.yaml")]
+    # On a busy machine a worker that is still importing is taken for a dead one after five seconds.
+    several = ["--num_workers", str(workers), "--timeout_worker_healthcheck", "120"] if workers > 1 else []
     with (folder / "proxy.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", "127.0.0.1", "--port", str(port), *several],
             env={**os.environ, "PYTHONPATH": path, **env},
             stdout=log,
             stderr=log,
@@ -45,7 +49,7 @@ def running(folder: Path, config: str, modules: dict[str, str], **env: str) -> I
     try:
         headers = {"Authorization": f"Bearer {KEY}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 120
             while True:
                 try:
                     if client.get("/health/liveliness").status_code == 200:

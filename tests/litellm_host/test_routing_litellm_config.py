@@ -91,7 +91,7 @@ async def test_a_router_that_was_saved(tmp_path: Path, metered: Metered) -> None
         (
             {"tiers": TIERS, "tears": 1},
             {},
-            r"llm_savings\.routing\.tears: there is no such key; expected one of baseline",
+            r"llm_savings\.routing\.tears: there is no such key; did you mean 'tiers'\? expected one of baseline",
         ),
         ({"tiers": {"simple": "mini"}}, {}, r"llm_savings\.routing\.tiers.*at least two tiers"),
         ({"tiers": "mini"}, {}, r"llm_savings\.routing\.tiers='mini'; give a mapping"),

@@ -261,3 +261,21 @@ def test_history_of_another_provider_is_left_out_of_a_copy() -> None:
         {"role": "user", "content": [{"type": "text", "text": "r"}]},
     ]
     assert json.dumps(history) == before
+
+
+@given(
+    text=st.sampled_from(["파이썬이 뭐야?", "Prove that the halting problem is undecidable, step by step.", ""]),
+    allowed=st.sets(st.sampled_from(["small", "middle", "large"]), min_size=1),
+    shadow=st.booleans(),
+)
+def test_a_caller_gets_only_tiers_that_are_open_to_it(text: str, allowed: set[str], shadow: bool) -> None:
+    tiers = {"small": "gpt-4o-mini", "middle": "gpt-4.1-mini", "large": "gpt-4o"}
+    router = ComplexityRouter(tiers, shadow=shadow)
+    free = router.route(text)
+    found = router.within(free, allowed)
+    assert found.tier in allowed and found.model == tiers[found.tier]
+    assert found.baseline_model in {tiers[name] for name in allowed}, "nothing it could not have bought is saved"
+    assert (found.tier == free.tier) == (free.tier in allowed)
+    assert ("access" in found.reasons) == (free.tier not in allowed)
+    stronger = router.escalated(found)
+    assert stronger is None or stronger.tier in allowed
