@@ -8,7 +8,7 @@ TESTS  := $(BIN)/python -m pytest -n logical --dist loadfile
 .PHONY: demo test check bench soak clean
 
 demo: $(DONE)
-	$(BIN)/llm-savings demo $(ARGS)
+	$(BIN)/llm-savings demo --html report.html $(ARGS)
 
 test: $(DONE)
 	$(TESTS) $(ARGS)

@@ -106,7 +106,7 @@ def plot_days(
     every = max(1, -(-len(dates) // 8))
     ax.set_xticks(range(0, len(dates), every), [date[5:] for date in dates[::every]])
     if dates:
-        ax.legend(frameon=False, prop={"family": _fonts(lang)})
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), prop={"family": _fonts(lang)})
     return _finished(ax, "y", lang)
 
 
@@ -141,7 +141,7 @@ def plot_budget(ledger: Ledger, *, at: datetime | None = None, ax: Any = None, l
     ax.set_yticks(places, names, fontfamily=_fonts("ko"))
     ax.invert_yaxis()
     if standings:
-        ax.legend(frameon=False, prop={"family": _fonts(lang)})
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), prop={"family": _fonts(lang)})
     ax.set_xlim(0, _MOST + 5)
     ax.set_xlabel("%")
     ax.spines[["top", "right"]].set_visible(False)
