@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llm_savings import __version__
+from llm_savings.cli.audit import audit
 from llm_savings.cli.batch import batch
 from llm_savings.cli.budget import budget
 from llm_savings.cli.cache import cache
@@ -46,5 +47,5 @@ def main() -> None:
 
 
 _SAVING = (route, cache, lint_command, batch, token_table)
-for command in (demo, check, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
+for command in (demo, audit, check, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)

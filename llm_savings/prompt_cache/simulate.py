@@ -113,7 +113,7 @@ def simulate(
         plan = plan_prompt(sent.prompt, terms, keeper, now=sent.at, model=model) if policy == "planner" else None
         wanted = plan.written if plan else chosen(sent, terms)
         marks = [(block, life) for block, life in wanted if sent.prompt.tokens[block] >= terms.minimum]
-        got, dear = _served(sent, marks, terms, held)
+        got, dear = served(sent, marks, terms, held)
         new = sum(count for count, _ in dear)
         if plan:
             hour = sum(count for count, life in dear if life.name == "1h")
@@ -126,8 +126,15 @@ def simulate(
     )  # fmt: skip
 
 
-def _served(sent: Sent, marks: Marks, terms: Terms, held: dict[int, float]) -> tuple[int, list[tuple[int, Life]]]:
-    """Tokens read, and tokens written with each life, as a provider bills them."""
+def served(sent: Sent, marks: Marks, terms: Terms, held: dict[int, float]) -> tuple[int, list[tuple[int, Life]]]:
+    """Tokens read, and tokens written with each life, as a provider bills them.
+
+    Args:
+        sent: The request; `held` is brought up to date with what it leaves behind.
+        marks: Blocks that are marked, and for how long.
+        terms: The provider's rules.
+        held: Until when the provider holds each prefix, in seconds on the requests' own clock.
+    """
     keys, tokens, at = sent.prompt.keys, sent.prompt.tokens, sent.at
     hit = -1
     for block, _ in marks:

@@ -43,6 +43,10 @@ _WAITS = 2
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 class AnswerCache:
     """Answers to questions asked before.
 
@@ -53,6 +57,8 @@ class AnswerCache:
         target: None for memory, a SQLite file's path, or a postgresql:// or redis:// URL.
         settings: How it behaves.
         text_of: Gives the words of an answer as `keep` gets it, to compare two of them.
+        chance: Draws from 0 to 1, for hits that are answered by the model after all.
+        clock: What time it is (UTC, aware); another than the real one to replay the past.
 
     Raises:
         ConfigError: The target cannot be a store, or a setting makes no sense.
@@ -73,6 +79,7 @@ class AnswerCache:
         *,
         text_of: Callable[[str], str],
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.settings = settings or Settings()
         self.target = ":memory:" if target is None else str(target)
@@ -97,7 +104,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._kept = 0
-        self._text_of, self._chance = text_of, chance
+        self._text_of, self._chance, self._clock = text_of, chance, clock
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
         self._judging = Trouble("the cache's judge")
         self._embedding = Trouble(f"embedder {self._embedder.name}")
@@ -178,7 +185,7 @@ class AnswerCache:
             ConfigError: `ttl` is not above 0.
         """
         lasting = self.settings.ttl if ttl is None else ttl
-        now = datetime.now(UTC)
+        now = self._clock()
         entry = Entry(
             id=question.id,
             scope=question.scope,
@@ -276,7 +283,7 @@ class AnswerCache:
         if self._trouble.lasts():
             return Miss(reason="unavailable", question=asked)
         with self._trouble.caught("lookup"):
-            now = datetime.now(UTC)
+            now = self._clock()
             if (entry := self._store.get(asked.id, now)) is not None:
                 tier = "exact" if entry.text == asked.text else "canonical"
                 found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
@@ -402,7 +409,7 @@ class AnswerCache:
         return found
 
     def _learned(self, found: Lookup, question: Question, domain: Domain) -> None:
-        now = datetime.now(UTC)
+        now = self._clock()
         if isinstance(found, Hit):
             entry, ttl = found.entry, self.settings.ttl
             renewed = now + timedelta(seconds=seconds(ttl)) if entry.sliding and ttl is not None else None

@@ -1,0 +1,86 @@
+"""Calls of the past in order of time, in bounded memory: what does not fit is sorted on disk, piece by piece."""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import IO, Any
+
+import orjson
+
+from llm_savings.audit.records import Record
+from llm_savings.usage import Usage
+
+ROOM = 64_000_000
+"""Characters of prompts and answers that are held in memory at once."""
+
+_EARLY = datetime.min.replace(tzinfo=UTC)
+_at = attrgetter("at")
+
+
+def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int = ROOM) -> Iterator[Record]:
+    """The calls in order of time. One without a time keeps its place after the one before it.
+
+    Args:
+        records: As a log has them.
+        late: Called for each call that is earlier than one before it in the log.
+        room: Characters held at once; beyond them, sorted pieces go to temporary files that nobody else can read.
+
+    Example:
+        >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+        >>> calls = [Record(source="log", line=n, model="gpt-4o", at=noon.replace(hour=n)) for n in (2, 1)]
+        >>> [record.line for record in in_order(calls, lambda: None)]
+        [1, 2]
+    """
+    piece: list[Record] = []
+    held, last = 0, _EARLY
+    with ExitStack() as files:
+        pieces: list[Iterator[Record]] = []
+        for record in records:
+            if record.at is None:
+                record = replace(record, at=last)
+            elif record.at < last:
+                late()
+            last = record.at or last
+            piece.append(record)
+            held += _size(record)
+            if held > room:
+                pieces.append(_read(_written(files.enter_context(tempfile.TemporaryFile()), piece)))
+                piece, held = [], 0
+        piece.sort(key=_at)
+        for record in heapq.merge(*pieces, piece, key=_at):
+            yield replace(record, at=None) if record.at == _EARLY else record
+
+
+def _size(record: Record) -> int:
+    said = sum(len(text) if isinstance(text := m.get("content"), str) else 2000 for m in record.messages or ())
+    return 1000 + said + len(record.answer or "")
+
+
+def _written(file: IO[bytes], piece: list[Record]) -> IO[bytes]:
+    for record in sorted(piece, key=_at):
+        file.write(orjson.dumps([getattr(record, name) for name in _NAMES], default=_plain) + b"\n")
+    file.seek(0)
+    return file
+
+
+def _read(file: IO[bytes]) -> Iterator[Record]:
+    for line in file:
+        found: dict[str, Any] = dict(zip(_NAMES, orjson.loads(line), strict=True))
+        found["at"] = datetime.fromisoformat(found["at"])
+        found["usage"] = None if found["usage"] is None else Usage(**found["usage"])
+        found["cost"] = None if found["cost"] is None else Decimal(found["cost"])
+        yield Record(**found)
+
+
+_NAMES = [one.name for one in fields(Record)]
+
+
+def _plain(value: object) -> object:
+    return value.as_dict() if isinstance(value, Usage) else str(value)

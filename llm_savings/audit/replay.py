@@ -1,0 +1,312 @@
+"""Past calls through the strategies, one after the other in order of time, as they would have gone.
+
+A call that can wait goes into a batch, at its own model. Any other is routed, looked up in the cache of the model that
+routing chose, shortened, and planned for that model's prompt cache. So overlaps are not counted twice: a hit that the
+small model would have answered saves the small model's price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from random import Random
+from typing import Any, cast
+
+import orjson
+
+from llm_savings.attribution import Attribution, Facts, shared_out
+from llm_savings.audit.choices import Choices
+from llm_savings.audit.prefixes import Automatic, Beginning, Marked, with_cached
+from llm_savings.audit.records import Record
+from llm_savings.errors import SavingsError
+from llm_savings.evidence import Strategy
+from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import EXACT
+from llm_savings.prompt_cache import Terms, terms_of
+from llm_savings.routing import ComplexityRouter, Decision
+from llm_savings.semantic_cache import AnswerCache, Hit, Request, Settings
+from llm_savings.tokens import count
+from llm_savings.usage import Usage
+
+_Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]]
+"""What of each credit may not come, or may come on top, in USD: a function of a call's facts and its credits."""
+
+_ZERO = Decimal(0)
+_NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
+_ESTIMATED: tuple[Strategy, ...] = ("routing", "output")  # the others are replayed with the calls' own tokens
+_SHORT = 3  # records below which columns save nothing worth asking for
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the replay of some calls came to.
+
+    Attributes:
+        attribution: From the price with nothing saved down to the price with all strategies.
+        spent: USD that the calls cost as they were, by the price book.
+        logged: USD that the log says, of the calls that name a cost.
+        less: For each strategy, what of its credit does not come at worst; see `Audit.ranges`.
+        more: What comes on top at best.
+        calls: All of them; `failed` ended without a count of tokens, `unpriced` have no known price, `hits` were
+            answered by a cache then already.
+        blind: Calls without the thing that a strategy has to see: "prompt", "time", "answer".
+        routed: Calls that went to the smaller model; `doubt` is how many of them it is expected not to do.
+        served: Calls that the cache answered; `by_meaning` of them in other words.
+        waited: Calls for a batch.
+        live: USD spent on calls that were streamed, so that somebody waited for them.
+    """
+
+    attribution: Attribution = field(default_factory=Attribution)
+    spent: Decimal = _ZERO
+    logged: Decimal = _ZERO
+    less: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
+    more: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
+    calls: int = 0
+    failed: int = 0
+    unpriced: int = 0
+    hits: int = 0
+    late: int = 0
+    blind: dict[str, int] = field(default_factory=dict[str, int])
+    routed: int = 0
+    doubt: float = 0.0
+    lookups: int = 0
+    served: int = 0
+    by_meaning: int = 0
+    waited: int = 0
+    live: Decimal = _ZERO
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+class Replay:
+    """Takes calls in order of time; `seen` is what they came to so far.
+
+    Args:
+        choices: What is tried.
+        prices: The price book.
+    """
+
+    def __init__(self, choices: Choices, prices: PriceBook) -> None:
+        self.seen = Seen()
+        self._choices, self._prices = choices, prices
+        self._routers: dict[str, ComplexityRouter | None] = {}
+        self._terms: dict[tuple[str, str | None], Terms] = {}
+        self._now = datetime.now(UTC)
+        settings = Settings(max_error=choices.max_error, ttl=choices.ttl)
+        chance = Random(0).random  # noqa: S311 (repeatable, no secret)
+        self._cache = AnswerCache(None, settings, text_of=str, chance=chance, clock=lambda: self._now)
+        self._automatic, self._marked = Automatic(), Marked(prices)
+
+    def take(self, record: Record) -> None:
+        """Replay one call."""
+        seen = self.seen
+        seen.calls += 1
+        if record.at is not None:
+            seen.first, seen.last = seen.first or record.at, record.at
+            self._now = record.at
+        if record.cost is not None:
+            seen.logged = EXACT.add(seen.logged, record.cost)
+        if record.hit:
+            seen.hits += 1
+            return
+        if record.usage is None:
+            seen.failed += 1
+            return
+        for name, missing in (
+            ("prompt", not record.messages),
+            ("time", record.at is None),
+            ("answer", record.answer is None and not record.tool_calls),
+        ):
+            if missing:
+                seen.blind[name] = seen.blind.get(name, 0) + 1
+        try:
+            self._priced(record, record.usage)
+        except SavingsError:
+            seen.unpriced += 1
+
+    def close(self) -> None:
+        """Let go of the cache."""
+        self._cache.close()
+
+    def _priced(self, record: Record, used: Usage) -> None:
+        spent = self._price(used, record.model, record)
+        facts, less, more = self._saved(record, used)
+        baseline = facts.price(self._prices, frozenset())
+        credits = shared_out(facts, self._prices)
+        saved = sum(credits.values(), _ZERO)
+        modelled: dict[Strategy, Decimal] = {name: credits[name] for name in _ESTIMATED if name in credits}
+        seen = self.seen
+        seen.attribution += Attribution(baseline, EXACT.subtract(baseline, saved), credits, modelled=modelled, calls=1)
+        seen.spent = EXACT.add(seen.spent, spent)
+        if record.streamed:
+            seen.live = EXACT.add(seen.live, spent)
+        for sums, part in ((seen.less, less(facts, credits)), (seen.more, more(facts, credits))):
+            for name, usd in part.items():
+                sums[name] = EXACT.add(sums.get(name, _ZERO), usd)
+
+    def _price(self, used: Usage, model: str, record: Record) -> Decimal:
+        provider = record.provider if model == record.model else None
+        return self._prices.price(used, model, mode=record.mode, at=record.at, provider=provider)
+
+    def _saved(self, record: Record, used: Usage) -> tuple[Facts, _Part, _Part]:
+        """What the strategies do to a call, and how much less or more of it might come."""
+        asked = Facts(model=record.model, usage=used, mode=record.mode, provider=record.provider, at=record.at)
+        if "batch" in self._choices.strategies and record.mode == "standard" and self._choices.can_wait(record):
+            facts = replace(asked, mode="batch")
+            try:
+                facts.price(self._prices, frozenset(facts.active))
+            except SavingsError:
+                pass  # this model has no batches
+            else:
+                self.seen.waited += 1
+                return facts, _nothing, _nothing
+        if not record.messages:
+            return asked, _nothing, _nothing
+        decision = self._routed(record)
+        model = decision.model if decision else record.model
+        facts = asked
+        if decision and model != record.model:
+            facts = replace(asked, model=model, baseline_model=record.model, provider=None)
+            self.seen.routed += 1
+            self.seen.doubt += 1 - (decision.sufficiency or 1.0)
+        if "semantic_cache" in self._choices.strategies and (hit := self._hit(record, model)) is not None:
+            facts = replace(facts, hit=True)
+            return facts, _if_wrong if hit.tier == "semantic" else _nothing, _nothing
+        if "output" in self._choices.strategies and (shorter := _shorter(record, used, model)) is not None:
+            facts = replace(facts, usage=shorter, baseline_output=used.output)
+        reads = None
+        if "prompt_cache" in self._choices.strategies and record.at is not None:
+            facts, reads = self._cached(record, facts, record.at)
+        return facts, self._worse(decision, reads), self._better(reads)
+
+    def _routed(self, record: Record) -> Decision | None:
+        if "routing" not in self._choices.strategies:
+            return None
+        if record.model not in self._routers:
+            small = self._choices.small(record.model)
+            self._routers[record.model] = (
+                ComplexityRouter({"simple": small, "complex": record.model}, prices=self._prices)
+                if small and self._known(small) and self._known(record.model)
+                else None
+            )
+        router = self._routers[record.model]
+        if router is None:
+            return None
+        parameters = record.parameters
+        return router.route(
+            record.messages,
+            tools=list(record.tools) or None,
+            response_format=parameters.get("response_format"),
+            max_tokens=cast("int | None", parameters.get("max_tokens")),
+            conversation=record.session,
+        )
+
+    def _known(self, model: str) -> bool:
+        try:
+            self._prices.price(Usage(input=1, output=1), model)
+        except SavingsError:
+            return False
+        return True
+
+    def _hit(self, record: Record, model: str) -> Hit | None:
+        """What the cache answers; what it does not, it keeps."""
+        parameters = {name: value for name, value in record.parameters.items() if name not in _NOT_IN_SCOPE}
+        asked = Request(
+            model=model,
+            messages=cast("Any", record.messages),
+            parameters={**parameters, "tools": list(record.tools) or None},
+            namespace=(record.tenant or "") if self._choices.per_tenant else "",
+        )
+        self.seen.lookups += 1
+        found = self._cache.lookup(asked)
+        if isinstance(found, Hit):
+            self.seen.served += 1
+            self.seen.by_meaning += found.tier == "semantic"
+            return found
+        if found.question is not None and record.answer and not record.tool_calls and not record.failed:
+            self._cache.keep(found.question, record.answer)
+        return None
+
+    def _cached(self, record: Record, facts: Facts, at: datetime) -> tuple[Facts, tuple[Usage, Usage] | None]:
+        """The call with what its provider's prompt cache would have held, and the same at worst and at best."""
+        name = (facts.model, facts.provider)
+        if name not in self._terms:
+            self._terms[name] = terms_of(facts.model, facts.provider, self._prices)
+        terms, used, moment = self._terms[name], facts.usage, at.timestamp()
+        if terms.marked and terms.lives:
+            found = self._marked.usage(record, facts.model, terms, used, moment)
+            return replace(facts, usage=found), None
+        plain = used.uncached()
+        whose = f"{facts.model}\0{record.tenant or ''}"
+        reads = self._automatic.read(Beginning.of(record), whose, terms, plain.input, moment)
+        if used.cache_read and facts.model == record.model:  # the provider said what it read then
+            return facts, None
+        low, usual, high = (with_cached(plain, tokens) for tokens in reads)
+        return replace(facts, usage=usual), (low, high)
+
+    def _worse(self, decision: Decision | None, reads: tuple[Usage, Usage] | None) -> _Part:
+        """At worst, what the smaller model does not do is asked again, and caches let go early."""
+        doubt = Decimal(str(round(1 - (decision.sufficiency or 1.0), 4))) if decision else _ZERO
+
+        def part(facts: Facts, credits: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
+            found: dict[Strategy, Decimal] = {}
+            if facts.baseline_model is not None and credits.get("routing", _ZERO) > 0:
+                strong = facts.price(self._prices, frozenset(facts.active) - {"routing"})
+                found["routing"] = EXACT.multiply(doubt, strong)
+            if facts.baseline_output is not None:
+                found["output"] = max(credits.get("output", _ZERO), _ZERO)
+            if reads is not None and reads[0] != facts.usage:
+                found["prompt_cache"] = self._difference(facts, reads[0])
+            return found
+
+        return part
+
+    def _better(self, reads: tuple[Usage, Usage] | None) -> _Part:
+        def part(facts: Facts, credits: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
+            if reads is None or reads[1] == facts.usage:
+                return {}
+            return {"prompt_cache": -self._difference(facts, reads[1])}
+
+        return part
+
+    def _difference(self, facts: Facts, usage: Usage) -> Decimal:
+        """What the call would cost more with another usage."""
+        cached: Strategy = "prompt_cache"
+        on = frozenset((*facts.active, cached))
+        return EXACT.subtract(replace(facts, usage=usage).price(self._prices, on), facts.price(self._prices, on))
+
+
+def _shorter(record: Record, used: Usage, model: str) -> Usage | None:
+    """What an answer that is a list of records would take as columns; None where there is nothing to shorten.
+
+    As many tokens less as the same texts take less, counted here.
+    """
+    if not record.answer or record.answer.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        found: Any = orjson.loads(record.answer)
+    except ValueError:
+        return None
+    if isinstance(found, dict) and len(cast("dict[str, Any]", found)) == 1:
+        found = next(iter(cast("dict[str, Any]", found).values()))
+    rows = cast("list[Any]", found) if isinstance(found, list) else []
+    if len(rows) < _SHORT or not all(isinstance(row, dict) for row in rows):
+        return None
+    names = list(cast("dict[str, Any]", rows[0]))
+    if not names or any(list(row) != names for row in rows):
+        return None
+    columns = orjson.dumps({name: [row[name] for row in rows] for name in names}).decode()
+    written, shorter = count(record.answer, model), count(columns, model)
+    if shorter >= written:
+        return None
+    return replace(used, output=used.output * shorter // written)
+
+
+def _if_wrong(facts: Facts, credits: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
+    return {"semantic_cache": credits.get("semantic_cache", _ZERO)}
+
+
+def _nothing(facts: Facts, credits: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
+    return {}
