@@ -17,6 +17,10 @@ VARIABLES = {
     "LLM_SAVINGS_PRICES": "A TOML file with prices of your own, or with names for other models' prices.",
     "LLM_SAVINGS_HASH_KEY": "The key that turns tenants' names into hashes, where several machines must agree on them.",
     "LLM_SAVINGS_BATCHES": "The journal of batch jobs, a path.",
+    "LLM_SAVINGS_CONFIG": "The proxy's options file, in place of the llm_savings.yaml beside config.yaml.",
+    "LLM_SAVINGS_BUDGETS": "The proxy's option `budgets`, in YAML.",
+    "LLM_SAVINGS_CACHE": "The proxy's option `cache`, in YAML.",
+    "LLM_SAVINGS_SHADOW": "The proxy's option `shadow`. So with each of its options; see docs/proxy.md.",
     "LLM_SAVINGS_CACHE_RULES": "A TOML file that corrects the providers' prompt-cache rules.",
 }
 

@@ -177,7 +177,7 @@ def test_the_live_page_follows_the_ledger_and_keeps_its_place(browser: Browser, 
         assert browser.ask("document.getElementById('waterfall-figures').open")
         assert browser.ask("document.querySelectorAll('#by-0-table th')[1].getAttribute('aria-sort')") == "descending"
         assert browser.ask("document.activeElement.closest('th').cellIndex") == 1
-        assert browser.ask("scrollY") == 600
+        assert abs(browser.ask("scrollY") - 600) < 10  # a figure may be a hair taller
         trouble.append(f"ledger: {EVIL}")
         browser.until("document.querySelector('main').textContent.includes('The ledger cannot be read')")
         assert browser.ask("document.querySelectorAll('img').length") == 0
