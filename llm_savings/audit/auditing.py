@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -148,7 +148,7 @@ def audit(
         raise LogFormatError(_nothing_in(records))
     unread = dict(records.unread.counts) if isinstance(records, Log) else {}
     return Audit(
-        attribution=replace(seen.attribution, unpriced=seen.unpriced, unknown=seen.failed),
+        attribution=seen.attribution,
         spans=_spans(seen),
         seen=seen,
         max_error=wanted.max_error,
@@ -164,7 +164,7 @@ def _records(logs: Any) -> Iterable[Record]:
     if isinstance(logs, Log):
         return logs
     found = list(logs)
-    return found if found and isinstance(found[0], Record) else read_logs(found)
+    return found if not found or isinstance(found[0], Record) else read_logs(found)
 
 
 def _nothing_in(records: Iterable[Record]) -> str:
@@ -174,7 +174,7 @@ def _nothing_in(records: Iterable[Record]) -> str:
 
 
 def _spans(seen: Seen) -> dict[Strategy, Span]:
-    credits = seen.attribution.credits
+    credits = seen.credits
     return {
         name: Span(
             EXACT.subtract(credits[name], seen.less.get(name, _ZERO)),
@@ -196,7 +196,7 @@ def _findings(prompts: list[Record], prices: PriceBook) -> tuple[Finding, ...]:
 
 
 def _notes(seen: Seen, records: Iterable[Record], choices: Choices) -> Iterable[str]:
-    covered = seen.attribution.calls
+    covered = seen.priced
     blind = seen.blind
     if lacking := blind.get("prompt"):
         yield (

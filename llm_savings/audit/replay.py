@@ -34,8 +34,8 @@ _Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]
 """What of each credit may not come, or may come on top, in USD: a function of a call's facts and its credits."""
 
 _ZERO = Decimal(0)
-_NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
 _ESTIMATED: tuple[Strategy, ...] = ("routing", "output")  # the others are replayed with the calls' own tokens
+_NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
 _SHORT = 3  # records below which columns save nothing worth asking for
 
 
@@ -44,7 +44,9 @@ class Seen:
     """What the replay of some calls came to.
 
     Attributes:
-        attribution: From the price with nothing saved down to the price with all strategies.
+        baseline: USD with nothing saved.
+        credits: What each strategy takes off.
+        priced: How many calls that covers.
         spent: USD that the calls cost as they were, by the price book.
         logged: USD that the log says, of the calls that name a cost.
         less: For each strategy, what of its credit does not come at worst; see `Audit.ranges`.
@@ -58,7 +60,9 @@ class Seen:
         live: USD spent on calls that were streamed, so that somebody waited for them.
     """
 
-    attribution: Attribution = field(default_factory=Attribution)
+    baseline: Decimal = _ZERO
+    credits: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
+    priced: int = 0
     spent: Decimal = _ZERO
     logged: Decimal = _ZERO
     less: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
@@ -78,6 +82,19 @@ class Seen:
     live: Decimal = _ZERO
     first: datetime | None = None
     last: datetime | None = None
+
+    @property
+    def attribution(self) -> Attribution:
+        """From the price with nothing saved down to the price with all strategies."""
+        return Attribution(
+            self.baseline,
+            EXACT.subtract(self.baseline, sum(self.credits.values(), _ZERO)),
+            dict(self.credits),
+            modelled={name: self.credits[name] for name in _ESTIMATED if name in self.credits},
+            calls=self.priced,
+            unknown=self.failed,
+            unpriced=self.unpriced,
+        )
 
 
 class Replay:
@@ -131,20 +148,21 @@ class Replay:
         self._cache.close()
 
     def _priced(self, record: Record, used: Usage) -> None:
+        seen = self.seen
         spent = self._price(used, record.model, record)
         facts, less, more = self._saved(record, used)
-        baseline = facts.price(self._prices, frozenset())
-        credits = shared_out(facts, self._prices)
-        saved = sum(credits.values(), _ZERO)
-        modelled: dict[Strategy, Decimal] = {name: credits[name] for name in _ESTIMATED if name in credits}
-        seen = self.seen
-        seen.attribution += Attribution(baseline, EXACT.subtract(baseline, saved), credits, modelled=modelled, calls=1)
-        seen.spent = EXACT.add(seen.spent, spent)
+        active = facts.active
+        baseline = facts.price(self._prices, frozenset()) if active else spent
+        credits = shared_out(facts, self._prices) if active else {}
+        seen.priced += 1
+        seen.baseline, seen.spent = EXACT.add(seen.baseline, baseline), EXACT.add(seen.spent, spent)
         if record.streamed:
             seen.live = EXACT.add(seen.live, spent)
-        for sums, part in ((seen.less, less(facts, credits)), (seen.more, more(facts, credits))):
-            for name, usd in part.items():
-                sums[name] = EXACT.add(sums.get(name, _ZERO), usd)
+        if active:
+            parts = (seen.credits, credits), (seen.less, less(facts, credits)), (seen.more, more(facts, credits))
+            for sums, part in parts:
+                for name, usd in part.items():
+                    sums[name] = EXACT.add(sums.get(name, _ZERO), usd)
 
     def _price(self, used: Usage, model: str, record: Record) -> Decimal:
         provider = record.provider if model == record.model else None

@@ -22,6 +22,11 @@ llm_savings:
 """
 """The reader's own Router in YAML."""
 
+LOGGED = """\
+{"model": "gpt-4o", "messages": [{"role": "user", "content": "?"}], "usage": {"input_tokens": 9, "output_tokens": 1}}
+"""
+"""The reader's own log."""
+
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -81,6 +86,7 @@ def main(document: Path, url: str) -> None:
         "ANTHROPIC_API_KEY": "sandbox", "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_BASE": url,
     }  # fmt: skip
     Path("config.yaml").write_text(CONFIG, "utf-8")
+    Path("before.jsonl").write_text(LOGGED, "utf-8")
     names = given()
     for line, code in blocks(document):
         print(f"{document.name}:{line}", flush=True)

@@ -1,0 +1,100 @@
+"""How fast the audit is: without prompts (read, sorted, priced, added up), and with prompts through all strategies.
+
+    python tests/benchmarks/bench_audit.py [--calls 1000000] [--prompts 4000]
+
+Beside it, in the same run: the same file parsed by orjson alone. Prompts are those of the demo's workload, numbered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+
+FIRST = datetime(2026, 11, 2, tzinfo=UTC)
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gpt-4.1")
+
+
+def write_bare(path: Path, calls: int) -> None:
+    dice = random.Random(1)
+    with path.open("wb") as file:
+        for n in range(calls):
+            row = {
+                "model": MODELS[n % 4],
+                "usage": {"prompt_tokens": dice.randrange(20, 4000), "completion_tokens": dice.randrange(1, 800)},
+                "start_time": (FIRST + timedelta(seconds=n)).isoformat(),
+            }
+            file.write(orjson.dumps(row) + b"\n")
+
+
+def write_prompts(path: Path, calls: int) -> None:
+    from llm_savings.demo import load
+
+    asked, dice = load().requests, random.Random(2)
+    with path.open("wb") as file:
+        for n in range(calls):
+            one = dice.choice(asked)
+            prompt = one.prompt if dice.random() < 0.3 else f"{one.prompt} ({n})"
+            used = {"prompt_tokens": 1500, "completion_tokens": dice.randrange(1, 800)}
+            row = {
+                "id": f"call-{n}",
+                "model": MODELS[n % 4],
+                "messages": [{"role": "system", "content": one.system}, {"role": "user", "content": prompt}],
+                "response": {"choices": [{"message": {"role": "assistant", "content": f"Answer {n}."}}]},
+                **used,
+                "metadata": {"usage_object": used},
+                "startTime": (FIRST + timedelta(seconds=10 * n)).timestamp(),
+                "litellm_call_id": f"call-{n}",
+            }
+            file.write(orjson.dumps(row) + b"\n")
+
+
+def timed(path: str) -> None:
+    from llm_savings.audit import audit
+
+    began = time.process_time()
+    found = audit(path)
+    seconds = time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{found.seen.calls:,} {seconds:.1f} {found.seen.calls / seconds:,.0f} {peak:,.0f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--prompts", type=int, default=4_000)
+    parser.add_argument("--one", metavar="FILE")
+    given = parser.parse_args()
+    if given.one:
+        timed(given.one)
+        return
+    print(f"{'':16}{'calls':>12}{'CPU s':>8}{'calls/s':>10}{'peak MB':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write, calls in (
+            ("no prompts", write_bare, given.calls),
+            ("all strategies", write_prompts, given.prompts),
+        ):
+            path = Path(folder, f"{name}.jsonl")
+            write(path, calls)
+            began = time.process_time()
+            with path.open("rb") as file:
+                for line in file:
+                    orjson.loads(line)
+            plain = time.process_time() - began
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", str(path)], capture_output=True, text=True, check=True
+            )
+            counted, seconds, rate, peak = done.stdout.split()[-4:]
+            print(f"{name:16}{counted:>12}{seconds:>8}{rate:>10}{peak:>9}   orjson alone: {plain:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
