@@ -42,8 +42,9 @@ class Trouble:
                 self._told.discard("it")
         elif isinstance(error, CacheError):
             with self._lock:
-                self._until = time.monotonic() + self._pause
-                self._pause = min(_LONGEST, 2 * self._pause)
+                if not self.lasts():  # calls that were under way together are one failure, not many
+                    self._until = time.monotonic() + self._pause
+                    self._pause = min(_LONGEST, 2 * self._pause)
             self.warn("it", error)
         elif isinstance(error, Exception):  # whatever it is, the user's call goes on
             self.warn(what, error)
