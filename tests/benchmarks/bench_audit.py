@@ -53,6 +53,10 @@ def write_prompts(path: Path, calls: int) -> None:
                 "metadata": {"usage_object": used},
                 "startTime": (FIRST + timedelta(seconds=10 * n)).timestamp(),
                 "litellm_call_id": f"call-{n}",
+                "call_type": "completion",
+                "custom_llm_provider": "anthropic" if "claude" in MODELS[n % 4] else "openai",
+                "model_parameters": {"max_tokens": 800},
+                "response_cost": None,
             }
             file.write(orjson.dumps(row) + b"\n")
 
