@@ -27,7 +27,7 @@ from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.prompt_cache import Terms, terms_of
 from llm_savings.routing import ComplexityRouter, Decision
-from llm_savings.semantic_cache import AnswerCache, Hit, Request, Settings
+from llm_savings.semantic_cache import AnswerCache, Hit, Lookup, Request, Settings
 from llm_savings.tokens import count
 from llm_savings.usage import Usage
 
@@ -37,6 +37,7 @@ _Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]
 _ZERO = Decimal(0)
 _ESTIMATED: tuple[Strategy, ...] = ("routing", "output")  # the others are replayed with the calls' own tokens
 _NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
+_MOST_KEPT = 100_000  # as many answers as the cache keeps
 _SHORT = 3  # records below which columns save nothing worth asking for
 
 
@@ -115,6 +116,7 @@ class Replay:
         settings = Settings(max_error=choices.max_error, ttl=choices.ttl, wait=0)  # nobody else asks meanwhile
         chance = Random(0).random  # noqa: S311 (repeatable, no secret)
         self._cache = AnswerCache(None, settings, text_of=str, chance=chance, clock=lambda: self._now)
+        self._kept: dict[str, Usage] = {}
         self._before, self._automatic, self._marked = Automatic(), Automatic(), Marked(prices)
 
     def take(self, record: Record) -> None:
@@ -153,7 +155,8 @@ class Replay:
         spent = self._price(used, record.model, record)
         facts, less, more = self._saved(record, used)
         active = facts.active
-        baseline = facts.price(self._prices, frozenset()) if active else spent
+        as_it_was = not active and facts.usage == used
+        baseline = spent if as_it_was else facts.price(self._prices, frozenset())
         credits = shared_out(facts, self._prices) if active else {}
         seen.priced += 1
         seen.baseline, seen.spent = EXACT.add(seen.baseline, baseline), EXACT.add(seen.spent, spent)
@@ -191,14 +194,19 @@ class Replay:
             facts = replace(asked, model=model, baseline_model=record.model, provider=None)
             self.seen.routed += 1
             self.seen.doubt += 1 - (decision.sufficiency or 1.0)
-        if "semantic_cache" in self._choices.strategies and (hit := self._hit(record, model)) is not None:
-            facts = replace(facts, hit=True)
-            return facts, _if_wrong if hit.tier == "semantic" else _nothing, _nothing
+        found = self._looked_up(record, model) if "semantic_cache" in self._choices.strategies else None
+        if isinstance(found, Hit):
+            facts = replace(facts, hit=True, usage=self._as_kept(found, used))
+            return facts, _if_wrong if found.tier == "semantic" else _nothing, _nothing
         if "output" in self._choices.strategies and (shorter := _shorter(record, used, model)) is not None:
             facts = replace(facts, usage=shorter, baseline_output=used.output)
         reads = None
         if "prompt_cache" in self._choices.strategies and record.at is not None:
             facts, reads = self._cached(record, facts, then, record.at)
+        if found is not None and found.question is not None:
+            self._kept[found.question.id] = facts.usage
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
         return facts, self._worse(decision, reads), self._better(reads)
 
     def _routed(self, record: Record) -> Decision | None:
@@ -230,8 +238,16 @@ class Replay:
             return False
         return True
 
-    def _hit(self, record: Record, model: str) -> Hit | None:
-        """What the cache answers; what it does not, it keeps."""
+    def _as_kept(self, hit: Hit, used: Usage) -> Usage:
+        """What a hit would have consumed: its own tokens, cached as those of the call whose answer it gets.
+
+        So a ledger has it, whose row of a hit shows the usage that came with the stored answer.
+        """
+        kept = self._kept.get(hit.entry.id, Usage())
+        return with_cached(used.uncached(), kept.cache_read, kept.cache_write_5m, kept.cache_write_1h)
+
+    def _looked_up(self, record: Record, model: str) -> Lookup:
+        """What the cache has for a call; what it does not answer, it keeps."""
         parameters = {name: value for name, value in record.parameters.items() if name not in _NOT_IN_SCOPE}
         asked = Request(
             model=model,
@@ -249,7 +265,7 @@ class Replay:
         whole = not record.failed and (most is None or used.output < most)  # else it was cut off
         if found.question is not None and record.answer and not record.tool_calls and whole:
             self._cache.keep(found.question, record.answer)
-        return None
+        return found
 
     def _rules(self, facts: Facts) -> Terms:
         name = (facts.model, facts.provider)
@@ -273,7 +289,7 @@ class Replay:
         """The call with what its provider's prompt cache would have held, and the same at worst and at best.
 
         Where the model stays the log has what was read; only what the strategies change of the traffic is reckoned, as
-        the difference to the same rules on the calls as they were (`then`).
+        against the same rules on the calls as they were (`then`).
         """
         used, now = facts.usage, self._read(self._automatic, record, facts)
         if now is None:
@@ -284,7 +300,10 @@ class Replay:
             return facts, None
         known, before = (used.cache_read, then or Reads()) if stays else (0, Reads())
         plain = used.uncached()
-        low, usual, high = (with_cached(plain, max(0, known + a - b)) for a, b in zip(now, before, strict=True))
+        low, usual, high = (
+            with_cached(plain, known if a == b else known * a // b if b else known + a)
+            for a, b in zip(now, before, strict=True)
+        )
         return replace(facts, usage=usual), (low, high)
 
     def _worse(self, decision: Decision | None, reads: tuple[Usage, Usage] | None) -> _Part:

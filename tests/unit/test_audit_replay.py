@@ -51,14 +51,14 @@ def test_what_it_did_cache_stays_as_the_log_has_it() -> None:
 
 
 def test_calls_that_no_longer_come_let_a_prefix_go() -> None:
-    """Of calls five minutes apart every second one asks the same: without these the others are ten minutes apart."""
-    records = [replace(record, usage=Usage(input=112, cache_read=5888, output=20)) for record in calls(40, gap=330)]
+    """Every second call asks the same: without these the others are eleven minutes apart, and nothing is held."""
+    records = list(calls(40, read=5888, gap=330))
     same = [replace(record, messages=records[1].messages) if n % 2 else record for n, record in enumerate(records)]
-    alone = replayed(same, Choices(strategies=("prompt_cache",))).attribution
-    both = replayed(same, Choices(strategies=("prompt_cache", "semantic_cache"))).attribution
-    hits = 19
-    without = PRICES.price(Usage(input=112, cache_read=5888, output=20), "gpt-4o") * hits
-    assert alone.actual - both.actual < without  # what is left is dearer
+    seen = replayed(same, Choices(strategies=("prompt_cache", "semantic_cache")))
+    assert seen.served == 19
+    held, gone = (PRICES.price(Usage(input=6000 - read, cache_read=read, output=20), "gpt-4o") for read in (5888, 0))
+    # The first three calls come as they came; of the others none reads what it read then.
+    assert seen.attribution.actual == 3 * held + 18 * gone
 
 
 def test_another_model_has_a_cache_of_its_own() -> None:
