@@ -18,15 +18,16 @@ import orjson
 
 from llm_savings.attribution import Attribution, Facts, shared_out
 from llm_savings.audit.choices import Choices
-from llm_savings.audit.prefixes import Automatic, Beginning, Marked, with_cached
+from llm_savings.audit.prefixes import Automatic, Beginning, Marked, Reads, with_cached
 from llm_savings.audit.records import Record
+from llm_savings.bounds import limits
 from llm_savings.errors import SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.prompt_cache import Terms, terms_of
 from llm_savings.routing import ComplexityRouter, Decision
-from llm_savings.semantic_cache import AnswerCache, Hit, Request, Settings
+from llm_savings.semantic_cache import AnswerCache, Hit, Lookup, Request, Settings
 from llm_savings.tokens import count
 from llm_savings.usage import Usage
 
@@ -36,6 +37,7 @@ _Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]
 _ZERO = Decimal(0)
 _ESTIMATED: tuple[Strategy, ...] = ("routing", "output")  # the others are replayed with the calls' own tokens
 _NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
+_MOST_KEPT = 100_000  # as many answers as the cache keeps
 _SHORT = 3  # records below which columns save nothing worth asking for
 
 
@@ -111,10 +113,11 @@ class Replay:
         self._routers: dict[str, ComplexityRouter | None] = {}
         self._terms: dict[tuple[str, str | None], Terms] = {}
         self._now = datetime.now(UTC)
-        settings = Settings(max_error=choices.max_error, ttl=choices.ttl)
+        settings = Settings(max_error=choices.max_error, ttl=choices.ttl, wait=0)  # nobody else asks meanwhile
         chance = Random(0).random  # noqa: S311 (repeatable, no secret)
         self._cache = AnswerCache(None, settings, text_of=str, chance=chance, clock=lambda: self._now)
-        self._automatic, self._marked = Automatic(), Marked(prices)
+        self._kept: dict[str, Usage] = {}
+        self._before, self._automatic, self._marked = Automatic(), Automatic(), Marked(prices)
 
     def take(self, record: Record) -> None:
         """Replay one call."""
@@ -152,7 +155,8 @@ class Replay:
         spent = self._price(used, record.model, record)
         facts, less, more = self._saved(record, used)
         active = facts.active
-        baseline = facts.price(self._prices, frozenset()) if active else spent
+        as_it_was = not active and facts.usage == used
+        baseline = spent if as_it_was else facts.price(self._prices, frozenset())
         credits = shared_out(facts, self._prices) if active else {}
         seen.priced += 1
         seen.baseline, seen.spent = EXACT.add(seen.baseline, baseline), EXACT.add(seen.spent, spent)
@@ -171,8 +175,9 @@ class Replay:
     def _saved(self, record: Record, used: Usage) -> tuple[Facts, _Part, _Part]:
         """What the strategies do to a call, and how much less or more of it might come."""
         asked = Facts(model=record.model, usage=used, mode=record.mode, provider=record.provider, at=record.at)
+        then = self._read(self._before, record, asked) if "prompt_cache" in self._choices.strategies else None
         if "batch" in self._choices.strategies and record.mode == "standard" and self._choices.can_wait(record):
-            facts = replace(asked, mode="batch")
+            facts = replace(asked, mode="batch", usage=used.uncached())  # batches read a cache by luck only
             try:
                 facts.price(self._prices, frozenset(facts.active))
             except SavingsError:
@@ -189,14 +194,19 @@ class Replay:
             facts = replace(asked, model=model, baseline_model=record.model, provider=None)
             self.seen.routed += 1
             self.seen.doubt += 1 - (decision.sufficiency or 1.0)
-        if "semantic_cache" in self._choices.strategies and (hit := self._hit(record, model)) is not None:
-            facts = replace(facts, hit=True)
-            return facts, _if_wrong if hit.tier == "semantic" else _nothing, _nothing
+        found = self._looked_up(record, model) if "semantic_cache" in self._choices.strategies else None
+        if isinstance(found, Hit):
+            facts = replace(facts, hit=True, usage=self._as_kept(found, used))
+            return facts, _if_wrong if found.tier == "semantic" else _nothing, _nothing
         if "output" in self._choices.strategies and (shorter := _shorter(record, used, model)) is not None:
             facts = replace(facts, usage=shorter, baseline_output=used.output)
         reads = None
         if "prompt_cache" in self._choices.strategies and record.at is not None:
-            facts, reads = self._cached(record, facts, record.at)
+            facts, reads = self._cached(record, facts, then, record.at)
+        if found is not None and found.question is not None:
+            self._kept[found.question.id] = facts.usage
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
         return facts, self._worse(decision, reads), self._better(reads)
 
     def _routed(self, record: Record) -> Decision | None:
@@ -217,7 +227,7 @@ class Replay:
             record.messages,
             tools=list(record.tools) or None,
             response_format=parameters.get("response_format"),
-            max_tokens=cast("int | None", parameters.get("max_tokens")),
+            max_tokens=limits(parameters)[0],
             conversation=record.session,
         )
 
@@ -228,8 +238,16 @@ class Replay:
             return False
         return True
 
-    def _hit(self, record: Record, model: str) -> Hit | None:
-        """What the cache answers; what it does not, it keeps."""
+    def _as_kept(self, hit: Hit, used: Usage) -> Usage:
+        """What a hit would have consumed: its own tokens, cached as those of the call whose answer it gets.
+
+        So a ledger has it, whose row of a hit shows the usage that came with the stored answer.
+        """
+        kept = self._kept.get(hit.entry.id, Usage())
+        return with_cached(used.uncached(), kept.cache_read, kept.cache_write_5m, kept.cache_write_1h)
+
+    def _looked_up(self, record: Record, model: str) -> Lookup:
+        """What the cache has for a call; what it does not answer, it keeps."""
         parameters = {name: value for name, value in record.parameters.items() if name not in _NOT_IN_SCOPE}
         asked = Request(
             model=model,
@@ -243,25 +261,49 @@ class Replay:
             self.seen.served += 1
             self.seen.by_meaning += found.tier == "semantic"
             return found
-        if found.question is not None and record.answer and not record.tool_calls and not record.failed:
+        most, used = limits(record.parameters)[0], record.usage or Usage()
+        whole = not record.failed and (most is None or used.output < most)  # else it was cut off
+        if found.question is not None and record.answer and not record.tool_calls and whole:
             self._cache.keep(found.question, record.answer)
-        return None
+        return found
 
-    def _cached(self, record: Record, facts: Facts, at: datetime) -> tuple[Facts, tuple[Usage, Usage] | None]:
-        """The call with what its provider's prompt cache would have held, and the same at worst and at best."""
+    def _rules(self, facts: Facts) -> Terms:
         name = (facts.model, facts.provider)
         if name not in self._terms:
             self._terms[name] = terms_of(facts.model, facts.provider, self._prices)
-        terms, used, moment = self._terms[name], facts.usage, at.timestamp()
-        if terms.marked and terms.lives:
-            found = self._marked.usage(record, facts.model, terms, used, moment)
-            return replace(facts, usage=found), None
-        plain = used.uncached()
+        return self._terms[name]
+
+    def _read(self, cache: Automatic, record: Record, facts: Facts) -> Reads | None:
+        """What a provider's own cache holds of a prompt, and from now on has all of; None where it has no such one."""
+        terms, prompt = self._rules(facts), facts.usage.uncached().input
+        if not record.messages or record.at is None or (terms.marked and terms.lives):
+            return None
+        if terms.dialect != "automatic" or prompt < terms.minimum:
+            return Reads()
         whose = f"{facts.model}\0{record.tenant or ''}"
-        reads = self._automatic.read(Beginning.of(record), whose, terms, plain.input, moment)
-        if used.cache_read and facts.model == record.model:  # the provider said what it read then
+        return cache.read(Beginning.of(record), whose, terms, prompt, record.at.timestamp())
+
+    def _cached(
+        self, record: Record, facts: Facts, then: Reads | None, at: datetime
+    ) -> tuple[Facts, tuple[Usage, Usage] | None]:
+        """The call with what its provider's prompt cache would have held, and the same at worst and at best.
+
+        Where the model stays the log has what was read; only what the strategies change of the traffic is reckoned, as
+        against the same rules on the calls as they were (`then`).
+        """
+        used, now = facts.usage, self._read(self._automatic, record, facts)
+        if now is None:
+            marked = self._marked.usage(record, facts.model, self._rules(facts), used, at.timestamp())
+            return replace(facts, usage=marked), None
+        stays = facts.model == record.model
+        if stays and now == then:
             return facts, None
-        low, usual, high = (with_cached(plain, tokens) for tokens in reads)
+        known, before = (used.cache_read, then or Reads()) if stays else (0, Reads())
+        plain = used.uncached()
+        low, usual, high = (
+            with_cached(plain, known if a == b else known * a // b if b else known + a)
+            for a, b in zip(now, before, strict=True)
+        )
         return replace(facts, usage=usual), (low, high)
 
     def _worse(self, decision: Decision | None, reads: tuple[Usage, Usage] | None) -> _Part:

@@ -121,11 +121,6 @@ class ComplexityRouter:
             self._baseline = self._dearest()
         return self._baseline
 
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """For each tier but the strongest, the probability of sufficing from which on it is used."""
-        return self._estimate.cuts
-
     def route(
         self,
         messages: Any,
