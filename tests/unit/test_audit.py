@@ -65,16 +65,6 @@ def test_what_can_wait_is_half_and_nothing_else_happens_to_it() -> None:
     assert found.seen.waited == 2 and found.seen.lookups == 1
 
 
-def test_what_a_provider_read_then_is_not_taken_over_where_other_requests_reach_it() -> None:
-    # Then, the dearer model saw every request and kept the beginning warm. With routing it sees this one alone.
-    warm = call(0, HARD, usage=Usage(input=1000, cache_read=4000, output=100))
-    found = audit([warm])
-    assert found.attribution.actual == BOOK.price(Usage(input=5000, output=100), "gpt-4o") > found.spent
-    alone = audit([warm], choices=Choices(strategies=frozenset({"prompt_cache"})))
-    assert alone.attribution.actual == alone.spent == found.spent
-    assert sums(found) and sums(alone)
-
-
 def test_lists_of_records_are_counted_as_columns() -> None:
     rows = [{"product": f"mug {n}", "price_krw": 1000 + n} for n in range(12)]
     found = audit([call(0, HARD, answer=json.dumps({"orders": rows}), usage=Usage(input=100, output=400))])
