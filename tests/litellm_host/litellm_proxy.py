@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 KEY = "sk-a-proxy-of-these-tests-alone"
@@ -60,5 +61,9 @@ def running(
                 time.sleep(0.1)
             yield client
     finally:
+        workers_too = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.terminate()
+        _, left = psutil.wait_procs(workers_too, timeout=60)  # one that is still importing does not listen
+        for each in left:
+            each.kill()
         process.wait(30)
