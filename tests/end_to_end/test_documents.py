@@ -42,7 +42,7 @@ def test_a_block_that_is_not_run_says_why() -> None:
 def test_every_command_exists_with_its_options(document: Path) -> None:
     text = document.read_text("utf-8")
     lines = re.findall(r"(?m)^\$? ?(llm-savings [^`\n\\]*?)(?:\s{3,}.*|\\)?$", "\n".join(_shell(text)))
-    for line in (part for line in lines for part in line.split(" && ")):
+    for line in (part for chained in lines for part in chained.split(" && ")):
         words = [word for word in shlex.split(line.split(" | ")[0]) if not word.startswith("#")][1:]
         command: click.Command = main
         while isinstance(command, click.Group) and words and (found := command.commands.get(words[0].split("|")[0])):
