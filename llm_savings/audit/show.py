@@ -115,7 +115,7 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
     """The audit as one self-contained page."""
     whole = found.saved
     rows = [
-        [_NAMES[name], usd(span.low), usd(span.expected), usd(span.high), _basis(found, name)]
+        [say(f"strategy.{name}"), *map(usd, span), say(f"audit.{_basis(found, name)}")]
         for name, span in found.spans.items()
     ]
     told = [f"{_NAMES[name]}: {one}  /  {other}" for name, one, other in advice(found)]
