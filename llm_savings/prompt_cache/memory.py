@@ -35,7 +35,7 @@ _FADE = 0.95
 _SLOW = 0.995
 _PRIOR = 15.0
 _CAUTION = 2.0
-_FIRST, _SHARE, _HORIZON = 50_000.0, 0.002, 10_000_000.0
+_FIRST, _SHARE, _HORIZON = 400_000.0, 0.02, 10_000_000.0
 Moment = float | datetime
 """Seconds since 1970 (UTC), or an aware datetime."""
 
@@ -100,7 +100,7 @@ class ModelFacts:
     """What is known of one model: how the provider counts its tokens, and an account of its marks.
 
     The account bounds what marks can lose, whatever the odds believe: a write may cost no more than reads have brought
-    so far, and beyond that 0.2% of the input and a first sum: 50,000 tokens or two average prompts, whichever is more.
+    so far, and beyond that 2% of the input and a first sum: 400,000 tokens or two average prompts, whichever is more.
     All that is in tokens of uncached input. Calls under way are not in it yet. What was won is forgotten over some ten
     million tokens, so that a good past does not pay for a bad present.
 
