@@ -112,6 +112,8 @@ class Usage:
 
     def uncached(self) -> Usage:
         """The same call had nothing been cached by the provider: the baseline of prompt caching."""
+        if not (self.cache_read or self.cache_write_5m or self.cache_write_1h or self.audio_cache_read):
+            return self
         return Usage(
             input=self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h,
             audio_input=self.audio_input + self.audio_cache_read,

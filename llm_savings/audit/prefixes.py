@@ -58,7 +58,8 @@ class Automatic:
     """A cache that a provider keeps by itself: the longest beginning that came before, from a minimum, in steps."""
 
     def __init__(self) -> None:
-        self._used: dict[tuple[str, int], float] = {}
+        self._used: dict[str, dict[int, float]] = {}  # the model and the account -> beginning -> when
+        self._count = 0
         self._counted: dict[tuple[int, bool], int] = {}
 
     def read(self, begins: Beginning, whose: str, terms: Terms, prompt: int, at: float) -> Reads:
@@ -73,24 +74,26 @@ class Automatic:
         """
         if prompt < terms.minimum:
             return Reads()
-        found = [-1, -1, -1]
-        for place, key in enumerate(begins.keys):
-            gap = at - self._used.get((whose, key), _NEVER)
-            if gap > IDLE[-1]:
-                break
-            for which, idle in enumerate(IDLE):
-                if gap <= idle and found[which] == place - 1:
-                    found[which] = place
-        for key in begins.keys:
-            self._used[whose, key] = at
-        if len(self._used) > _MOST:
-            self._used = {name: used for name, used in self._used.items() if at - used <= IDLE[-1]}
-        return Reads(*(self._tokens(begins, place, terms, prompt) for place in found))
+        used = self._used.setdefault(whose, {})
+        gaps = [at - used.get(key, _NEVER) for key in begins.keys]
+        first = [next((n for n, gap in enumerate(gaps) if gap > idle), len(gaps)) for idle in IDLE]
+        self._count -= len(used)
+        used.update(dict.fromkeys(begins.keys, at))
+        self._count += len(used)
+        if self._count > _MOST:
+            for name, some in list(self._used.items()):
+                if kept := {key: last for key, last in some.items() if at - last <= IDLE[-1]}:
+                    self._used[name] = kept
+                else:
+                    del self._used[name]
+            self._count = sum(map(len, self._used.values()))
+        tokens = {steps: self._tokens(begins, steps, terms, prompt) for steps in set(first)}
+        return Reads(*(tokens[steps] for steps in first))
 
-    def _tokens(self, begins: Beginning, place: int, terms: Terms, prompt: int) -> int:
-        if place < 0:
+    def _tokens(self, begins: Beginning, steps: int, terms: Terms, prompt: int) -> int:
+        if not steps:
             return 0
-        end, key = (place + 1) * _STEP, (begins.keys[place], terms.key)
+        end, key = steps * _STEP, (begins.keys[steps - 1], terms.key)
         if (tokens := self._counted.get(key)) is None:
             # Where we have the provider's tokenizer, exactly; else by the share of the prompt.
             tokens = count(begins.text[:end], terms.model) if terms.key else prompt * end // len(begins.text)

@@ -118,6 +118,7 @@ class Replay:
         self._cache = AnswerCache(None, settings, text_of=str, chance=chance, clock=lambda: self._now)
         self._kept: dict[str, Usage] = {}
         self._before, self._automatic, self._marked = Automatic(), Automatic(), Marked(prices)
+        self._begun: tuple[Record, Beginning] | None = None
 
     def take(self, record: Record) -> None:
         """Replay one call."""
@@ -281,7 +282,9 @@ class Replay:
         if terms.dialect != "automatic" or prompt < terms.minimum:
             return Reads()
         whose = f"{facts.model}\0{record.tenant or ''}"
-        return cache.read(Beginning.of(record), whose, terms, prompt, record.at.timestamp())
+        if self._begun is None or self._begun[0] is not record:
+            self._begun = record, Beginning.of(record)
+        return cache.read(self._begun[1], whose, terms, prompt, record.at.timestamp())
 
     def _cached(
         self, record: Record, facts: Facts, then: Reads | None, at: datetime

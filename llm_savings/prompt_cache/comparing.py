@@ -170,8 +170,14 @@ def _joined(texts: Sequence[tuple[str, str]]) -> str:
 
 def _common(before: Sequence[Any], after: Sequence[Any]) -> int:
     """How many items two sequences have in common at their beginnings."""
-    most = min(len(before), len(after))
-    return next((at for at in range(most) if before[at] != after[at]), most)
+    same, differ = 0, min(len(before), len(after)) + 1
+    while differ - same > 1:  # slices are compared much faster than items
+        middle = (same + differ) // 2
+        if before[same:middle] == after[same:middle]:
+            same = middle
+        else:
+            differ = middle
+    return same
 
 
 def _canonical(value: Any) -> str:

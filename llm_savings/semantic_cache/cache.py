@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from llm_savings.embedding import bundled_embedder
 from llm_savings.errors import CacheError
 from llm_savings.semantic_cache.comparing import compare
 from llm_savings.semantic_cache.embedders import embedder
-from llm_savings.semantic_cache.entries import Entry, Which
+from llm_savings.semantic_cache.entries import Entry, Vector, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
@@ -40,6 +42,7 @@ from llm_savings.storage.urls import masked
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size
 _WAITS = 2
+_VECTORS = 256  # remembered
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
@@ -83,9 +86,14 @@ class AnswerCache:
     ) -> None:
         self.settings = settings or Settings()
         self.target = ":memory:" if target is None else str(target)
-        self._embedder = embedder(
+        self._embedder = found = embedder(
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
         )
+
+        def embed(text: str) -> Vector:
+            return found.embed([text])[0]
+
+        self._embed = lru_cache(maxsize=_VECTORS)(embed)  # what is looked up is then kept
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
@@ -100,6 +108,8 @@ class AnswerCache:
             max_error=self.settings.max_error,
             shipped=self._shipped,
             tuned=self._tuned,
+            # A past that is replayed is nobody else's, and comes out the same however fast.
+            **({} if clock is _utc_now else {"refresh": inf}),
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
@@ -334,7 +344,7 @@ class AnswerCache:
         if self._embedding.lasts():
             return None
         with self._embedding.caught("embedder"):
-            vector = self._embedder.embed([text])[0]
+            vector = self._embed(text)
             return vector if vector.any() else None
         return None
 

@@ -17,7 +17,7 @@ from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.stores import Store
 from llm_savings.semantic_cache.tally import Tally
 
-_REFRESH = 5.0  # seconds after which what other processes have counted is looked at
+_REFRESH = 5.0
 _DOMAINS = 1_000
 # Lookups, and what a label counts for among them, after which a domain's threshold is worked out again.
 _FEW, _LABEL = 60, 3
@@ -76,6 +76,7 @@ class Errors:
         max_error: Share of lookups that may be answered wrongly.
         shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
         tuned: The languages whose threshold the user's own pairs gave; nothing but labels moves it.
+        refresh: Seconds after which what other processes have counted is looked at.
     """
 
     def __init__(
@@ -86,8 +87,9 @@ class Errors:
         max_error: float,
         shipped: Callable[[float, Language], float],
         tuned: Collection[str] = (),
+        refresh: float = _REFRESH,
     ) -> None:
-        self.max_error, self._shipped, self._tuned = max_error, shipped, tuned
+        self.max_error, self._shipped, self._tuned, self._refresh = max_error, shipped, tuned, refresh
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -159,7 +161,7 @@ class Errors:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(domain)
-        if known is not None and now - known.read_at < _REFRESH and known.fresh < _FEW:
+        if known is not None and now - known.read_at < self._refresh and known.fresh < _FEW:
             return known
         if known is not None and known.fresh >= _FEW:
             self._tally.flush()

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Entry, Store, Which, open_store
-from llm_savings.semantic_cache.stores.sqlite import SqliteStore, packed, unpacked
+from llm_savings.semantic_cache.stores.memory import MemoryStore
+from llm_savings.semantic_cache.stores.sqlite import packed, unpacked
 
 D = 32
 NOW = datetime.now(UTC).replace(microsecond=123456)  # Redis removes by its own clock
@@ -613,7 +614,7 @@ def test_counters_that_come_with_what_is_near_are_the_entrys(store: Store) -> No
 
 
 def test_vectors_of_two_parts_are_found_by_the_part_that_says_something() -> None:
-    store, made = SqliteStore(":memory:", dimensions=4 * D), np.zeros((4_000, 4 * D), np.float32)
+    store, made = MemoryStore(dimensions=4 * D), np.zeros((4_000, 4 * D), np.float32)
     made[0::2, : 2 * D], made[1::2, 2 * D :] = vectors(2_000, 2 * D), vectors(2_000, 2 * D)
     for i, v in enumerate(made):
         store.put(entry(f"{i}"), v)
@@ -631,7 +632,7 @@ def test_vectors_of_two_parts_are_found_by_the_part_that_says_something() -> Non
 
 def test_a_large_scope_is_found_in_a_graph_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_savings.semantic_cache.stores.nearby._MANY", 200)
-    store, made = SqliteStore(":memory:", dimensions=D), vectors(1_500)
+    store, made = MemoryStore(dimensions=D), vectors(1_500)
     for i, v in enumerate(made[:1_000]):
         store.put(entry(f"{i}"), v)
     alive = dict(enumerate(made[:1_000]))

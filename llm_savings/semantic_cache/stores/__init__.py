@@ -102,6 +102,10 @@ def open_store(target: str, *, dimensions: Dimensions) -> Store:
     """
     kind = target.partition("://")[0] if "://" in target else ""
     try:
+        if target == ":memory:":
+            from llm_savings.semantic_cache.stores.memory import MemoryStore
+
+            return MemoryStore(dimensions=dimensions)
         if not kind:
             from llm_savings.semantic_cache.stores.sqlite import SqliteStore
 
