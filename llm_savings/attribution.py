@@ -13,7 +13,7 @@ every call, and so for every sum of calls, to the last decimal:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Context, Decimal
@@ -44,6 +44,7 @@ _ZERO = Decimal(0)
 _PLACES = Decimal("1e-18")
 _WIDE = Context(prec=60)  # whatever the caller's is
 _On = frozenset[Strategy]
+_Cost = Callable[[_On], Decimal]
 _add, _subtract = EXACT.add, EXACT.subtract
 
 
@@ -93,7 +94,7 @@ class Facts:
         at_work: dict[Strategy, bool] = {
             "routing": self.repeated or self.baseline_model not in (None, self.model),
             "output": self.baseline_output not in (None, used.output),
-            "prompt_cache": used != used.uncached(),
+            "prompt_cache": used.uncached() is not used,
             "batch": self.mode == "batch",
             "semantic_cache": self.hit,
         }
@@ -109,7 +110,7 @@ class Facts:
             return _ZERO
         if self.repeated and "routing" not in on:
             return _ZERO
-        routed = "routing" in on or self.baseline_model is None
+        routed = "routing" in on or self.baseline_model in (None, self.model)
         model = self.model if routed else self.baseline_model or self.model
         usage = self.usage if "prompt_cache" in on else self.usage.uncached()
         if "output" not in on and self.baseline_output is not None:
@@ -159,17 +160,7 @@ class Attribution:
         return _subtract(self.baseline, self.actual)
 
     def __add__(self, other: Attribution) -> Attribution:
-        return Attribution(
-            baseline=_add(self.baseline, other.baseline),
-            actual=_add(self.actual, other.actual),
-            credits=_merged(self.credits, other.credits),
-            overhead=_add(self.overhead, other.overhead),
-            modelled=_merged(self.modelled, other.modelled),
-            calls=self.calls + other.calls,
-            unknown=self.unknown + other.unknown,
-            unpriced=self.unpriced + other.unpriced,
-            repriced=self.repriced + other.repriced,
-        )
+        return _summed((self, other))
 
 
 def attribute(calls: Iterable[Call], prices: PriceBook | None = None, *, view: View = "waterfall") -> Attribution:
@@ -190,7 +181,7 @@ def attribute(calls: Iterable[Call], prices: PriceBook | None = None, *, view: V
     if view not in _VIEWS:
         raise ConfigError(f"view is {view!r}; expected one of {', '.join(map(repr, _VIEWS))}")
     book = prices or PriceBook()
-    return sum((_attributed(call, book, view) for call in calls), Attribution())
+    return _summed(_attributed(call, book, view) for call in calls)
 
 
 def shared_out(facts: Facts, prices: PriceBook, view: View = "waterfall") -> dict[Strategy, Decimal]:
@@ -206,7 +197,7 @@ def shared_out(facts: Facts, prices: PriceBook, view: View = "waterfall") -> dic
         >>> {name: format(usd.normalize(), "f") for name, usd in shared_out(facts, PriceBook()).items()}
         {'routing': '0.01175', 'semantic_cache': '0.00075'}
     """
-    return _VIEWS[view](facts, prices, facts.active)
+    return _VIEWS[view](facts.active, _costs(facts, prices))
 
 
 def facts_of(call: Call) -> Facts | None:
@@ -234,10 +225,11 @@ def _attributed(call: Call, prices: PriceBook, view: View) -> Attribution:
     actual = settled.actual or _ZERO
     if "overhead" in call.sent.tags or settled.status == "error":
         return Attribution(actual=actual, overhead=actual, calls=1)
+    active, cost = facts.active, _costs(facts, prices)
     try:
-        credits = shared_out(facts, prices, view)
-        today = facts.price(prices, frozenset(LADDER))
-        saved = _subtract(facts.price(prices, frozenset()), today)
+        credits = _VIEWS[view](active, cost)
+        today = cost(frozenset(active))
+        saved = _subtract(cost(frozenset()), today)
     except SavingsError:  # what it cost is known; what it saved is not
         return Attribution(baseline=actual, actual=actual, calls=1, unpriced=1)
     estimated = settled.basis == "estimated"
@@ -261,33 +253,42 @@ def _with_output(usage: Usage, tokens: int) -> Usage:
     return Usage(**{**vars(usage), "output": tokens, "reasoning": min(usage.reasoning, tokens)})
 
 
-def _waterfall(facts: Facts, prices: PriceBook, active: tuple[Strategy, ...]) -> dict[Strategy, Decimal]:
-    left = facts.price(prices, frozenset())
+def _costs(facts: Facts, prices: PriceBook) -> _Cost:
+    """What the call costs with some of its strategies, each set of them priced once."""
+    known: dict[_On, Decimal] = {}
+
+    def cost(on: _On) -> Decimal:
+        if on not in known:
+            known[on] = facts.price(prices, on)
+        return known[on]
+
+    return cost
+
+
+def _waterfall(active: tuple[Strategy, ...], cost: _Cost) -> dict[Strategy, Decimal]:
+    left = cost(frozenset())
     credits: dict[Strategy, Decimal] = {}
     for step, strategy in enumerate(active, start=1):
-        before, left = left, facts.price(prices, frozenset(active[:step]))
+        before, left = left, cost(frozenset(active[:step]))
         credits[strategy] = _subtract(before, left)
     return credits
 
 
-def _if_removed(facts: Facts, prices: PriceBook, active: tuple[Strategy, ...]) -> dict[Strategy, Decimal]:
+def _if_removed(active: tuple[Strategy, ...], cost: _Cost) -> dict[Strategy, Decimal]:
     every = frozenset(active)
-    now = facts.price(prices, every)
-    return {strategy: _subtract(facts.price(prices, every.difference((strategy,))), now) for strategy in active}
+    return {strategy: _subtract(cost(every.difference((strategy,))), cost(every)) for strategy in active}
 
 
-def _shapley(facts: Facts, prices: PriceBook, active: tuple[Strategy, ...]) -> dict[Strategy, Decimal]:
+def _shapley(active: tuple[Strategy, ...], cost: _Cost) -> dict[Strategy, Decimal]:
     """Each strategy's mean saving over all orders (Shapley, 1953), rounded so that the sum stays exact."""
-    cost = {on: facts.price(prices, on) for size in range(len(active) + 1) for on in _subsets(active, size)}
     count = len(active)
-    left = _subtract(cost[frozenset()], cost[frozenset(active)])
+    left = _subtract(cost(frozenset()), cost(frozenset(active)))
     credits: dict[Strategy, Decimal] = {}
     for strategy in active[:-1]:
         orders = _ZERO
-        for on, usd in cost.items():
-            if strategy not in on:
-                weight = factorial(len(on)) * factorial(count - len(on) - 1)
-                orders = _add(orders, EXACT.multiply(Decimal(weight), _subtract(usd, cost[on.union((strategy,))])))
+        for on in _subsets([other for other in active if other != strategy]):
+            weight = factorial(len(on)) * factorial(count - len(on) - 1)
+            orders = _add(orders, EXACT.multiply(Decimal(weight), _subtract(cost(on), cost(on.union((strategy,))))))
         credits[strategy] = _WIDE.quantize(_WIDE.divide(orders, Decimal(factorial(count))), _PLACES)
         left = _subtract(left, credits[strategy])
     return {**credits, active[-1]: left} if active else {}
@@ -296,9 +297,32 @@ def _shapley(facts: Facts, prices: PriceBook, active: tuple[Strategy, ...]) -> d
 _VIEWS = {"waterfall": _waterfall, "if_removed": _if_removed, "shapley": _shapley}
 
 
-def _subsets(active: tuple[Strategy, ...], size: int) -> Iterable[_On]:
-    return map(frozenset, combinations(active, size))
+def _subsets(strategies: Sequence[Strategy]) -> Iterator[_On]:
+    for size in range(len(strategies) + 1):
+        yield from map(frozenset, combinations(strategies, size))
 
 
-def _merged(one: Mapping[Strategy, Decimal], other: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
-    return {name: _add(one.get(name, _ZERO), other.get(name, _ZERO)) for name in LADDER if name in one or name in other}
+def _summed(parts: Iterable[Attribution]) -> Attribution:
+    """All parts together, for any number of them."""
+    baseline, actual, overhead = _ZERO, _ZERO, _ZERO
+    credits, modelled = dict[Strategy, Decimal](), dict[Strategy, Decimal]()
+    calls = unknown = unpriced = repriced = 0
+    for one in parts:
+        baseline, actual, overhead = (
+            _add(baseline, one.baseline),
+            _add(actual, one.actual),
+            _add(overhead, one.overhead),
+        )
+        for sums, added in ((credits, one.credits), (modelled, one.modelled)):
+            for name, usd in added.items():
+                sums[name] = _add(sums.get(name, _ZERO), usd)
+        calls += one.calls
+        unknown += one.unknown
+        unpriced += one.unpriced
+        repriced += one.repriced
+    credits, modelled = _in_order(credits), _in_order(modelled)
+    return Attribution(baseline, actual, credits, overhead, modelled, calls, unknown, unpriced, repriced)
+
+
+def _in_order(sums: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
+    return {name: sums[name] for name in LADDER if name in sums}

@@ -14,7 +14,8 @@ from llm_savings.audit.choices import Choices
 from llm_savings.audit.order import in_order
 from llm_savings.audit.reading import Log, read_logs
 from llm_savings.audit.records import Record
-from llm_savings.audit.replay import Replay, Seen
+from llm_savings.audit.replay import Replay
+from llm_savings.audit.seen import Seen
 from llm_savings.errors import LogFormatError
 from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
@@ -211,6 +212,12 @@ def _notes(seen: Seen, records: Iterable[Record], choices: Choices) -> Iterable[
         yield f"{seen.late:,} calls were out of order in the log; they were sorted by their times."
     if seen.failed:
         yield f"{seen.failed:,} calls have no token counts (most failed); they may have cost something."
+    if seen.overhead:
+        yield f"${seen.overhead:f} went on calls that failed: an overhead, of which no strategy takes anything off."
+    for (small, provider), times in seen.elsewhere.items():
+        yield (
+            f"{times:,} calls go to {small} at its maker's price, an assumption: its price at {provider} is not known."
+        )
     if seen.unpriced:
         yield f"{seen.unpriced:,} calls used something without a known price."
     if seen.hits:

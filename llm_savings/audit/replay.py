@@ -8,18 +8,19 @@ small model would have answered saves the small model's price.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 
-from llm_savings.attribution import Attribution, Facts, shared_out
+from llm_savings.attribution import Facts, shared_out
 from llm_savings.audit.choices import Choices
 from llm_savings.audit.prefixes import Automatic, Beginning, Marked, Reads, with_cached
 from llm_savings.audit.records import Record
+from llm_savings.audit.seen import Seen
 from llm_savings.bounds import limits
 from llm_savings.errors import SavingsError
 from llm_savings.evidence import Strategy
@@ -35,68 +36,25 @@ _Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]
 """What of each credit may not come, or may come on top, in USD: a function of a call's facts and its credits."""
 
 _ZERO = Decimal(0)
-_ESTIMATED: tuple[Strategy, ...] = ("routing", "output")  # the others are replayed with the calls' own tokens
 _NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
 _MOST_KEPT = 100_000  # as many answers as the cache keeps
 _SHORT = 3  # records below which columns save nothing worth asking for
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the replay of some calls came to.
+class _Route(NamedTuple):
+    """Where a router may send the calls of one model at one provider.
 
     Attributes:
-        baseline: USD with nothing saved.
-        credits: What each strategy takes off.
-        priced: How many calls that covers.
-        spent: USD that the calls cost as they were, by the price book.
-        logged: USD that the log says, of the calls that name a cost.
-        less: For each strategy, what of its credit does not come at worst; see `Audit.ranges`.
-        more: What comes on top at best.
-        calls: All of them; `failed` ended without a count of tokens, `unpriced` have no known price, `hits` were
-            answered by a cache then already.
-        blind: Calls without the thing that a strategy has to see: "prompt", "time", "answer".
-        routed: Calls that went to the smaller model; `doubt` is how many of them it is expected not to do.
-        served: Calls that the cache answered; `by_meaning` of them in other words.
-        waited: Calls for a batch.
-        live: USD spent on calls that were streamed, so that somebody waited for them.
+        router: Chooses.
+        large: The model's name in the price book.
+        small: The smaller one's.
+        elsewhere: Whether that is the price of another provider than the calls'.
     """
 
-    baseline: Decimal = _ZERO
-    credits: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
-    priced: int = 0
-    spent: Decimal = _ZERO
-    logged: Decimal = _ZERO
-    less: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
-    more: dict[Strategy, Decimal] = field(default_factory=dict[Strategy, Decimal])
-    calls: int = 0
-    failed: int = 0
-    unpriced: int = 0
-    hits: int = 0
-    late: int = 0
-    blind: dict[str, int] = field(default_factory=dict[str, int])
-    routed: int = 0
-    doubt: float = 0.0
-    lookups: int = 0
-    served: int = 0
-    by_meaning: int = 0
-    waited: int = 0
-    live: Decimal = _ZERO
-    first: datetime | None = None
-    last: datetime | None = None
-
-    @property
-    def attribution(self) -> Attribution:
-        """From the price with nothing saved down to the price with all strategies."""
-        return Attribution(
-            self.baseline,
-            EXACT.subtract(self.baseline, sum(self.credits.values(), _ZERO)),
-            dict(self.credits),
-            modelled={name: self.credits[name] for name in _ESTIMATED if name in self.credits},
-            calls=self.priced,
-            unknown=self.failed,
-            unpriced=self.unpriced,
-        )
+    router: ComplexityRouter
+    large: str
+    small: str
+    elsewhere: bool
 
 
 class Replay:
@@ -110,7 +68,7 @@ class Replay:
     def __init__(self, choices: Choices, prices: PriceBook) -> None:
         self.seen = Seen()
         self._choices, self._prices = choices, prices
-        self._routers: dict[str, ComplexityRouter | None] = {}
+        self._routes: dict[tuple[str, str | None], _Route | None] = {}
         self._terms: dict[tuple[str, str | None], Terms] = {}
         self._now = datetime.now(UTC)
         settings = Settings(max_error=choices.max_error, ttl=choices.ttl, wait=0)  # nobody else asks meanwhile
@@ -135,6 +93,9 @@ class Replay:
         if record.usage is None:
             seen.failed += 1
             return
+        if record.failed:
+            self._lost(record, record.usage)
+            return
         for name, missing in (
             ("prompt", not record.messages),
             ("time", record.at is None),
@@ -150,6 +111,17 @@ class Replay:
     def close(self) -> None:
         """Let go of the cache."""
         self._cache.close()
+
+    def _lost(self, record: Record, used: Usage) -> None:
+        """A call that failed and may have cost something all the same."""
+        seen = self.seen
+        try:
+            usd = self._price(used, record.model, record)
+        except SavingsError:
+            seen.unpriced += 1
+            return
+        seen.priced += 1
+        seen.spent, seen.overhead = EXACT.add(seen.spent, usd), EXACT.add(seen.overhead, usd)
 
     def _priced(self, record: Record, used: Usage) -> None:
         seen = self.seen
@@ -188,12 +160,15 @@ class Replay:
                 return facts, _nothing, _nothing
         if not record.messages:
             return asked, _nothing, _nothing
-        decision = self._routed(record)
+        route = self._route(record.model, record.provider) if "routing" in self._choices.strategies else None
+        decision = self._decided(route.router, record) if route else None
         model = decision.model if decision else record.model
         facts = asked
-        if decision and model != record.model:
-            facts = replace(asked, model=model, baseline_model=record.model, provider=None)
+        if route and decision and model != record.model:
+            facts = replace(asked, model=route.small, baseline_model=route.large, provider=None)
             self.seen.routed += 1
+            if route.elsewhere:
+                self.seen.elsewhere[model, record.provider or record.model.rpartition("/")[0]] += 1
             self.seen.doubt += 1 - (decision.sufficiency or 1.0)
         found = self._looked_up(record, model) if "semantic_cache" in self._choices.strategies else None
         if isinstance(found, Hit):
@@ -210,34 +185,37 @@ class Replay:
                 del self._kept[next(iter(self._kept))]
         return facts, self._worse(decision, reads), self._better(reads)
 
-    def _routed(self, record: Record) -> Decision | None:
-        if "routing" not in self._choices.strategies:
-            return None
-        if record.model not in self._routers:
-            small = self._choices.small(record.model)
-            self._routers[record.model] = (
-                ComplexityRouter({"simple": small, "complex": record.model}, prices=self._prices)
-                if small and self._known(small) and self._known(record.model)
-                else None
-            )
-        router = self._routers[record.model]
-        if router is None:
-            return None
-        parameters = record.parameters
+    def _decided(self, router: ComplexityRouter, record: Record) -> Decision:
         return router.route(
             record.messages,
             tools=list(record.tools) or None,
-            response_format=parameters.get("response_format"),
-            max_tokens=limits(parameters)[0],
+            response_format=record.parameters.get("response_format"),
+            max_tokens=limits(record.parameters)[0],
             conversation=record.session,
         )
 
-    def _known(self, model: str) -> bool:
+    def _route(self, model: str, provider: str | None) -> _Route | None:
+        """Where the calls of a model may go; None where there is no smaller one, or none with a known price."""
+        if (model, provider) not in self._routes:
+            self._routes[model, provider] = self._found(model, provider)
+        return self._routes[model, provider]
+
+    def _found(self, model: str, provider: str | None) -> _Route | None:
+        small, large = self._choices.small(model), self._key(model, provider)
+        if not small or not large:
+            return None
+        own = self._key(small, provider or model.rpartition("/")[0] or None)
+        key = own or self._key(small, None)
+        router = ComplexityRouter({"simple": small, "complex": model}, prices=self._prices)
+        return _Route(router, large, key, own is None) if key else None
+
+    def _key(self, model: str, provider: str | None) -> str | None:
+        """The name in the price book of a model with a known price."""
         try:
-            self._prices.price(Usage(input=1, output=1), model)
+            self._prices.price(Usage(input=1, output=1), model, provider=provider)
+            return self._prices.resolve(model, provider=provider)
         except SavingsError:
-            return False
-        return True
+            return None
 
     def _as_kept(self, hit: Hit, used: Usage) -> Usage:
         """What a hit would have consumed: its own tokens, cached as those of the call whose answer it gets.
@@ -263,7 +241,7 @@ class Replay:
             self.seen.by_meaning += found.tier == "semantic"
             return found
         most, used = limits(record.parameters)[0], record.usage or Usage()
-        whole = not record.failed and (most is None or used.output < most)  # else it was cut off
+        whole = most is None or used.output < most  # else it was cut off
         if found.question is not None and record.answer and not record.tool_calls and whole:
             self._cache.keep(found.question, record.answer)
         return found

@@ -70,7 +70,7 @@ def sentences(found: Audit) -> Iterator[str]:
     when = f", {seen.first:%Y-%m-%d %H:%M} to {seen.last:%Y-%m-%d %H:%M} UTC" if seen.first and seen.last else ""
     yield f"{seen.calls:,} calls{when}; {found.priced_share:.1%} of them could be priced."
     yield f"Spent: {dollars(found.spent)}. With the strategies: {dollars(found.attribution.actual)}."
-    provider = found.attribution.baseline - found.spent
+    provider = found.attribution.baseline + found.attribution.overhead - found.spent
     if provider > 0:
         yield f"{dollars(provider)} of the credits below was saved already, by what providers cache by themselves."
 

@@ -251,6 +251,7 @@ def entry(sent: Sent, settled: Settled | None = None) -> Entry:
 
 
 _MODE = SENT_COLUMNS.index("mode")
+_TOKENS = tuple(f"{name}_tokens" for name in FIELDS)
 
 
 def clean(values: Entry) -> Entry:
@@ -293,7 +294,7 @@ def call_from_row(row: Mapping[str, Any]) -> Call:
         basis=row["basis"],
         model=row["model"],
         mode=row["mode"],
-        usage=Usage(**{name: row[f"{name}_tokens"] or 0 for name in FIELDS}),
+        usage=Usage(*[row[name] or 0 for name in _TOKENS]),
         actual=from_picodollars(row["actual_pusd"]),
         baseline=from_picodollars(row["baseline_pusd"]),
         strategies=json.loads(row["strategies"]) if row["strategies"] else {},

@@ -197,7 +197,9 @@ def read(calls: Iterable[Call], days: tzinfo, prices: PriceBook) -> Told:
 def _note(told: Told, call: Call) -> None:
     sent, settled = call.sent, call.settled
     model = (settled and settled.model) or sent.requested_model
-    told.tags.update(name for name in sent.tags if name != "overhead")
+    for name in sent.tags:
+        if name != "overhead":
+            told.tags[name] += 1
     actual = (settled and settled.actual) or _ZERO
     if call.basis != "measured":
         row = told.unsure.setdefault((model, call.basis), Unsure(model, call.basis))
@@ -236,7 +238,8 @@ def findings(told: Told, whole: Line, prices: PriceBook, most: int = 5) -> list[
     asked = sum(line.calls for line in told.prefixes)
     if took:
         saved = sum((line.saved for line in told.prefixes), _ZERO)
-        found.append((_ZERO, say("finding.read", f"{took / prompt:.1%}", tokens(prompt), dollars(saved))))
+        name = "finding.read" if saved >= 0 else "finding.read_dear"
+        found.append((_ZERO, say(name, f"{took / prompt:.1%}", tokens(prompt), dollars(abs(saved)))))
     elif asked and prompt / asked >= _CACHEABLE:
         found.append((_ZERO, say("finding.uncached", tokens(prompt))))
     attribution = told.attribution

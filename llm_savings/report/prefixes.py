@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +18,7 @@ from llm_savings.pricing import PriceBook
 from llm_savings.report.money import dollars, tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PrefixLine:
     """What calls with one stable beginning read and wrote.
 
@@ -71,24 +71,21 @@ def by_prefix(calls: Iterable[Call], prices: PriceBook | None = None) -> list[Pr
         prefix = str(evidence.get("prefix") or "")
         usage = settled.usage
         written = usage.cache_write_5m + usage.cache_write_1h
-        line = lines.get(prefix, PrefixLine(prefix))
-        line = replace(
-            line,
-            calls=line.calls + 1,
-            hits=line.hits + bool(usage.cache_read),
-            prompt=line.prompt + usage.prompt,
-            read=line.read + usage.cache_read,
-            written=line.written + written,
-        )
+        line = lines.setdefault(prefix, PrefixLine(prefix))
+        line.calls += 1
+        line.hits += bool(usage.cache_read)
+        line.prompt += usage.prompt
+        line.read += usage.cache_read
+        line.written += written
         held = 0 if evidence.get("shadow") else int(evidence.get("held") or 0)
         # What was expected may be off by the difference of two tokenizers: only nothing read at all is a loss.
         gone = held if held and not usage.cache_read else 0
         try:
             saved, lost = _amounts(call, settled, min(gone, usage.input + written), book)
-            line = replace(line, saved=line.saved + saved, lost=line.lost + lost)
+            line.saved += saved
+            line.lost += lost
         except SavingsError:
-            line = replace(line, unpriced=line.unpriced + 1)
-        lines[prefix] = line
+            line.unpriced += 1
     return sorted(lines.values(), key=lambda line: -line.prompt)
 
 
@@ -97,7 +94,8 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
     mode = settled.mode or call.sent.mode
     usage = settled.usage
     paid = book.price(usage, model, mode=mode, at=at, provider=provider)
-    plain = book.price(usage.uncached(), model, mode=mode, at=at, provider=provider)
+    uncached = usage.uncached()
+    plain = paid if uncached is usage else book.price(uncached, model, mode=mode, at=at, provider=provider)
     if not gone:
         return plain - paid, Decimal(0)
     rates = book.rates(model, prompt=usage.prompt, mode=mode, at=at, provider=provider)

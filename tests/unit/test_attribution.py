@@ -96,6 +96,16 @@ def test_sums_of_calls_add_up_whatever_the_context(calls: list[Facts], view: str
     assert (whole.calls, whole.unknown, whole.unpriced, whole.repriced) == (len(calls), 0, 0, 0)
 
 
+def test_a_call_that_stayed_at_its_model_saved_nothing_by_routing() -> None:
+    """Though the model alone, without its provider, has another price."""
+    prices = PRICES.with_overrides({"azure/gpt-4o": {"input": "3", "output": "12"}})
+    call = Facts(model="gpt-4o", baseline_model="gpt-4o", usage=Usage(input=1000, output=10), provider="azure", at=NOON)
+    paid = call.price(prices, frozenset())
+    told = row(call, actual=paid)
+    found = attribute([replace(told, sent=replace(told.sent, provider="azure"))], prices)
+    assert (found.baseline, found.actual, dict(found.credits), found.repriced) == (paid, paid, {}, 0)
+
+
 @given(facts)
 def test_the_facts_of_a_row_are_those_of_the_call(call: Facts) -> None:
     assert facts_of(row(call)) == call

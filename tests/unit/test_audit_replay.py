@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from llm_savings.audit import Choices, Record
-from llm_savings.audit.replay import Replay, Seen
+from llm_savings.audit import Choices, Record, audit
+from llm_savings.audit.replay import Replay
+from llm_savings.audit.seen import Seen
 from llm_savings.pricing import PriceBook
 from llm_savings.usage import Usage
 
@@ -104,3 +105,41 @@ def test_calls_without_answers_leave_nothing_behind() -> None:
     assert not replay._cache._flights._flights  # questions that nobody asks any more
     assert replay.seen.spent == replay.seen.attribution.actual > Decimal(0)
     replay.close()
+
+
+def test_calls_that_failed_and_used_tokens_are_an_overhead() -> None:
+    records = [replace(record, failed=number % 2 == 1, answer=None) for number, record in enumerate(calls(6))]
+    each = PRICES.price(Usage(input=6000, output=20), "gpt-4o")
+    found = audit(records, prices=PRICES)
+    assert found.spent == 6 * each
+    assert found.attribution.overhead == 3 * each
+    assert found.attribution.saved == sum(found.attribution.credits.values()) - 3 * each
+    assert found.saved.expected == sum(found.attribution.credits.values()) > 0
+    assert found.seen.lookups == 3
+    assert found.priced_share == 1.0
+    assert any(f"${3 * each:f} went on calls that failed" in note for note in found.notes)
+
+
+def test_a_smaller_model_has_the_price_of_the_calls_own_provider() -> None:
+    prices = PRICES.with_overrides({
+        "azure/gpt-4o": {"input": "30", "output": "30"},
+        "azure/gpt-4o-mini": {"input": "3", "output": "3"},
+    })  # fmt: skip
+    only = Choices(strategies=frozenset(("routing",)))
+    for model, provider in (("gpt-4o", "azure"), ("azure/gpt-4o", None), ("azure/gpt-4o", "azure")):
+        records = [replace(record, provider=provider) for record in calls(20, model=model)]
+        found = audit(records, choices=only, prices=prices)
+        assert found.seen.routed > 5
+        assert found.attribution.credits["routing"] == found.seen.routed * 6020 * Decimal("0.000027")
+        assert not any("an assumption" in note for note in found.notes)
+
+
+def test_a_smaller_model_that_the_provider_has_no_price_for_is_said_to_be_an_assumption() -> None:
+    records = [replace(record, provider="mistral") for record in calls(20, model="my-own")]
+    prices = PRICES.with_overrides({"mistral/my-own": {"input": "30", "output": "30"}})
+    only = Choices(strategies=frozenset(("routing",)), small_models={"my-own": "gpt-4o-mini"})
+    found = audit(records, choices=only, prices=prices)
+    small = PRICES.price(Usage(input=6000, output=20), "gpt-4o-mini")
+    assert found.attribution.credits["routing"] == found.seen.routed * (6020 * Decimal("0.00003") - small) > 0
+    said = f"{found.seen.routed:,} calls go to gpt-4o-mini at its maker's price, an assumption: its price at mistral"
+    assert any(note.startswith(said) for note in found.notes)

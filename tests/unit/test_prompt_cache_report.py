@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from llm_savings import Ledger, PriceBook, Usage
 from llm_savings.cli.main import main
 from llm_savings.ledger import Sent, Settled
+from llm_savings.report.overview import overview
 from llm_savings.report.prefixes import by_prefix
 
 MODEL = "claude-sonnet-4-5"  # $3 in, $3.75 written, $0.30 read, per million
@@ -70,3 +71,16 @@ def test_the_command_shows_it(tmp_path: Path) -> None:
     (line,) = json.loads(told.output)
     assert (line["hits"], line["read_tokens"], Decimal(line["saved"])) == (1, 10_000, Decimal("0.027"))
     assert Decimal(line["lost_to_invalidation"]) == 0
+
+
+def test_a_cache_that_cost_more_than_it_saved_is_told_as_a_loss(tmp_path: Path) -> None:
+    ledger = kept(
+        tmp_path / "costs.db",
+        *[(Usage(input=100, cache_write_5m=10_000, output=50), {"prefix": "aa"})] * 3,
+        (Usage(input=9_000, cache_read=1_000, output=50), {"prefix": "aa"}),
+    )
+    found = overview(ledger, since=datetime(2026, 11, 1, tzinfo=UTC)).findings
+    (said,) = [said for said in found if said.key.startswith("finding.read")]
+    # Three writes cost $0.0075 each beyond plain input; one read takes $0.0027 off.
+    assert said.text().endswith("writing to it cost $0.019800 more than reading from it took off.")
+    assert "$0.019800" in said.text("ko")
