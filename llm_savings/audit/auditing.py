@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.audit.choices import Choices
-from llm_savings.audit.order import in_order
 from llm_savings.audit.reading import Log, read_logs
 from llm_savings.audit.records import Record
 from llm_savings.audit.replay import Replay
 from llm_savings.audit.seen import Seen
+from llm_savings.audit.working import Reading
 from llm_savings.errors import LogFormatError
 from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
@@ -125,21 +125,10 @@ def audit(
     wanted, book = choices or Choices(), prices or PriceBook()
     records = _records(logs)
     replay, prompts = Replay(wanted, book), list[Record]()
-
-    def late() -> None:
-        replay.seen.late += 1
-
-    def chosen() -> Iterable[Record]:
-        for record in records:
-            if each is not None:
-                each()
-            early = since is not None and record.at is not None and record.at < since
-            if not early and (until is None or record.at is None or record.at < until):
-                yield record
-
+    reading = Reading(records, replay, each, since, until)
     try:
-        for record in in_order(chosen(), late):
-            replay.take(record)
+        for record, ahead in reading:
+            replay.take(record, ahead)
             if record.messages and len(prompts) < _LINTED:
                 prompts.append(record)
     finally:

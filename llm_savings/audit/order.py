@@ -6,16 +6,15 @@ import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from operator import attrgetter
-from typing import IO, Any
+from typing import IO
 
 import orjson
 
-from llm_savings.audit.records import Record
-from llm_savings.usage import Usage
+from llm_savings.audit import frames
+from llm_savings.audit.records import Record, of_plain, plain
 
 ROOM = 64_000_000
 """Characters of prompts and answers that are held in memory at once."""
@@ -51,7 +50,8 @@ def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int =
             piece.append(record)
             held += _size(record)
             if held > room:
-                pieces.append(_read(_written(files.enter_context(tempfile.TemporaryFile()), piece)))
+                file = _written(files.enter_context(tempfile.TemporaryFile()), piece)
+                pieces.append(map(of_plain, frames.read(file)))
                 piece, held = [], 0
         piece.sort(key=_at)
         for record in heapq.merge(*pieces, piece, key=_at):
@@ -65,22 +65,10 @@ def _size(record: Record) -> int:
 
 def _written(file: IO[bytes], piece: list[Record]) -> IO[bytes]:
     for record in sorted(piece, key=_at):
-        file.write(orjson.dumps([getattr(record, name) for name in _NAMES], default=_plain) + b"\n")
+        values = plain(record)
+        try:
+            frames.write(file, values)
+        except ValueError:  # something is not plain: it comes back as its text
+            frames.write(file, orjson.loads(orjson.dumps(values, default=str)))
     file.seek(0)
     return file
-
-
-def _read(file: IO[bytes]) -> Iterator[Record]:
-    for line in file:
-        found: dict[str, Any] = dict(zip(_NAMES, orjson.loads(line), strict=True))
-        found["at"] = datetime.fromisoformat(found["at"])
-        found["usage"] = None if found["usage"] is None else Usage(**found["usage"])
-        found["cost"] = None if found["cost"] is None else Decimal(found["cost"])
-        yield Record(**found)
-
-
-_NAMES = [one.name for one in fields(Record)]
-
-
-def _plain(value: object) -> object:
-    return value.as_dict() if isinstance(value, Usage) else str(value)

@@ -66,6 +66,11 @@ class Log:
         self.refused = dict(refused)
         self.read, self.unread, self.notes = 0, Unread(), Counter[str]()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(Path(path).stat().st_size for path in self._files)
+
     def __iter__(self) -> Iterator[Record]:
         self.read, self.unread = 0, Unread()
         values = Values(requests=self._requests())

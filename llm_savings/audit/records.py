@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from llm_savings.ledger.records import Mode
@@ -66,3 +67,30 @@ class Record:
     hit: bool = False
     failed: bool = False
     streamed: bool = False
+
+
+_MADE = ("usage", "at", "cost")
+_REST = [one.name for one in fields(Record) if one.name not in _MADE]
+_rest = attrgetter(*_REST)
+
+
+def plain(record: Record) -> tuple[Any, ...]:
+    """A record as plain values."""
+    usage, at, cost = record.usage, record.at, record.cost
+    return (
+        None if usage is None else tuple(vars(usage).values()),
+        None if at is None else at.isoformat(),
+        None if cost is None else str(cost),
+        *_rest(record),
+    )
+
+
+def of_plain(values: Sequence[Any]) -> Record:
+    """The record that `plain` gave these values for."""
+    usage, at, cost, *rest = values
+    return Record(
+        usage=None if usage is None else Usage(*usage),
+        at=None if at is None else datetime.fromisoformat(at),
+        cost=None if cost is None else Decimal(cost),
+        **dict(zip(_REST, rest, strict=True)),
+    )

@@ -12,12 +12,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import orjson
 
 from llm_savings.attribution import Facts, shared_out
 from llm_savings.audit.choices import Choices
+from llm_savings.audit.foresight import Ahead, Foresight
 from llm_savings.audit.prefixes import Automatic, Beginning, Marked, Reads, with_cached
 from llm_savings.audit.records import Record
 from llm_savings.audit.seen import Seen
@@ -27,8 +28,7 @@ from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.prompt_cache import Terms, terms_of
-from llm_savings.routing import ComplexityRouter, Decision
-from llm_savings.semantic_cache import AnswerCache, Hit, Lookup, Request, Settings
+from llm_savings.semantic_cache import AnswerCache, Hit, Lookup, Question, Settings
 from llm_savings.tokens import count
 from llm_savings.usage import Usage
 
@@ -36,25 +36,8 @@ _Part = Callable[[Facts, Mapping[Strategy, Decimal]], Mapping[Strategy, Decimal]
 """What of each credit may not come, or may come on top, in USD: a function of a call's facts and its credits."""
 
 _ZERO = Decimal(0)
-_NOT_IN_SCOPE = frozenset(("stream", "stream_options", "user", "metadata", "model", "messages"))
 _MOST_KEPT = 100_000  # as many answers as the cache keeps
 _SHORT = 3  # records below which columns save nothing worth asking for
-
-
-class _Route(NamedTuple):
-    """Where a router may send the calls of one model at one provider.
-
-    Attributes:
-        router: Chooses.
-        large: The model's name in the price book.
-        small: The smaller one's.
-        elsewhere: Whether that is the price of another provider than the calls'.
-    """
-
-    router: ComplexityRouter
-    large: str
-    small: str
-    elsewhere: bool
 
 
 class Replay:
@@ -68,18 +51,23 @@ class Replay:
     def __init__(self, choices: Choices, prices: PriceBook) -> None:
         self.seen = Seen()
         self._choices, self._prices = choices, prices
-        self._routes: dict[tuple[str, str | None], _Route | None] = {}
         self._terms: dict[tuple[str, str | None], Terms] = {}
         self._now = datetime.now(UTC)
         settings = Settings(max_error=choices.max_error, ttl=choices.ttl, wait=0)  # nobody else asks meanwhile
         chance = Random(0).random  # noqa: S311 (repeatable, no secret)
         self._cache = AnswerCache(None, settings, text_of=str, chance=chance, clock=lambda: self._now)
+        self.foresight = Foresight(choices, prices, self._cache)
         self._kept: dict[str, Usage] = {}
         self._before, self._automatic, self._marked = Automatic(), Automatic(), Marked(prices)
         self._begun: tuple[Record, Beginning] | None = None
 
-    def take(self, record: Record) -> None:
-        """Replay one call."""
+    def take(self, record: Record, ahead: Ahead | None = None) -> None:
+        """Replay one call.
+
+        Args:
+            record: The call.
+            ahead: What `foresight` read of it, if anybody asked it to.
+        """
         seen = self.seen
         seen.calls += 1
         if record.at is not None:
@@ -104,7 +92,7 @@ class Replay:
             if missing:
                 seen.blind[name] = seen.blind.get(name, 0) + 1
         try:
-            self._priced(record, record.usage)
+            self._priced(record, record.usage, ahead)
         except SavingsError:
             seen.unpriced += 1
 
@@ -123,10 +111,10 @@ class Replay:
         seen.priced += 1
         seen.spent, seen.overhead = EXACT.add(seen.spent, usd), EXACT.add(seen.overhead, usd)
 
-    def _priced(self, record: Record, used: Usage) -> None:
+    def _priced(self, record: Record, used: Usage, ahead: Ahead | None) -> None:
         seen = self.seen
         spent = self._price(used, record.model, record)
-        facts, less, more = self._saved(record, used)
+        facts, less, more = self._saved(record, used, ahead or self.foresight.see(record, used))
         active = facts.active
         as_it_was = not active and facts.usage == used
         baseline = spent if as_it_was else facts.price(self._prices, frozenset())
@@ -145,32 +133,25 @@ class Replay:
         provider = record.provider if model == record.model else None
         return self._prices.price(used, model, mode=record.mode, at=record.at, provider=provider)
 
-    def _saved(self, record: Record, used: Usage) -> tuple[Facts, _Part, _Part]:
+    def _saved(self, record: Record, used: Usage, ahead: Ahead) -> tuple[Facts, _Part, _Part]:
         """What the strategies do to a call, and how much less or more of it might come."""
         asked = Facts(model=record.model, usage=used, mode=record.mode, provider=record.provider, at=record.at)
         then = self._read(self._before, record, asked) if "prompt_cache" in self._choices.strategies else None
-        if "batch" in self._choices.strategies and record.mode == "standard" and self._choices.can_wait(record):
-            facts = replace(asked, mode="batch", usage=used.uncached())  # batches read a cache by luck only
-            try:
-                facts.price(self._prices, frozenset(facts.active))
-            except SavingsError:
-                pass  # this model has no batches
-            else:
-                self.seen.waited += 1
-                return facts, _nothing, _nothing
+        if ahead.waits:
+            self.seen.waited += 1
+            # Batches read a cache by luck only.
+            return replace(asked, mode="batch", usage=used.uncached()), _nothing, _nothing
         if not record.messages:
             return asked, _nothing, _nothing
-        route = self._route(record.model, record.provider) if "routing" in self._choices.strategies else None
-        decision = self._decided(route.router, record) if route else None
-        model = decision.model if decision else record.model
-        facts = asked
-        if route and decision and model != record.model:
+        model, facts = ahead.model, asked
+        route = self.foresight.route(record.model, record.provider) if model != record.model else None
+        if route is not None:
             facts = replace(asked, model=route.small, baseline_model=route.large, provider=None)
             self.seen.routed += 1
             if route.elsewhere:
                 self.seen.elsewhere[model, record.provider or record.model.rpartition("/")[0]] += 1
-            self.seen.doubt += 1 - (decision.sufficiency or 1.0)
-        found = self._looked_up(record, model) if "semantic_cache" in self._choices.strategies else None
+            self.seen.doubt += 1 - (ahead.sufficiency or 1.0)
+        found = self._looked_up(record, used, ahead)
         if isinstance(found, Hit):
             facts = replace(facts, hit=True, usage=self._as_kept(found, used))
             return facts, _if_wrong if found.tier == "semantic" else _nothing, _nothing
@@ -183,39 +164,7 @@ class Replay:
             self._kept[found.question.id] = facts.usage
             if len(self._kept) > _MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
-        return facts, self._worse(decision, reads), self._better(reads)
-
-    def _decided(self, router: ComplexityRouter, record: Record) -> Decision:
-        return router.route(
-            record.messages,
-            tools=list(record.tools) or None,
-            response_format=record.parameters.get("response_format"),
-            max_tokens=limits(record.parameters)[0],
-            conversation=record.session,
-        )
-
-    def _route(self, model: str, provider: str | None) -> _Route | None:
-        """Where the calls of a model may go; None where there is no smaller one, or none with a known price."""
-        if (model, provider) not in self._routes:
-            self._routes[model, provider] = self._found(model, provider)
-        return self._routes[model, provider]
-
-    def _found(self, model: str, provider: str | None) -> _Route | None:
-        small, large = self._choices.small(model), self._key(model, provider)
-        if not small or not large:
-            return None
-        own = self._key(small, provider or model.rpartition("/")[0] or None)
-        key = own or self._key(small, None)
-        router = ComplexityRouter({"simple": small, "complex": model}, prices=self._prices)
-        return _Route(router, large, key, own is None) if key else None
-
-    def _key(self, model: str, provider: str | None) -> str | None:
-        """The name in the price book of a model with a known price."""
-        try:
-            self._prices.price(Usage(input=1, output=1), model, provider=provider)
-            return self._prices.resolve(model, provider=provider)
-        except SavingsError:
-            return None
+        return facts, self._worse(ahead, reads), self._better(reads)
 
     def _as_kept(self, hit: Hit, used: Usage) -> Usage:
         """What a hit would have consumed: its own tokens, cached as those of the call whose answer it gets.
@@ -225,22 +174,19 @@ class Replay:
         kept = self._kept.get(hit.entry.id, Usage())
         return with_cached(used.uncached(), kept.cache_read, kept.cache_write_5m, kept.cache_write_1h)
 
-    def _looked_up(self, record: Record, model: str) -> Lookup:
+    def _looked_up(self, record: Record, used: Usage, ahead: Ahead) -> Lookup | None:
         """What the cache has for a call; what it does not answer, it keeps."""
-        parameters = {name: value for name, value in record.parameters.items() if name not in _NOT_IN_SCOPE}
-        asked = Request(
-            model=model,
-            messages=cast("Any", record.messages),
-            parameters={**parameters, "tools": list(record.tools) or None},
-            namespace=(record.tenant or "") if self._choices.per_tenant else "",
-        )
+        if ahead.question is None:
+            return None
+        if ahead.reading is not None and isinstance(ahead.question, Question):
+            self._cache.remember(ahead.question.text, ahead.reading)
         self.seen.lookups += 1
-        found = self._cache.lookup(asked)
+        found = self._cache.lookup(ahead.question)
         if isinstance(found, Hit):
             self.seen.served += 1
             self.seen.by_meaning += found.tier == "semantic"
             return found
-        most, used = limits(record.parameters)[0], record.usage or Usage()
+        most = limits(record.parameters)[0]
         whole = most is None or used.output < most  # else it was cut off
         if found.question is not None and record.answer and not record.tool_calls and whole:
             self._cache.keep(found.question, record.answer)
@@ -287,9 +233,9 @@ class Replay:
         )
         return replace(facts, usage=usual), (low, high)
 
-    def _worse(self, decision: Decision | None, reads: tuple[Usage, Usage] | None) -> _Part:
+    def _worse(self, ahead: Ahead, reads: tuple[Usage, Usage] | None) -> _Part:
         """At worst, what the smaller model does not do is asked again, and caches let go early."""
-        doubt = Decimal(str(round(1 - (decision.sufficiency or 1.0), 4))) if decision else _ZERO
+        doubt = Decimal(str(round(1 - (ahead.sufficiency or 1.0), 4)))
 
         def part(facts: Facts, credits: Mapping[Strategy, Decimal]) -> dict[Strategy, Decimal]:
             found: dict[Strategy, Decimal] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Entry, Which
-from llm_savings.semantic_cache.found import Hit, Lookup, Miss, evidence_of, last_lookup
+from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Reading, evidence_of, last_lookup
 from llm_savings.semantic_cache.scope import Question, Refusal, Request
 from llm_savings.semantic_cache.settings import Judge, Options, Settings
 from llm_savings.semantic_cache.stats import Stats
@@ -21,6 +21,7 @@ __all__ = [
     "Miss",
     "Options",
     "Question",
+    "Reading",
     "Refusal",
     "Request",
     "Settings",

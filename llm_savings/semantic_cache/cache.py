@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from llm_savings.semantic_cache.entries import Entry, Vector, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
-from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Tier, last_lookup
+from llm_savings.semantic_cache.found import Hit, Lookup, Miss, Reading, Tier, last_lookup
 from llm_savings.semantic_cache.learning import audit_chance
 from llm_savings.semantic_cache.match import Candidate, Language, MatchModel, canonical, language_of, prepared
+from llm_savings.semantic_cache.remembered import Remembered
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
@@ -93,7 +93,7 @@ class AnswerCache:
         def embed(text: str) -> Vector:
             return found.embed([text])[0]
 
-        self._embed = lru_cache(maxsize=_VECTORS)(embed)  # what is looked up is then kept
+        self._embed = Remembered(embed, _VECTORS)  # what is looked up is then kept
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
@@ -129,13 +129,34 @@ class AnswerCache:
         """The request as the cache sees it, or why it is not cached."""
         return read(request, self._embedder.name, canonical=canonical, policy=self._policy, redact=self.settings.redact)
 
-    def lookup(self, request: Request) -> Lookup:
+    def asked(self, request: Request) -> Question | Miss:
+        """As `question`, or a miss that says why it is not cached. It raises for nothing but the caller's doing."""
+        if environment.disabled():
+            return Miss(reason="disabled")
+        with self._trouble.caught("lookup"):
+            asked = self.question(request)
+            return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
+        return Miss(reason="error")
+
+    def reading(self, text: str) -> Reading:
+        """What a lookup reads of a question's text, to be worked out ahead, or by another process."""
+        return Reading(self._embed(text), prepared(text))
+
+    def remember(self, text: str, reading: Reading) -> None:
+        """Take over what `reading` gave for a text."""
+        self._embed.put(text, reading.vector)
+        prepared.put(text, reading.words)
+
+    def lookup(self, request: Request | Question | Miss) -> Lookup:
         """The stored answer to this request, or why there is none. It never raises for what is not the caller's doing.
 
         A miss leads: until `keep` or `gave_up` is called with its question, others that ask the same wait for it.
+
+        Args:
+            request: What is asked, or what `asked` said of it before.
         """
         began = time.perf_counter()
-        asked = self._asked(request)
+        asked = self.asked(request) if isinstance(request, Request) else request
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         domain = self._domain(asked)
@@ -147,7 +168,7 @@ class AnswerCache:
     async def alookup(self, request: Request) -> Lookup:
         """As `lookup`, without holding up the event loop."""
         began = time.perf_counter()
-        asked = self._asked(request)
+        asked = self.asked(request)
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         domain = self._domain(asked)
@@ -159,7 +180,7 @@ class AnswerCache:
     def exact(self, request: Request) -> Hit | None:
         """The stored answer to the very same words. Nobody waits for anybody: at a miss, no answer is on its way."""
         began = time.perf_counter()
-        asked = self._asked(request)
+        asked = self.asked(request)
         if isinstance(asked, Miss) or self._trouble.lasts() or self.settings.shadow:
             return None
         with self._trouble.caught("lookup"):
@@ -280,14 +301,6 @@ class AnswerCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _asked(self, request: Request) -> Question | Miss:
-        if environment.disabled():
-            return Miss(reason="disabled")
-        with self._trouble.caught("lookup"):
-            asked = self.question(request)
-            return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
-        return Miss(reason="error")
 
     def _find(self, asked: Question, domain: Domain, *, waited: bool = False) -> Lookup:
         if self._trouble.lasts():

@@ -6,10 +6,24 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from llm_savings.semantic_cache.entries import Entry
+from llm_savings.semantic_cache.entries import Entry, Vector
+from llm_savings.semantic_cache.match import Question as Words
 from llm_savings.semantic_cache.scope import Question
+
+
+class Reading(NamedTuple):
+    """What is read of a question's text when its meaning is looked up.
+
+    Attributes:
+        vector: Shape (dimensions,); all zero where its meaning cannot be told.
+        words: Its words and facts.
+    """
+
+    vector: Vector
+    words: Words
+
 
 Tier = Literal["exact", "canonical", "semantic"]
 """How a hit was found: the same text; the same but for case, spacing and punctuation; the same meaning."""

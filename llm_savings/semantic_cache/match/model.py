@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question, prepare
 from llm_savings.semantic_cache.match.words import bare
 from llm_savings.semantic_cache.match.wordspace import bundled_words
+from llm_savings.semantic_cache.remembered import Remembered
 
 SCORED = 3  # candidates that no guard blocks and that are scored; the fourth nearest is almost never the best
 NEIGHBOURS = 5
@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
     cosine: float
 
 
-prepared = lru_cache(4_096)(prepare)
+prepared = Remembered(prepare, 4_096)
 """As `prepare`, which it remembers: a stored question is a candidate again and again."""
 
 
