@@ -35,23 +35,31 @@ class Reads(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """A prompt as an automatic cache compares it: a hash of every beginning, a step of characters apart."""
+    """A prompt as an automatic cache compares it.
 
-    text: str
+    Attributes:
+        keys: A hash of every beginning, a step of characters apart.
+        record: The call.
+    """
+
     keys: Sequence[int]
+    record: Record
 
     @classmethod
     def of(cls, record: Record) -> Beginning:
-        """That of a call; tools and the answer's schema stand before the messages."""
-        head = [text_of(tool) for tool in record.tools]
-        head.append(text_of(record.parameters.get("response_format") or ""))
-        text = "\0".join([*head, *(f"{m.get('role')}\1{text_of(m.get('content'))}" for m in record.messages or ())])
-        keys: list[int] = []
-        key = 0
+        """That of a call."""
+        text, key, keys = _text(record), 0, list[int]()
         for start in range(0, len(text) - _STEP + 1, _STEP):
             key = hash((key, text[start : start + _STEP]))
             keys.append(key)
-        return cls(text, keys)
+        return cls(keys, record)
+
+
+def _text(record: Record) -> str:
+    """A call's prompt as one text; tools and the answer's schema stand before the messages."""
+    head = [text_of(tool) for tool in record.tools]
+    head.append(text_of(record.parameters.get("response_format") or ""))
+    return "\0".join([*head, *(f"{m.get('role')}\1{text_of(m.get('content'))}" for m in record.messages or ())])
 
 
 class Automatic:
@@ -96,7 +104,8 @@ class Automatic:
         end, key = steps * _STEP, (begins.keys[steps - 1], terms.key)
         if (tokens := self._counted.get(key)) is None:
             # Where we have the provider's tokenizer, exactly; else by the share of the prompt.
-            tokens = count(begins.text[:end], terms.model) if terms.key else prompt * end // len(begins.text)
+            text = _text(begins.record)
+            tokens = count(text[:end], terms.model) if terms.key else prompt * end // len(text)
             if len(self._counted) > _MOST:
                 self._counted.clear()
             self._counted[key] = tokens

@@ -17,8 +17,8 @@ from typing import Any, cast
 import orjson
 
 from llm_savings.attribution import Facts, shared_out
+from llm_savings.audit.ahead import Ahead, Foresight
 from llm_savings.audit.choices import Choices
-from llm_savings.audit.foresight import Ahead, Foresight
 from llm_savings.audit.prefixes import Automatic, Beginning, Marked, Reads, with_cached
 from llm_savings.audit.records import Record
 from llm_savings.audit.seen import Seen
@@ -59,7 +59,7 @@ class Replay:
         self.foresight = Foresight(choices, prices, self._cache)
         self._kept: dict[str, Usage] = {}
         self._before, self._automatic, self._marked = Automatic(), Automatic(), Marked(prices)
-        self._begun: tuple[Record, Beginning] | None = None
+        self._begun: Beginning | None = None  # of the latest call
 
     def take(self, record: Record, ahead: Ahead | None = None) -> None:
         """Replay one call.
@@ -136,6 +136,8 @@ class Replay:
     def _saved(self, record: Record, used: Usage, ahead: Ahead) -> tuple[Facts, _Part, _Part]:
         """What the strategies do to a call, and how much less or more of it might come."""
         asked = Facts(model=record.model, usage=used, mode=record.mode, provider=record.provider, at=record.at)
+        if ahead.begins is not None:
+            self._begun = Beginning(ahead.begins, record)
         then = self._read(self._before, record, asked) if "prompt_cache" in self._choices.strategies else None
         if ahead.waits:
             self.seen.waited += 1
@@ -206,9 +208,9 @@ class Replay:
         if terms.dialect != "automatic" or prompt < terms.minimum:
             return Reads()
         whose = f"{facts.model}\0{record.tenant or ''}"
-        if self._begun is None or self._begun[0] is not record:
-            self._begun = record, Beginning.of(record)
-        return cache.read(self._begun[1], whose, terms, prompt, record.at.timestamp())
+        if self._begun is None or self._begun.record is not record:
+            self._begun = Beginning.of(record)
+        return cache.read(self._begun, whose, terms, prompt, record.at.timestamp())
 
     def _cached(
         self, record: Record, facts: Facts, then: Reads | None, at: datetime

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from llm_savings.audit import frames
-from llm_savings.audit.foresight import Ahead
+from llm_savings.audit.ahead import Ahead
 from llm_savings.audit.order import in_order
 from llm_savings.audit.reading import Log, Unread
-from llm_savings.audit.records import Record, of_plain, plain
+from llm_savings.audit.records import Message, Record, of_plain, plain
 from llm_savings.audit.replay import Replay
 
+_LONG, _SHARED = 500, 1_000  # characters of texts that may come again, and how many of them are remembered
 _MUCH = 500_000  # bytes of logs from which on another process is worth its start
 
 
@@ -67,9 +68,11 @@ class Reading:
 
     def _plain(self) -> Iterator[tuple[Any, Any]]:
         """In the other process: all as plain values, and at last what is told of the log."""
-        see, log = self.replay.foresight.read, self.records
+        see, log, texts = self.replay.foresight.read, self.records, dict[str, str]()
         for record in in_order(self._chosen(None), self._late):
             ahead = see(record)
+            if record.messages:
+                record = replace(record, messages=[_shared(message, texts) for message in record.messages])
             yield plain(record), ahead and ahead.plain()
         if isinstance(log, Log):
             unread = dict(log.unread.counts), log.unread.lines
@@ -91,3 +94,13 @@ class Reading:
             early = self.since is not None and record.at is not None and record.at < self.since
             if not early and (self.until is None or record.at is None or record.at < self.until):
                 yield record
+
+
+def _shared(message: Message, texts: dict[str, str]) -> Message:
+    """The same message with the very text that came before, if it did: of these only one crosses over at a time."""
+    text = message.get("content")
+    if not isinstance(text, str) or len(text) < _LONG:
+        return message
+    if len(texts) > _SHARED:
+        texts.clear()
+    return {**message, "content": texts.setdefault(text, text)}

@@ -140,7 +140,7 @@ def _order(request: Request) -> Iterator[Noted]:
     """Retrieved text before instructions that never change, in one prompt (a log shows it by what changed)."""
     for place, text in request.stable_texts:
         retrieved = _RETRIEVED.search(text)
-        static = [found.start() for found in _STATIC.finditer(text)]
+        static = [found.start() for found in _STATIC.finditer(text)] if retrieved else []
         if retrieved and static and retrieved.start() < min(static[-1], len(text) // 2):
             length = len(text) - static[-1]
             yield Noted("dynamic-before-static", place, request, length / 4, "read", {"length": length})

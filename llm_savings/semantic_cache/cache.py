@@ -377,7 +377,7 @@ class AnswerCache:
         stored, fresh = self._text_of(miss.nearest.answer), self._text_of(answer)
         right = None
         if self.settings.judge is None:
-            right = compare(stored, fresh, embed=lambda text: bundled_embedder().embed([text])[0])
+            right = compare(stored, fresh, embed=lambda text: bundled_embedder().embed([text])[0].tolist())
         else:
             with self._judging.caught("judge"):
                 right = self.settings.judge(question.text, miss.nearest.text, stored, fresh)

@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
     cosine: float
 
 
-prepared = Remembered(prepare, 4_096)
+prepared = Remembered(prepare, 16_384)
 """As `prepare`, which it remembers: a stored question is a candidate again and again."""
 
 

@@ -68,7 +68,8 @@ class MemoryStore(Guarded):
                 alive: list[Near] = []
                 for key, cosine in zip(keys, cosines, strict=True):
                     entry = self._kept[vectors[key][0]].entry
-                    if not _is_over(entry, now):
+                    until = entry.expires_at
+                    if until is None or until > now:
                         alive.append(Near(entry.text, cosine, lambda entry=entry: entry))
                         if len(alive) == count:
                             return alive

@@ -6,12 +6,14 @@ work, which `audit` may leave to another process.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from llm_savings.attribution import Facts
 from llm_savings.audit.choices import Choices
+from llm_savings.audit.prefixes import Beginning
 from llm_savings.audit.records import Record
 from llm_savings.bounds import limits
 from llm_savings.errors import SavingsError
@@ -50,6 +52,7 @@ class Ahead(NamedTuple):
         sufficiency: The probability that the smaller model does; None where nothing was routed.
         question: What the cache is asked, or why it is not; None where there is no cache, or no prompt.
         reading: Of the question's text, where it was read already.
+        begins: Of the prompt, where that was looked at already.
     """
 
     waits: bool
@@ -57,6 +60,7 @@ class Ahead(NamedTuple):
     sufficiency: float | None = None
     question: Question | Miss | None = None
     reading: Reading | None = None
+    begins: Sequence[int] | None = None
 
     def plain(self) -> tuple[Any, ...]:
         """As plain values."""
@@ -66,19 +70,19 @@ class Ahead(NamedTuple):
         elif asked is not None:
             asked = asked.reason
         told = None if reading is None else (reading.vector.tobytes(), tuple(reading.words))
-        return (*self[:3], asked, told)
+        return (*self[:3], asked, told, self.begins)
 
     @classmethod
     def of(cls, plain: tuple[Any, ...]) -> Ahead:
         """From plain values."""
-        waits, model, sufficiency, asked, told = plain
+        waits, model, sufficiency, asked, told, begins = plain
         if isinstance(asked, tuple):
             name, scope, domain, text, asked_model, namespace = cast("tuple[str, ...]", asked)
             asked = Question(id=name, scope=scope, domain=domain, text=text, model=asked_model, namespace=namespace)
         elif asked is not None:
             asked = Miss(reason=asked)
         reading = None if told is None else Reading(np.frombuffer(told[0], np.float32), Words(*told[1]))
-        return cls(waits, model, sufficiency, asked, reading)
+        return cls(waits, model, sufficiency, asked, reading, begins)
 
 
 class Foresight:
@@ -118,7 +122,7 @@ class Foresight:
         return Ahead(False, model, sufficiency, self._question(record, model) if "semantic_cache" in tried else None)
 
     def read(self, record: Record) -> Ahead | None:
-        """As `see`, with its question read, where it is not one of the latest; None of a call that is not replayed."""
+        """As `see`, with all that can be read ahead; None of a call that is not replayed."""
         used = record.usage
         if record.hit or record.failed or used is None:
             return None
@@ -127,6 +131,8 @@ class Foresight:
         ):
             return None
         ahead = self.see(record, used)
+        if record.messages and record.at is not None and "prompt_cache" in self._choices.strategies:
+            ahead = ahead._replace(begins=Beginning.of(record).keys)
         asked = ahead.question
         if (
             not isinstance(asked, Question)
