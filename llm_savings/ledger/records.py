@@ -280,7 +280,7 @@ def call_from_row(row: Mapping[str, Any]) -> Call:
         stream=bool(row["stream"]),
         started_at=from_microseconds(row["started_us"]),
         bound=from_picodollars(row["bound_pusd"]),
-        tags=json.loads(row["tags"]) if row["tags"] else {},
+        tags=_decoded(row["tags"])[0] if row["tags"] else {},
         user=row["user_id"],
         session=row["session_id"],
         tenant=row["tenant"],
@@ -297,7 +297,7 @@ def call_from_row(row: Mapping[str, Any]) -> Call:
         usage=Usage(*[row[name] or 0 for name in _TOKENS]),
         actual=from_picodollars(row["actual_pusd"]),
         baseline=from_picodollars(row["baseline_pusd"]),
-        strategies=json.loads(row["strategies"]) if row["strategies"] else {},
+        strategies=_decoded(row["strategies"])[0] if row["strategies"] else {},
         response_id=row["response_id"],
         error=row["error"],
         latency=None if row["latency_us"] is None else row["latency_us"] / 1_000_000,
@@ -307,9 +307,9 @@ def call_from_row(row: Mapping[str, Any]) -> Call:
 
 def from_microseconds(micros: int) -> datetime:
     """An aware UTC datetime, exactly."""
-    seconds, rest = divmod(micros, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+    return _EPOCH + timedelta(0, 0, micros)
 
 
 # Sorted and compact, so that equal labels are equal text and group together in a report.
+_decoded = json.JSONDecoder().raw_decode  # no blanks to look for before and after what `_compact` wrote
 _compact = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
