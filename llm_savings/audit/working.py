@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from llm_savings.audit import frames
@@ -16,6 +17,7 @@ from llm_savings.audit.records import Message, Record, of_plain, plain
 from llm_savings.audit.replay import Replay
 
 _LONG, _SHARED = 500, 1_000  # characters of texts that may come again, and how many of them are remembered
+_LOOKED_AT = 50  # calls that tell whether a log has prompts
 _MUCH = 500_000  # bytes of logs from which on another process is worth its start
 
 
@@ -38,8 +40,13 @@ class Reading:
     until: datetime | None = None
 
     def __iter__(self) -> Iterator[tuple[Record, Ahead | None]]:
-        pays = isinstance(self.records, Log) and self.records.size > _MUCH and frames.can_fork()
-        return self._abreast() if pays else self._alone()
+        return self._abreast() if self._pays() else self._alone()
+
+    def _pays(self) -> bool:
+        """Whether there is so much to be read that another process is worth its start: prompts, and many."""
+        log = self.records
+        much = isinstance(log, Log) and log.size > _MUCH and frames.can_fork()
+        return much and any(record.messages for record in islice(log, _LOOKED_AT))
 
     def _alone(self) -> Iterator[tuple[Record, Ahead | None]]:
         for record in in_order(self._chosen(self.each), self._late):
