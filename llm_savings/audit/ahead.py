@@ -62,26 +62,26 @@ class Ahead(NamedTuple):
     reading: Reading | None = None
     begins: Sequence[int] | None = None
 
-    def plain(self) -> tuple[Any, ...]:
-        """As plain values."""
+    def plain(self) -> tuple[list[Any], bytes]:
+        """As JSON has it, and the vector as bytes."""
         asked, reading = self.question, self.reading
         if isinstance(asked, Question):
             asked = (asked.id, asked.scope, asked.domain, asked.text, asked.model, asked.namespace)
         elif asked is not None:
             asked = asked.reason
-        told = None if reading is None else (reading.vector.tobytes(), tuple(reading.words))
-        return (*self[:3], asked, told, self.begins)
+        words = None if reading is None else reading.words.plain()
+        return [*self[:3], asked, words, self.begins], b"" if reading is None else reading.vector.tobytes()
 
     @classmethod
-    def of(cls, plain: tuple[Any, ...]) -> Ahead:
-        """From plain values."""
-        waits, model, sufficiency, asked, told, begins = plain
-        if isinstance(asked, tuple):
-            name, scope, domain, text, asked_model, namespace = cast("tuple[str, ...]", asked)
+    def of(cls, values: list[Any], vector: bytes) -> Ahead:
+        """What `plain` gave these for."""
+        waits, model, sufficiency, asked, words, begins = values
+        if isinstance(asked, list):
+            name, scope, domain, text, asked_model, namespace = cast("list[str]", asked)
             asked = Question(id=name, scope=scope, domain=domain, text=text, model=asked_model, namespace=namespace)
         elif asked is not None:
             asked = Miss(reason=asked)
-        reading = None if told is None else Reading(np.frombuffer(told[0], np.float32), Words(*told[1]))
+        reading = None if words is None else Reading(np.frombuffer(vector, np.float32), Words.of_plain(words))
         return cls(waits, model, sufficiency, asked, reading, begins)
 
 

@@ -1,13 +1,8 @@
-"""Plain values on their way through a pipe or a temporary file of one's own.
-
-`marshal` writes them: several times as fast as JSON, it has tuples, sets, whole numbers of any size and halves of
-surrogate pairs, and unlike pickle it makes nothing but plain values. What is read is what this program, on this
-interpreter, has just written where nobody else can write.
-"""
+"""Values on their way through a pipe or a temporary file: JSON, with bytes beside it."""
 
 from __future__ import annotations
 
-import marshal
+import json
 import os
 import sys
 import warnings
@@ -16,30 +11,46 @@ from contextlib import suppress
 from itertools import islice
 from typing import IO, Any
 
+import orjson
+
 _AT_ONCE = 64  # values to a frame
 _PIPE = 1 << 20  # bytes that the other process may be ahead
 _SET_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Linux alone has
-_END = "end"
 
 
-def write(file: IO[bytes], value: Any) -> None:
-    """Write one plain value.
+def write(file: IO[bytes], value: Any, *, beside: bytes = b"", default: Callable[[Any], Any] | None = None) -> None:
+    """Write one value.
+
+    Args:
+        file: Where.
+        value: Anything that JSON has.
+        beside: Bytes that come with it.
+        default: Makes something that JSON has of what else there is.
 
     Raises:
-        ValueError: It is not plain.
+        TypeError: There is something that JSON does not have.
     """
-    data = marshal.dumps(value)
-    file.write(len(data).to_bytes(8, "little"))
+    try:
+        data = orjson.dumps(value, default=default)
+    except TypeError:  # halves of surrogate pairs, whole numbers beyond 64 bits
+        data = json.dumps(value, default=default).encode()
+    file.write(len(data).to_bytes(8, "little") + len(beside).to_bytes(8, "little"))
     file.write(data)
+    file.write(beside)
 
 
-def read(file: IO[bytes]) -> Iterator[Any]:
-    """The values of a file, in order; one that is cut off is not given."""
-    while len(head := file.read(8)) == 8:
-        size = int.from_bytes(head, "little")
-        data = file.read(size)
-        if len(data) == size:
-            yield marshal.loads(data)  # noqa: S302 (written by this program; see above)
+def read(file: IO[bytes]) -> Iterator[tuple[Any, bytes]]:
+    """The values of a file in order, and the bytes beside each; one that is cut off is not given."""
+    while len(head := file.read(16)) == 16:
+        size, more = int.from_bytes(head[:8], "little"), int.from_bytes(head[8:], "little")
+        data, beside = file.read(size), file.read(more)
+        if len(data) + len(beside) < size + more:
+            return
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            value = json.loads(data)
+        yield value, beside
 
 
 def can_fork() -> bool:
@@ -47,18 +58,18 @@ def can_fork() -> bool:
     return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
 
-def abreast(values: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """The values that an iterator gives in a fork of this process, which runs ahead while this one uses them.
+def abreast(values: Callable[[], Iterator[tuple[Any, bytes]]]) -> Iterator[tuple[Any, bytes]]:
+    """What an iterator gives in a fork of this process, which runs ahead while this one uses it.
 
     Args:
-        values: Makes the iterator of plain values.
+        values: Makes the iterator: of values that JSON has, and bytes that come with each.
 
     Raises:
         ChildProcessError: The other process ended before it had given all; why, this one will find when it tries.
 
     Example:
-        >>> list(abreast(lambda: iter(range(3))))
-        [0, 1, 2]
+        >>> list(abreast(lambda: iter([(1, b"one"), ([2], b"")])))
+        [(1, b'one'), ([2], b'')]
     """
     incoming, outgoing = os.pipe()
     with warnings.catch_warnings():
@@ -69,10 +80,13 @@ def abreast(values: Callable[[], Iterator[Any]]) -> Iterator[Any]:
     os.close(outgoing)
     try:
         with os.fdopen(incoming, "rb", buffering=_PIPE) as file:
-            for frame in read(file):
-                if frame == _END:
+            for frame, beside in read(file):
+                if frame is None:
                     return
-                yield from frame
+                start = 0
+                for value, size in frame:
+                    yield value, beside[start : start + size]
+                    start += size
         raise ChildProcessError("the process that works ahead has ended early")
     finally:
         with suppress(ProcessLookupError):
@@ -81,8 +95,8 @@ def abreast(values: Callable[[], Iterator[Any]]) -> Iterator[Any]:
             os.waitpid(child, 0)
 
 
-def _serve(values: Callable[[], Iterator[Any]], incoming: int, outgoing: int) -> None:
-    """In the child: write all values, and end without what a program does at its end."""
+def _serve(values: Callable[[], Iterator[tuple[Any, bytes]]], incoming: int, outgoing: int) -> None:
+    """In the child: write all there is, and end without what a program does at its end."""
     code = 1
     try:
         os.close(incoming)
@@ -93,9 +107,10 @@ def _serve(values: Callable[[], Iterator[Any]], incoming: int, outgoing: int) ->
         given = values()
         with os.fdopen(outgoing, "wb") as file:
             while some := list(islice(given, _AT_ONCE)):
-                write(file, some)
+                frame = [(value, len(beside)) for value, beside in some]
+                write(file, frame, beside=b"".join([beside for _, beside in some]))
                 file.flush()
-            write(file, _END)
+            write(file, None)
         code = 0
     except BaseException:  # noqa: BLE001, S110 (the parent meets it when it does the work itself)
         pass

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import IO
 
-import orjson
-
 from llm_savings.audit import frames
 from llm_savings.audit.records import Record, of_plain, plain
 
@@ -51,7 +49,7 @@ def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int =
             held += _size(record)
             if held > room:
                 file = _written(files.enter_context(tempfile.TemporaryFile()), piece)
-                pieces.append(map(of_plain, frames.read(file)))
+                pieces.append(of_plain(values) for values, _ in frames.read(file))
                 piece, held = [], 0
         piece.sort(key=_at)
         for record in heapq.merge(*pieces, piece, key=_at):
@@ -65,10 +63,6 @@ def _size(record: Record) -> int:
 
 def _written(file: IO[bytes], piece: list[Record]) -> IO[bytes]:
     for record in sorted(piece, key=_at):
-        values = plain(record)
-        try:
-            frames.write(file, values)
-        except ValueError:  # something is not plain: it comes back as its text
-            frames.write(file, orjson.loads(orjson.dumps(values, default=str)))
+        frames.write(file, plain(record), default=str)
     file.seek(0)
     return file

@@ -68,8 +68,8 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
-        return sum(Path(path).stat().st_size for path in self._files)
+        """Bytes of the files that are there."""
+        return sum(file.stat().st_size for file in map(Path, self._files) if file.exists())
 
     def __iter__(self) -> Iterator[Record]:
         self.read, self.unread = 0, Unread()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from llm_savings.audit import frames
 from llm_savings.audit.ahead import Ahead
@@ -54,16 +54,17 @@ class Reading:
 
     def _abreast(self) -> Iterator[tuple[Record, Ahead | None]]:
         """With another process, which reads. What ends that one too early, this one meets when it goes on by itself."""
-        given = 0
+        given, texts = 0, _Texts()
         try:
-            for values, ahead in frames.abreast(self._plain):
+            for (values, ahead), vector in frames.abreast(self._plain):
                 if values is None:
                     self._told(*ahead)
                     return
                 given += 1
                 if self.each is not None:
                     self.each()
-                yield of_plain(values), ahead and Ahead.of(ahead)
+                record = of_plain(values)
+                yield texts.received(record), ahead and Ahead.of(ahead, vector)
         except ChildProcessError:
             self.replay.seen.late = 0
         for number, record in enumerate(in_order(self._chosen(None), self._late)):
@@ -73,17 +74,15 @@ class Reading:
                     self.each()
                 yield record, ahead
 
-    def _plain(self) -> Iterator[tuple[Any, Any]]:
-        """In the other process: all as plain values, and at last what is told of the log."""
-        see, log, texts = self.replay.foresight.read, self.records, dict[str, str]()
+    def _plain(self) -> Iterator[tuple[Any, bytes]]:
+        """In the other process: what `_abreast` makes all of again, and at last what is told of the log."""
+        see, log, texts = self.replay.foresight.read, self.records, _Texts()
         for record in in_order(self._chosen(None), self._late):
-            ahead = see(record)
-            if record.messages:
-                record = replace(record, messages=[_shared(message, texts) for message in record.messages])
-            yield plain(record), ahead and ahead.plain()
+            ahead, vector = found.plain() if (found := see(record)) is not None else (None, b"")
+            yield (plain(texts.sent(record)), ahead), vector
         if isinstance(log, Log):
             unread = dict(log.unread.counts), log.unread.lines
-            yield None, (self.replay.seen.late, log.read, unread, dict(log.notes), log.refused)
+            yield (None, (self.replay.seen.late, log.read, unread, dict(log.notes), log.refused)), b""
 
     def _told(self, late: int, read: int, unread: Any, notes: Any, refused: Any) -> None:
         self.replay.seen.late = late
@@ -103,11 +102,40 @@ class Reading:
                 yield record
 
 
-def _shared(message: Message, texts: dict[str, str]) -> Message:
-    """The same message with the very text that came before, if it did: of these only one crosses over at a time."""
-    text = message.get("content")
-    if not isinstance(text, str) or len(text) < _LONG:
-        return message
-    if len(texts) > _SHARED:
-        texts.clear()
-    return {**message, "content": texts.setdefault(text, text)}
+class _Texts:
+    """Long texts that come again, as instructions do: each crosses over once, then its number does."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._texts: list[str] = []
+
+    def sent(self, record: Record) -> Record:
+        """The same call with numbers in place of texts, where they came before."""
+        if not record.messages:
+            return record
+        return replace(record, messages=[self._numbered(message) for message in record.messages])
+
+    def received(self, record: Record) -> Record:
+        """The call that `sent` got."""
+        for message in record.messages or ():
+            content = message.get("content")
+            if isinstance(content, dict):
+                cast("dict[str, Any]", message)["content"] = self._text(**cast("dict[str, Any]", content))
+        return record
+
+    def _numbered(self, message: Message) -> Message:
+        text = message.get("content")
+        if not isinstance(text, str) or len(text) < _LONG:
+            return message
+        if (number := self._numbers.get(text)) is not None:
+            return {**message, "content": {"number": number, "text": None}}
+        if len(self._numbers) == _SHARED:
+            self._numbers.clear()
+        number = self._numbers[text] = len(self._numbers)
+        return {**message, "content": {"number": number, "text": text}}
+
+    def _text(self, number: int, text: str | None) -> str:
+        if text is not None:
+            del self._texts[number:]
+            self._texts.append(text)
+        return self._texts[number]

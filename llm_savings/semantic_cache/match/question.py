@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import repeat
 from sys import intern
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from llm_savings.semantic_cache.match.lexicon import Language, lexicon
@@ -67,6 +67,32 @@ class Question(NamedTuple):
     grams: int
     token_set: frozenset[str]
     word_set: frozenset[str]
+
+    def plain(self) -> list[Any]:
+        """As JSON has it, for another process."""
+        bits = [f"{number:x}" for number in (self.left, self.right, self.grams)]
+        return [*self[:5], list(self.facts), *bits, self.negations, self.asks]
+
+    @classmethod
+    def of_plain(cls, values: list[Any]) -> Question:
+        """What `plain` gave these for."""
+        language, tokens, words, surfaces, roles, facts, left, right, grams, negations, asks = values
+        tokens, words, surfaces = (tuple[str, ...](map(intern, some)) for some in (tokens, words, surfaces))
+        return cls(
+            language,
+            tokens,
+            words,
+            surfaces,
+            tuple(roles),
+            frozenset((kind, value) for kind, value in facts) if facts else _NOTHING,
+            int(left, 16),
+            int(right, 16),
+            negations,
+            asks,
+            int(grams, 16),
+            frozenset(tokens),
+            frozenset(words),
+        )
 
 
 class _Word(NamedTuple):
