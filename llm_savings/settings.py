@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,21 @@ def shadow() -> bool:
     return _is_on("LLM_SAVINGS_SHADOW")
 
 
+@contextmanager
+def unswitched() -> Generator[None]:
+    """Within it neither switch holds: what only tries out how things would be, as an audit does, changes nothing."""
+    before = _UNSWITCHED.set(True)
+    try:
+        yield
+    finally:
+        _UNSWITCHED.reset(before)
+
+
+_UNSWITCHED: ContextVar[bool] = ContextVar("llm_savings_unswitched", default=False)
+
+
 def _is_on(name: str) -> bool:
-    return os.environ.get(name, "").strip().lower() not in _OFF
+    return os.environ.get(name, "").strip().lower() not in _OFF and not _UNSWITCHED.get()
 
 
 def default_ledger() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm_savings import settings
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.audit.choices import Choices
 from llm_savings.audit.reading import Log, read_logs
@@ -124,15 +126,12 @@ def audit(
     """
     wanted, book = choices or Choices(), prices or PriceBook()
     records = _records(logs)
-    replay, prompts = Replay(wanted, book), list[Record]()
-    reading = Reading(records, replay, each, since, until)
-    try:
-        for record, ahead in reading:
+    prompts: list[Record] = []
+    with settings.unswitched(), closing(Replay(wanted, book)) as replay:
+        for record, ahead in Reading(records, replay, each, since, until):
             replay.take(record, ahead)
             if record.messages and len(prompts) < _LINTED:
                 prompts.append(record)
-    finally:
-        replay.close()
     seen = replay.seen
     if not seen.calls:
         raise LogFormatError(_nothing_in(records))

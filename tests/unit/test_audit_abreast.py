@@ -111,6 +111,14 @@ def test_a_process_that_dies_changes_nothing(
     assert told(log, monkeypatch, forks=True) == alone
 
 
+@pytest.mark.parametrize("switch", ["LLM_SAVINGS_SHADOW", "LLM_SAVINGS_DISABLED"])
+def test_an_audit_tries_what_the_environment_holds_back(
+    switch: str, log: Path, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(switch, "1")
+    assert told(log, monkeypatch, forks=hasattr(os, "fork")) == alone
+
+
 @forking
 def test_what_the_users_function_raises_is_raised(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def can_wait(record: Record) -> bool:
