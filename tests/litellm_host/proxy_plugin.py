@@ -51,12 +51,14 @@ class Proxy:
 
     Attributes:
         lost: How many calls nobody will ever settle.
+        ledger: Where it writes, if not in its folder.
     """
 
     client: httpx.Client
     folder: Path
     box: Sandbox
     lost: int = 0
+    ledger: str = ""
 
     @property
     def url(self) -> str:
@@ -64,7 +66,7 @@ class Proxy:
 
     @property
     def costs(self) -> CostLogger:
-        return CostLogger(self.folder / "costs.db")
+        return CostLogger(self.ledger or self.folder / "costs.db")
 
     def post(self, key: str, text: str, model: str = "mini", path: str = "/v1/chat/completions", **more: Any) -> Any:
         body = {"model": model, "messages": [{"role": "user", "content": text}]} | more
