@@ -19,7 +19,7 @@ GRAM_BITS = 1024
 _LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
 _KO_UNIT = re.compile(r"([-+]?\d[\d.,:/-]*)([가-힣]+)")
 _KO_COUNT = re.compile(
-    r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)"
+    r"(?<![가-힣])(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번|\s?다시)"
 )
 _LATIN_UNIT = re.compile(
     r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b"
@@ -210,7 +210,7 @@ def _korean_word(token: str) -> _Word:
     month = lists.months.get(stem)
     fact = ("day", day) if day else ("month", month) if month else None
     return _Word(
-        stem=intern(stem),
+        stem=intern(lists.same.get(token) or lists.same.get(stem) or stem),
         surface=intern(token),
         content=not (fact or ask or forms & lists.stop),
         left=_either(lists.left, forms),
