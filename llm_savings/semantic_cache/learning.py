@@ -48,6 +48,9 @@ EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number i
 NEAR = 6
 """Labels from so many bins below the shipped threshold on correct it."""
 
+FILLED = 2_500
+"""Lookups from which on a larger share of dense ones is asked for, three times as large at most."""
+
 START = 50
 """Lookups taken to have been right before the first, so that a few say little."""
 
@@ -57,8 +60,9 @@ WIDER = 0.4
 TAUGHT, SPENT = 0.6, 0.6
 """The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
 
-CROWDED, REWORDED = 0.1, 0.65
-"""In a domain that repeats: the share of dense lookups, and reworded ones for each exchanged one, at least."""
+CROWDED, REWORDED, VARIED = 0.1, 0.65, 0.25
+"""In a domain that repeats, at least: the share of dense lookups, reworded ones for each exchanged one, and those that
+differ in several words for each that differs in one."""
 
 SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 0.5
 """Normal quantiles: of the upper bounds, and of what labels leave room for before they tighten."""
@@ -84,6 +88,8 @@ class Counts:
         dense: Lookups whose third nearest question was near too.
         reworded: Those whose nearest, a near one, has the same content words.
         exchanged: Those whose nearest, a near one, has another word in place of one.
+        added: Those whose nearest, a near one, has one content word more, or less.
+        varied: Those whose nearest, a near one, has several other content words.
     """
 
     seen: tuple[int, ...] = (0,) * BINS
@@ -95,6 +101,8 @@ class Counts:
     dense: int = 0
     reworded: int = 0
     exchanged: int = 0
+    added: int = 0
+    varied: int = 0
 
     def labels(self, first: int = 0) -> int:
         """Comparisons that said right or wrong, in this bin and those above."""
@@ -136,7 +144,7 @@ class Evidence:
 
 _NAMES = (
     *(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)),
-    *("lookups", "dense", "reworded", "exchanged"),
+    *("lookups", "dense", "reworded", "exchanged", "added", "varied"),
 )
 
 
@@ -333,12 +341,17 @@ def _affordable(bounds: Sequence[tuple[_Judge, float]], limit: float) -> float:
 def repeats(evidence: Evidence) -> bool:
     """Whether questions of the domain come again in other words, by what its recent lookups show.
 
-    In a narrow domain (support, banking) many questions have several near ones, and two near ones differ in wording
-    more often than in one word. Where thousands of questions are about everything, or a few are asked of every place,
-    the nearest asks something else.
+    In a narrow domain (support, banking) many questions have several near ones, and two near ones differ in wording, or
+    in several words, more often than in one word. Where thousands of questions are about everything, or a few are asked
+    of every place, the nearest asks something else.
     """
     known, recent = evidence.all, evidence.recent
-    return recent.dense >= max(10, CROWDED * recent.lookups) and known.reworded >= REWORDED * known.exchanged
+    crowded = CROWDED * min(3.0, max(1.0, known.lookups / FILLED))  # the more there are, the nearer the third is anywhere
+    return (
+        recent.dense >= max(10, crowded * recent.lookups)
+        and known.reworded >= REWORDED * known.exchanged
+        and known.varied >= VARIED * (known.exchanged + known.added)
+    )
 
 
 class _Judge:

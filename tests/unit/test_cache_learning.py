@@ -170,9 +170,14 @@ def sights(**shows: int) -> Evidence:
 
 
 def test_only_a_domain_whose_questions_come_again_is_served_more_without_labels() -> None:
-    narrow = threshold(sights(dense=300, reworded=100, exchanged=60), SHIPPED)
+    narrow = threshold(sights(dense=300, reworded=100, exchanged=60, varied=50), SHIPPED)
     assert narrow.repeats and edge(bin_of(SHIPPED) - 2) < narrow.value < SHIPPED
-    for broad in ({"dense": 20, "reworded": 100}, {"dense": 300, "reworded": 50, "exchanged": 100}, {}):
+    for broad in (
+        {"dense": 20, "reworded": 100, "varied": 50},
+        {"dense": 300, "reworded": 50, "exchanged": 100, "varied": 50},
+        {"dense": 300, "reworded": 100, "exchanged": 60, "added": 200, "varied": 50},
+        {},
+    ):
         found = threshold(sights(**broad), SHIPPED)
         assert not found.repeats and found.value == SHIPPED
 

@@ -81,7 +81,7 @@ def lexicon(language: Language) -> Lexicon:
 
 def _names(groups: str) -> dict[str, str]:
     """Return word -> the first word of its group."""
-    lists = [group.split() for group in groups.split("|")]
+    lists = [group.split() for group in groups.replace("\n", "|").split("|")]
     return {word: group[0] for group in lists if group for word in group}
 
 
@@ -99,9 +99,11 @@ def _verbs(groups: str) -> dict[str, str]:
     for group in groups.replace("\n", "|").split("|"):
         pairs = [verb.split(":") for verb in group.split()]
         for stem, before in pairs:
-            forms = {stem, before, *_attributive(stem, before)}
+            added = _attributive(stem, before)
+            forms = {stem, before, *added, *(before + ending for ending in "라요줘서도야")}
             if len(stem) == 1:
                 forms |= {stem + ending for ending in _SHORT_ENDINGS}
+                forms |= {form + ending for form in added if (ord(form[-1]) - 0xAC00) % 28 == 8 for ending in "까래게지"}
             elif stem[-1] == "하" and len(stem) > 2:
                 forms.add(stem[:-1])
             first = pairs[0][0]
@@ -115,7 +117,7 @@ def _attributive(stem: str, before: str) -> set[str]:
     last, closed = ord(stem[-1]), (ord(stem[-1]) - 0xAC00) % 28
     past = before[:-1] + chr(ord(before[-1]) + 20) if (ord(before[-1]) - 0xAC00) % 28 == 0 else before
     if closed == 8:  # a stem in ㄹ loses it
-        return {past} | {stem[:-1] + chr(last - 8 + final) for final in (0, 4, 17)}
+        return {past} if len(stem) == 1 else {past} | {stem[:-1] + chr(last - 8 + final) for final in (0, 4, 17)}
     if closed == 17 and before[-1] == "워":
         open_stem = stem[:-1] + chr(last - 17)
         return {past, open_stem + "우", open_stem + "운", open_stem + "울"}

@@ -123,7 +123,9 @@ def prepare(text: str) -> Question:
         stem, surface, content, is_left, is_right, negated, ask, own, fact, unit, bits = _word(token, language)
         if hangul and (glued or token in _INSTEAD) and tokens and token in lexicon("ko").particles | _INSTEAD:
             if roles:
-                roles[-1] = ROLES.get(token, "")  # RAG가, 3.11을: the particle of the name before it
+                # RAG가, 3.11을: the particle of the name before it; 우산 쓰지 말고: of what the verb before it takes.
+                verb = len(roles) > 1 and tokens[-1].endswith("지") and not tokens[-1].endswith("하지")
+                roles[-2 if verb else -1] = ROLES.get(token, "")
             continue
         tokens.append(stem if language == "en" else surface)
         left |= is_left
