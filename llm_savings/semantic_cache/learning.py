@@ -346,7 +346,8 @@ def repeats(evidence: Evidence) -> bool:
     of every place, the nearest asks something else.
     """
     known, recent = evidence.all, evidence.recent
-    crowded = CROWDED * min(3.0, max(1.0, known.lookups / FILLED))  # the more there are, the nearer the third is anywhere
+    # The more questions there are, the nearer the third is anywhere.
+    crowded = CROWDED * min(3.0, max(1.0, known.lookups / FILLED))
     return (
         recent.dense >= max(10, crowded * recent.lookups)
         and known.reworded >= REWORDED * known.exchanged

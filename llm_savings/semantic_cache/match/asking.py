@@ -1,4 +1,4 @@
-"""The kind of answer that a question asks for: a reason, a time, a place, a person; in English an amount or manner too."""
+"""The kind of answer that a question asks for: a reason, a time, a place, a person (English: an amount, a manner)."""
 
 from __future__ import annotations
 

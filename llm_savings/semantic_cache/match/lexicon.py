@@ -75,7 +75,8 @@ def lexicon(language: Language) -> Lexicon:
         },
         particles=frozenset(words.get("particles", "").split()),
         endings=frozenset(words.get("endings", "").split()),
-        same=_verbs(words.get("verbs", "")) | _names(words.get("nouns", "")),
+        same=_verbs(words.get("verbs", ""), frozenset(words.get("no_verbs", "").split()))
+        | _names(words.get("nouns", "")),
     )
 
 
@@ -85,16 +86,14 @@ def _names(groups: str) -> dict[str, str]:
     return {word: group[0] for group in lists if group for word in group}
 
 
-# Forms that are nouns far more often than verbs.
-_NOUNS = frozenset(
-    """산 살 간 잔 탄 잘 선 설 신 판 낸 낼 난 날 본 볼 논 길 울 적 팔 열 입 사 자 서 내 남 잡 참 크 작
-    보고 사고 사기 가게 자기 가지 보기 크기 사자 내기 서기 내고 내지 내면 사라 자고 자면 자지""".split()
-)
 _SHORT_ENDINGS = "지고면자게기는니나려며던라"
 
 
-def _verbs(groups: str) -> dict[str, str]:
-    """Return the forms of Korean verbs, written "stem:stem before -아", -> the first stem of their group."""
+def _verbs(groups: str, others: frozenset[str]) -> dict[str, str]:
+    """Return the forms of Korean verbs, written "stem:stem before -아", -> the first stem of their group.
+
+    Forms that are something else far more often (`others`) are left out.
+    """
     found: dict[str, str] = {}
     for group in groups.replace("\n", "|").split("|"):
         pairs = [verb.split(":") for verb in group.split()]
@@ -103,12 +102,13 @@ def _verbs(groups: str) -> dict[str, str]:
             forms = {stem, before, *added, *(before + ending for ending in "라요줘서도야")}
             if len(stem) == 1:
                 forms |= {stem + ending for ending in _SHORT_ENDINGS}
-                forms |= {form + ending for form in added if (ord(form[-1]) - 0xAC00) % 28 == 8 for ending in "까래게지"}
+                future = [form for form in added if (ord(form[-1]) - 0xAC00) % 28 == 8]
+                forms |= {form + ending for form in future for ending in "까래게지"}
             elif stem[-1] == "하" and len(stem) > 2:
                 forms.add(stem[:-1])
             first = pairs[0][0]
             first = first[:-1] if first[-1] == "하" and len(first) > 2 else first
-            found |= {form: first for form in forms - _NOUNS if form not in found}
+            found |= {form: first for form in forms - others if form not in found}
     return found
 
 

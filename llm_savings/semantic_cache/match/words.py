@@ -14,8 +14,8 @@ TOKEN = re.compile(
     r"[$€£¥₩₹%°]|(?<!\S)--?[a-z][\w-]+|(?<!\w)[-+]?\d[\w.,:/+-]*\w|(?<!\w)[-+]?\d|\d+|[a-z]+[-_./]?\d(?:[\w.-]*\w)?"
     r"|[a-z][+#]+|\w+_\w+|[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[^\W\d_가-힣]+|<=|>=|!=|==|[<>=^]|(?<!\S)[-+*/&|](?=\s*\d)|(?<!\S)[+*/&|](?!\S)"
 )
-# What denies or forbids, each way of saying it once: 하지 마, 하면 안 돼, 하면 큰일 나, 금지, 자제, 삼가. So does what is put
-# aside for another: A 말고, 대신, 아니라, 하기보다 B.
+# What denies or forbids, each way of saying it once (하지 마, 하면 안 돼, 하면 큰일 나, 금지, 자제, 삼가), and what
+# puts one thing aside for another (A 말고, 대신, 아니라, 하기보다 B).
 NEGATION = re.compile(
     r"[가-힣]지(?:는|도|를)?\s?(?:마(?![가-힣]*른)|말|맙|않|못)"
     r"|(?<![가-힣])(?:안|못)(?=\s(?!말고)|돼|되|됩|된|될|해|하|할|합|한|했|갔|왔|탔|봤|먹|읽|받|열|켜|꺼|써|쓰|마[시셔]|내려가|올라가|나[오와]|들어|움직|보[이여내]|가(?:게|$|\s)|와(?:$|\s))"
