@@ -28,7 +28,7 @@ SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
 # Log odds that a content word without a partner costs, for its weight (1 to 13), where the scope has not shown that its
 # questions come again in other words: there a near question asks something else as often as the same.
-UNMATCHED: dict[Language, float] = {"en": 0.5, "ko": 0.75}
+UNMATCHED = 0.8
 OTHER_ASK = 2.0  # what another kind of question (how long, how) costs there
 # What a scope shows: its third nearest question is so near, and the nearest, from NEAR on, has the same content words
 # or, in place of one, another at least so unlike.
@@ -151,7 +151,7 @@ class MatchModel:
             if not place and cosine >= NEAR:
                 shows += _shown(found, language)
             if not repeats:
-                value -= UNMATCHED[language] * found[_WORST]
+                value -= UNMATCHED * found[_WORST]
                 if value > 0.0 and asks_otherwise(asked, question):
                     value -= OTHER_ASK
             if language == "en" and bare(question.tokens) == manner:
