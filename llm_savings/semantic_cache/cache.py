@@ -100,6 +100,7 @@ class AnswerCache:
             max_error=self.settings.max_error,
             shipped=self._shipped,
             tuned=self._tuned,
+            judge_error=self.settings.judge_error,
         )
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()

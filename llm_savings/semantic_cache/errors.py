@@ -76,6 +76,7 @@ class Errors:
         max_error: Share of lookups that may be answered wrongly.
         shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
         tuned: The languages whose threshold the user's own pairs gave; nothing but labels moves it.
+        judge_error: Share of right answers that the judge calls wrong.
     """
 
     def __init__(
@@ -86,8 +87,9 @@ class Errors:
         max_error: float,
         shipped: Callable[[float, Language], float],
         tuned: Collection[str] = (),
+        judge_error: float = 0.0,
     ) -> None:
-        self.max_error, self._shipped, self._tuned = max_error, shipped, tuned
+        self.max_error, self._shipped, self._tuned, self._judge_error = max_error, shipped, tuned, judge_error
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -102,7 +104,9 @@ class Errors:
         if known.threshold is None or known.fresh >= _FEW:
             shipped = self._shipped(self.max_error, domain.language)
             tuned = domain.language in self._tuned
-            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, tuned=tuned)
+            known.threshold = learning.threshold(
+                known.evidence, shipped, self.max_error, tuned=tuned, judge_error=self._judge_error
+            )
             known.fresh = 0
         return known.threshold
 

@@ -280,7 +280,9 @@ def audit_chance(now: Threshold, rate: float, p: float = 1.0) -> float:
     return max(found, TRIAL) if rate and p < now.trusted else found
 
 
-def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False) -> Threshold:
+def threshold(
+    evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False, judge_error: float = 0.0
+) -> Threshold:
     """The threshold to use now.
 
     Without labels it is where as many answers are expected to be wrong as may be, by the shipped calibration and by how
@@ -293,9 +295,10 @@ def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tu
         shipped: The threshold of the shipped calibration, 0 to 1.
         max_error: Share of lookups that may be answered wrongly, 0 to 1.
         tuned: Whether `shipped` comes from the user's own pairs, which say more than what is expected elsewhere.
+        judge_error: Share of right answers that the judge calls wrong, below 0.5: taken off what it called wrong.
     """
     near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
-    whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
+    whole, recent = (_Judge(counts, near, judge_error) for counts in (evidence.all, evidence.recent))
     again = repeats(evidence) and not tuned
     lowest = 1 / (1 + (1 / shipped - 1) * math.exp(WIDER)) if again and 0 < shipped < 1 else shipped
     taught = evidence.all.labels() >= FEWEST_LABELS
@@ -356,23 +359,31 @@ def repeats(evidence: Evidence) -> bool:
 
 
 class _Judge:
-    """The share of lookups answered wrongly, by some counts; what the comparison could not tell is left out."""
+    """The share of lookups answered wrongly, by some counts; what the comparison could not tell is left out.
 
-    def __init__(self, counts: Counts, near: int) -> None:
+    What a judge that errs calls wrong too often is taken off: of n labels, a share e of the right ones, so that w wrong
+    ones mean (w - e n) / (1 - e). The variance stays that of what it called wrong.
+    """
+
+    def __init__(self, counts: Counts, near: int, judge_error: float = 0.0) -> None:
         self.lookups = max(1, counts.lookups)
         labels = [right + wrong for right, wrong in zip(counts.right, counts.wrong, strict=True)]
         expected = math.fsum(n * rate for n, rate in zip(labels[near:], EXPECTED[near:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
-        factor = (sum(counts.wrong[near:]) + SHIPPED) / (expected + SHIPPED)
+        missed = _without(judge_error, sum(counts.wrong[near:]), sum(labels[near:]))
+        factor = (missed + SHIPPED) / (expected + SHIPPED)
         above: list[_Strata] = [(0, 0.0, 0.0, 0.0)]
         served: _Strata = (0, 0.0, 0.0, 0.0)
         for i in reversed(range(BINS)):
-            n, wrong, answered = counts.seen[i], counts.wrong[i], counts.served[i]
+            n, answered = counts.seen[i], counts.served[i]
             each = 1 / (labels[i] + PRIOR)
-            rate = (wrong + PRIOR * min(1.0, factor * EXPECTED[i])) * each
+            prior = PRIOR * min(1.0, factor * EXPECTED[i])
+            wrong = _without(judge_error, counts.wrong[i], labels[i])
+            rate, said = (wrong + prior) * each, (counts.wrong[i] + prior) * each
             unlabelled = max(0, n - labels[i])
-            above.append(_more(above[-1], n, wrong + unlabelled * rate, 1 + unlabelled * each))
-            served = _more(served, answered, answered * rate, answered * each)
+            weight = 1 + unlabelled * each
+            above.append(_more(above[-1], n, wrong + unlabelled * rate, counts.wrong[i] + unlabelled * said, weight))
+            served = _more(served, answered, answered * rate, answered * said, answered * each)
         self.above, self.answered, self.factor = above[::-1], served, factor
 
     def error(self, first: int, z: float = 0.0) -> float:
@@ -385,11 +396,15 @@ class _Judge:
 
 
 _Strata = tuple[int, float, float, float]
-"""Sums over bins: lookups, wrong ones, wrong ones times what a label stands for, lookups times the same."""
+"""Sums over bins: lookups, wrong ones, ones called wrong times what a label stands for, lookups times the same."""
 
 
-def _more(strata: _Strata, n: int, wrong: float, weight: float) -> _Strata:
-    return strata[0] + n, strata[1] + wrong, strata[2] + wrong * weight, strata[3] + n * weight
+def _more(strata: _Strata, n: int, wrong: float, said: float, weight: float) -> _Strata:
+    return strata[0] + n, strata[1] + wrong, strata[2] + said * weight, strata[3] + n * weight
+
+
+def _without(judge_error: float, wrong: int, labels: int) -> float:
+    return max(0.0, (wrong - judge_error * labels) / (1 - judge_error))
 
 
 def _score(strata: _Strata, lookups: int, z: float) -> float:

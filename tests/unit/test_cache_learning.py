@@ -220,6 +220,7 @@ def stream(
     odds: float,
     shipped: float = SHIPPED,
     noise: float = 0.0,
+    told: float = 0.0,
     rate: float = 0.02,
 ) -> tuple[list[float], list[int]]:
     """Wrong answers per lookup, and hits, up to each lookup of a domain that is `odds` times as wrong as p says."""
@@ -237,7 +238,7 @@ def stream(
         hits.append(hits[-1] + served)
         if number % 10 == 9:
             evidence = Evidence.from_counts(counts)
-            now = threshold(evidence, shipped)
+            now = threshold(evidence, shipped, judge_error=told)
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
@@ -254,3 +255,19 @@ def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, rate: floa
         if gains:
             assert hits[-1] - hits[-501] > hits[500]
     assert sum(ended) / len(ended) <= 0.01
+
+
+@pytest.mark.parametrize("odds", [1.0, 5.0])
+def test_a_judge_whose_error_is_known_costs_fewer_hits_and_no_more_wrong_answers(odds: float) -> None:
+    found: dict[float, int] = {}
+    for told in (0.0, 0.05):
+        runs = [stream(random.Random(seed), 2500, odds=odds, noise=0.05, told=told) for seed in range(3)]
+        found[told] = sum(hits[-1] for _, hits in runs)
+        assert sum(wrong[-1] for wrong, _ in runs) / len(runs) <= 0.01
+    assert found[0.05] > found[0.0] * 1.05
+
+
+@given(EVENTS, st.floats(0, 0.25))
+def test_a_judge_that_errs_more_is_believed_less(events: list[tuple[float, str]], error: float) -> None:
+    evidence = steady(counted(events, 3))
+    assert threshold(evidence, SHIPPED, judge_error=error).value <= threshold(evidence, SHIPPED).value + 1e-9
