@@ -57,14 +57,14 @@ START = 50
 WIDER = 0.4
 """Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
 
-TAUGHT, SPENT = 0.6, 0.75
+TAUGHT, SPENT = 0.9, 0.75
 """The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
 
 CROWDED, REWORDED, VARIED = 0.1, 0.65, 0.25
 """In a domain that repeats, at least: the share of dense lookups, reworded ones for each exchanged one, and those that
 differ in several words for each that differs in one."""
 
-SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 1.0
+SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 1.5
 """Normal quantiles: of the upper bounds, and of what labels leave room for before they tighten."""
 
 AUDITS, AUDITED = 0.02, 500
