@@ -109,9 +109,10 @@ class AnswerCache:
             max_error=self.settings.max_error,
             shipped=self._shipped,
             tuned=self._tuned,
-            # A past that is replayed is nobody else's, and comes out the same however fast.
-            **({} if clock is _utc_now else {"refresh": inf}),
+            judge_error=self.settings.judge_error,
         )
+        if clock is not _utc_now:  # a past that is replayed is nobody else's, and comes out the same however fast
+            self._errors.refresh = inf
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._kept = 0

@@ -76,7 +76,7 @@ class Errors:
         max_error: Share of lookups that may be answered wrongly.
         shipped: Gives the threshold that holds where nothing is known, by `max_error` and language.
         tuned: The languages whose threshold the user's own pairs gave; nothing but labels moves it.
-        refresh: Seconds after which what other processes have counted is looked at.
+        judge_error: Share of right answers that the judge calls wrong.
     """
 
     def __init__(
@@ -87,9 +87,11 @@ class Errors:
         max_error: float,
         shipped: Callable[[float, Language], float],
         tuned: Collection[str] = (),
-        refresh: float = _REFRESH,
+        judge_error: float = 0.0,
     ) -> None:
-        self.max_error, self._shipped, self._tuned, self._refresh = max_error, shipped, tuned, refresh
+        self.max_error, self._shipped, self._tuned, self._judge_error = max_error, shipped, tuned, judge_error
+        self.refresh = _REFRESH
+        """Seconds after which what other processes have counted is looked at."""
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -104,7 +106,9 @@ class Errors:
         if known.threshold is None:
             shipped = self._shipped(self.max_error, domain.language)
             tuned = domain.language in self._tuned
-            known.threshold = learning.threshold(known.evidence, shipped, self.max_error, tuned=tuned)
+            known.threshold = learning.threshold(
+                known.evidence, shipped, self.max_error, tuned=tuned, judge_error=self._judge_error
+            )
         return known.threshold
 
     def domains(self, namespace: str) -> list[Domain]:
@@ -160,7 +164,7 @@ class Errors:
         now = time.monotonic()
         with self._lock:
             known = self._known.get(domain)
-        if known is not None and now - known.read_at < self._refresh and known.fresh < _FEW:
+        if known is not None and now - known.read_at < self.refresh and known.fresh < _FEW:
             return known
         if known is not None and known.fresh >= _FEW:
             self._tally.flush()

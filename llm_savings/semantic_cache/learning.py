@@ -36,7 +36,7 @@ FEWEST_LABELS = 100
 EPOCH, GROWTH, EPOCHS = 500, 1.5, 24
 """Lookups in the first epoch, how much longer each later one is, and how many there are; the last one does not end."""
 
-PRIOR = 4
+PRIOR = 8
 """What the shipped calibration counts for in each bin, in labels."""
 
 SHIPPED = 4
@@ -48,19 +48,23 @@ EXPECTED = tuple(1 / (1 + math.exp(LOWEST + (number - 0.5) * STEP)) for number i
 NEAR = 6
 """Labels from so many bins below the shipped threshold on correct it."""
 
+FILLED = 2_500
+"""Lookups from which on a larger share of dense ones is asked for, three times as large at most."""
+
 START = 50
 """Lookups taken to have been right before the first, so that a few say little."""
 
 WIDER = 0.4
 """Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
 
-TAUGHT, SPENT = 0.6, 0.6
+TAUGHT, SPENT = 0.9, 0.75
 """The shares of `max_error` that labels tighten to, and loosen to: hits grow as the store fills, labels come later."""
 
-CROWDED, REWORDED = 0.1, 0.65
-"""In a domain that repeats: the share of dense lookups, and reworded ones for each exchanged one, at least."""
+CROWDED, REWORDED, VARIED = 0.1, 0.65, 0.25
+"""In a domain that repeats, at least: the share of dense lookups, reworded ones for each exchanged one, and those that
+differ in several words for each that differs in one."""
 
-SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 0.5
+SURE, CAUTION = NormalDist().inv_cdf(CONFIDENCE), 1.5
 """Normal quantiles: of the upper bounds, and of what labels leave room for before they tighten."""
 
 AUDITS, AUDITED = 0.02, 500
@@ -84,6 +88,8 @@ class Counts:
         dense: Lookups whose third nearest question was near too.
         reworded: Those whose nearest, a near one, has the same content words.
         exchanged: Those whose nearest, a near one, has another word in place of one.
+        added: Those whose nearest, a near one, has one content word more, or less.
+        varied: Those whose nearest, a near one, has several other content words.
     """
 
     seen: tuple[int, ...] = (0,) * BINS
@@ -95,6 +101,8 @@ class Counts:
     dense: int = 0
     reworded: int = 0
     exchanged: int = 0
+    added: int = 0
+    varied: int = 0
 
     def labels(self, first: int = 0) -> int:
         """Comparisons that said right or wrong, in this bin and those above."""
@@ -136,7 +144,7 @@ class Evidence:
 
 _NAMES = (
     *(f"{kind}{number}" for kind in "shrwu" for number in range(BINS)),
-    *("lookups", "dense", "reworded", "exchanged"),
+    *("lookups", "dense", "reworded", "exchanged", "added", "varied"),
 )
 
 
@@ -272,7 +280,9 @@ def audit_chance(now: Threshold, rate: float, p: float = 1.0) -> float:
     return max(found, TRIAL) if rate and p < now.trusted else found
 
 
-def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False) -> Threshold:
+def threshold(
+    evidence: Evidence, shipped: float, max_error: float = 0.01, *, tuned: bool = False, judge_error: float = 0.0
+) -> Threshold:
     """The threshold to use now.
 
     Without labels it is where as many answers are expected to be wrong as may be, by the shipped calibration and by how
@@ -285,9 +295,10 @@ def threshold(evidence: Evidence, shipped: float, max_error: float = 0.01, *, tu
         shipped: The threshold of the shipped calibration, 0 to 1.
         max_error: Share of lookups that may be answered wrongly, 0 to 1.
         tuned: Whether `shipped` comes from the user's own pairs, which say more than what is expected elsewhere.
+        judge_error: Share of right answers that the judge calls wrong, below 0.5: taken off what it called wrong.
     """
     near = max(1, bin_of(min(shipped, 0.95)) - NEAR)
-    whole, recent = _Judge(evidence.all, near), _Judge(evidence.recent, near)
+    whole, recent = (_Judge(counts, near, judge_error) for counts in (evidence.all, evidence.recent))
     again = repeats(evidence) and not tuned
     lowest = 1 / (1 + (1 / shipped - 1) * math.exp(WIDER)) if again and 0 < shipped < 1 else shipped
     taught = evidence.all.labels() >= FEWEST_LABELS
@@ -333,32 +344,46 @@ def _affordable(bounds: Sequence[tuple[_Judge, float]], limit: float) -> float:
 def repeats(evidence: Evidence) -> bool:
     """Whether questions of the domain come again in other words, by what its recent lookups show.
 
-    In a narrow domain (support, banking) many questions have several near ones, and two near ones differ in wording
-    more often than in one word. Where thousands of questions are about everything, or a few are asked of every place,
-    the nearest asks something else.
+    In a narrow domain (support, banking) many questions have several near ones, and two near ones differ in wording, or
+    in several words, more often than in one word. Where thousands of questions are about everything, or a few are asked
+    of every place, the nearest asks something else.
     """
     known, recent = evidence.all, evidence.recent
-    return recent.dense >= max(10, CROWDED * recent.lookups) and known.reworded >= REWORDED * known.exchanged
+    # The more questions there are, the nearer the third is anywhere.
+    crowded = CROWDED * min(3.0, max(1.0, known.lookups / FILLED))
+    return (
+        recent.dense >= max(10, crowded * recent.lookups)
+        and known.reworded >= REWORDED * known.exchanged
+        and known.varied >= VARIED * (known.exchanged + known.added)
+    )
 
 
 class _Judge:
-    """The share of lookups answered wrongly, by some counts; what the comparison could not tell is left out."""
+    """The share of lookups answered wrongly, by some counts; what the comparison could not tell is left out.
 
-    def __init__(self, counts: Counts, near: int) -> None:
+    What a judge that errs calls wrong too often is taken off: of n labels, a share e of the right ones, so that w wrong
+    ones mean (w - e n) / (1 - e). The variance stays that of what it called wrong.
+    """
+
+    def __init__(self, counts: Counts, near: int, judge_error: float = 0.0) -> None:
         self.lookups = max(1, counts.lookups)
         labels = [right + wrong for right, wrong in zip(counts.right, counts.wrong, strict=True)]
         expected = math.fsum(n * rate for n, rate in zip(labels[near:], EXPECTED[near:], strict=True))
         # How many times as wrong as the shipped calibration says, by the labels around and above the threshold.
-        factor = (sum(counts.wrong[near:]) + SHIPPED) / (expected + SHIPPED)
+        missed = _without(judge_error, sum(counts.wrong[near:]), sum(labels[near:]))
+        factor = (missed + SHIPPED) / (expected + SHIPPED)
         above: list[_Strata] = [(0, 0.0, 0.0, 0.0)]
         served: _Strata = (0, 0.0, 0.0, 0.0)
         for i in reversed(range(BINS)):
-            n, wrong, answered = counts.seen[i], counts.wrong[i], counts.served[i]
+            n, answered = counts.seen[i], counts.served[i]
             each = 1 / (labels[i] + PRIOR)
-            rate = (wrong + PRIOR * min(1.0, factor * EXPECTED[i])) * each
+            prior = PRIOR * min(1.0, factor * EXPECTED[i])
+            wrong = _without(judge_error, counts.wrong[i], labels[i])
+            rate, said = (wrong + prior) * each, (counts.wrong[i] + prior) * each
             unlabelled = max(0, n - labels[i])
-            above.append(_more(above[-1], n, wrong + unlabelled * rate, 1 + unlabelled * each))
-            served = _more(served, answered, answered * rate, answered * each)
+            weight = 1 + unlabelled * each
+            above.append(_more(above[-1], n, wrong + unlabelled * rate, counts.wrong[i] + unlabelled * said, weight))
+            served = _more(served, answered, answered * rate, answered * said, answered * each)
         self.above, self.answered, self.factor = above[::-1], served, factor
 
     def error(self, first: int, z: float = 0.0) -> float:
@@ -371,11 +396,15 @@ class _Judge:
 
 
 _Strata = tuple[int, float, float, float]
-"""Sums over bins: lookups, wrong ones, wrong ones times what a label stands for, lookups times the same."""
+"""Sums over bins: lookups, wrong ones, ones called wrong times what a label stands for, lookups times the same."""
 
 
-def _more(strata: _Strata, n: int, wrong: float, weight: float) -> _Strata:
-    return strata[0] + n, strata[1] + wrong, strata[2] + wrong * weight, strata[3] + n * weight
+def _more(strata: _Strata, n: int, wrong: float, said: float, weight: float) -> _Strata:
+    return strata[0] + n, strata[1] + wrong, strata[2] + said * weight, strata[3] + n * weight
+
+
+def _without(judge_error: float, wrong: int, labels: int) -> float:
+    return max(0.0, (wrong - judge_error * labels) / (1 - judge_error))
 
 
 def _score(strata: _Strata, lookups: int, z: float) -> float:

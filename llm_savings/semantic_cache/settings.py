@@ -32,6 +32,7 @@ class Options(TypedDict, total=False):
     tuned: str | Path | None
     audit_rate: float
     judge: Judge | None
+    judge_error: float
     redact: Callable[[str], str] | None
     shadow: bool
     wait: float
@@ -62,6 +63,8 @@ class Settings:
         audit_rate: Share of hits by meaning that are answered by the model after all, to learn whether they are right.
             More of them (0.5) teach faster what more may be served; the rate falls to 0.02 by itself. 0 for none.
         judge: Compares a stored and a fresh answer, in place of comparing their words.
+        judge_error: Share of right answers that the judge calls wrong, as you measured it on answers that you know. Too
+            high a share lets wrong answers pass.
         redact: What a question or an answer goes through before anything is done with it, such as removing names.
         shadow: Look up and record what would have been served, and serve nothing.
         wait: Seconds that a call waits for another one with the same question; 0 to never wait.
@@ -84,6 +87,7 @@ class Settings:
     tuned: str | Path | None = None
     audit_rate: float = 0.02
     judge: Judge | None = None
+    judge_error: float = 0.0
     redact: Callable[[str], str] | None = None
     shadow: bool = False
     wait: float = 30.0
@@ -95,6 +99,7 @@ class Settings:
         _within("max_error", self.max_error, 0, 0.5)
         _within("similarity_threshold", self.similarity_threshold, 0, 1)
         _within("audit_rate", self.audit_rate, 0, 1)
+        _within("judge_error", self.judge_error, 0, 0.25)
         _within("max_temperature", self.max_temperature, 0, 100)
         _within("wait", self.wait, 0, 3600)
         _within("embed_timeout", self.embed_timeout, 0.001, 3600)

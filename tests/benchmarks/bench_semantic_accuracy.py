@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT), str(Path(__file__).parent)]
 import open_questions  # noqa: E402
 import swap_rules  # noqa: E402
 from match_data import ROOT as DATA  # noqa: E402
-from match_data import Stream, intents, nearest_earlier, parakqc  # noqa: E402
+from match_data import Stream, chatbot, intents, nearest_earlier, parakqc  # noqa: E402
 
 from llm_savings.semantic_cache import learning  # noqa: E402
 from llm_savings.semantic_cache.match import (  # noqa: E402
@@ -140,7 +140,7 @@ def served(scored: Scored, threshold: float) -> tuple[int, int]:
 def line(name: str, hits: int, wrong: int, lookups: int) -> str:
     low, high = at_least(wrong, lookups, confidence=0.975), at_most(wrong, lookups, confidence=0.975)
     return (
-        f"{name:36} hits {hits / lookups:6.1%}   wrong of lookups {wrong / lookups:6.2%} [{low:.2%}, {high:.2%}]"
+        f"{name:42} hits {hits / lookups:6.1%}   wrong of lookups {wrong / lookups:6.2%} [{low:.2%}, {high:.2%}]"
         f"   wrong of hits {wrong / max(hits, 1):6.1%}"
     )
 
@@ -259,11 +259,15 @@ def broad(bench: Bench) -> None:
     }
     found = [open_questions.distinct(name, each) for name, each in texts.items()]
     found += [open_questions.one_word(texts["quiz questions, all distinct"]), open_questions.asked_of_many()]
+    korean = parakqc("test", 5000)
+    first = dict(zip(reversed(korean.labels), reversed(korean.texts), strict=True))  # one question of each set
+    found.append(open_questions.one_word_korean("Korean sets, one word differs", list(first.values())))
+    found.append(open_questions.one_word_korean("Korean talk, one word differs", chatbot(5000, 1).texts))
     print("\nUnseen open domains as streams, as shipped, max_error=0.01, no labels (plain cosine at 0.95 beside it)")
     for stream in found:
         scores = bench.run(stream)
         for method, name, limit in (("ours", "shipped", 1.0), ("cosine 0.95", "cosine", 0.95)):
-            print(line(f"{stream.name[:24]}, {method}", *served(scores[name], limit), len(stream.texts)))
+            print(line(f"{stream.name[:29]}, {method}", *served(scores[name], limit), len(stream.texts)))
 
 
 def read_pairs(path: Path) -> Iterable[tuple[str, str, bool]]:

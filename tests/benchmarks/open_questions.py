@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from match_data import ROOT, Stream
 
 from llm_savings.semantic_cache.match import prepare
+from llm_savings.semantic_cache.match.words import stem_korean
 from llm_savings.semantic_cache.match.wordspace import bundled_words
 
 MANNERS = ("can you tell me {}", "{}?", "do you know {}?", "please, {}", "i want to know {}", "{} exactly?")
+MANNERS_KO = ("혹시 {}?", "{} 알려줘", "{}?", "저기, {}?", "{} 궁금해요")
+ADDED_KO = "해외에서 인터넷으로 학생이 주말에 겨울에 무료로 집에서 아이와 외국인이 회사에서"
 ADDED = "in India;for beginners;in the world;at home;for kids;without money;as a student;online;after college;in winter;in real life;for free;at night"
 SUBJECTS = {
     "skill": "Python;Java;machine learning;the guitar;Spanish;French;chess;photography;accounting;yoga;swimming;drawing;cooking;JavaScript;statistics;public speaking;poker",
@@ -81,6 +84,43 @@ def asked_of_many(seed: int = 0) -> Stream:
     return _mixed("asked of many subjects", found, seed)
 
 
-def _mixed(name: str, found: list[tuple[str, str]], seed: int) -> Stream:
+def one_word_korean(name: str, texts: Sequence[str], seed: int = 0, same: float = 0.35) -> Stream:
+    """As `one_word`: beside each question the same in another manner, or one word exchanged, added or left out.
+
+    What is put in is no synonym (likeness below 0.6) and changes the content words; particles and endings stay.
+    """
+    draw, words = random.Random(seed), bundled_words()
+    texts = [text for text in dict.fromkeys(texts) if len(prepare(text).words) >= 3]
+    vocabulary = sorted({bare for text in texts for bare in _bare(text)})
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        low, kind = text.rstrip(" ?.!"), draw.random()
+        inside = [bare for bare in _bare(text) if bare in low]
+        found.append((text, text))
+        if not inside:
+            continue
+        old = draw.choice(inside)
+        if draw.random() < same:
+            found.append((draw.choice(MANNERS_KO).format(low), text))
+            continue
+        if kind < 0.6:
+            others = [word for word in draw.sample(vocabulary, min(300, len(vocabulary))) if word[0] != old[0]]
+            near = zip(words.likeness([old], others)[0], others, strict=True)
+            changed = low.replace(old, max(pair for pair in near if pair[0] < 0.6)[1], 1)
+        elif kind < 0.8:
+            changed = f"{draw.choice(ADDED_KO.split())} {low}"
+        else:
+            changed = " ".join(word for word in low.split() if old not in word)
+        if prepare(changed).word_set != prepare(text).word_set:
+            found.append((changed, f"{text} changed"))
+    return _mixed(name, found, seed, "ko")
+
+
+def _bare(text: str) -> list[str]:
+    stems = (stem_korean(surface)[0] for surface in prepare(text).surfaces)
+    return [stem for stem in stems if len(stem) > 1]
+
+
+def _mixed(name: str, found: list[tuple[str, str]], seed: int, language: str = "en") -> Stream:
     random.Random(seed).shuffle(found)
-    return Stream(name, "en", [text for text, _ in found], [label for _, label in found])
+    return Stream(name, language, [text for text, _ in found], [label for _, label in found])

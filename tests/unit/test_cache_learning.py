@@ -82,7 +82,8 @@ def test_more_wrong_labels_never_loosen(events: list[tuple[float, str]], p: floa
     before = threshold(Evidence.from_counts(counts), SHIPPED, 0.05)
     after = threshold(Evidence.from_counts(counts + Counter(label(p, False))), SHIPPED, 0.05)
     if before.labels != FEWEST_LABELS - 1:  # the label that allows to loosen
-        assert after.value >= before.value - 1e-9
+        # A wrong one where a third is expected to be wrong says less than those above it did: a hair, not more.
+        assert after.value >= before.value - 1e-4
 
 
 @given(EVENTS, PROBABILITY, st.integers(1, 20))
@@ -170,9 +171,14 @@ def sights(**shows: int) -> Evidence:
 
 
 def test_only_a_domain_whose_questions_come_again_is_served_more_without_labels() -> None:
-    narrow = threshold(sights(dense=300, reworded=100, exchanged=60), SHIPPED)
+    narrow = threshold(sights(dense=300, reworded=100, exchanged=60, varied=50), SHIPPED)
     assert narrow.repeats and edge(bin_of(SHIPPED) - 2) < narrow.value < SHIPPED
-    for broad in ({"dense": 20, "reworded": 100}, {"dense": 300, "reworded": 50, "exchanged": 100}, {}):
+    for broad in (
+        {"dense": 20, "reworded": 100, "varied": 50},
+        {"dense": 300, "reworded": 50, "exchanged": 100, "varied": 50},
+        {"dense": 300, "reworded": 100, "exchanged": 60, "added": 200, "varied": 50},
+        {},
+    ):
         found = threshold(sights(**broad), SHIPPED)
         assert not found.repeats and found.value == SHIPPED
 
@@ -215,6 +221,7 @@ def stream(
     odds: float,
     shipped: float = SHIPPED,
     noise: float = 0.0,
+    told: float = 0.0,
     rate: float = 0.02,
 ) -> tuple[list[float], list[int]]:
     """Wrong answers per lookup, and hits, up to each lookup of a domain that is `odds` times as wrong as p says."""
@@ -232,7 +239,7 @@ def stream(
         hits.append(hits[-1] + served)
         if number % 10 == 9:
             evidence = Evidence.from_counts(counts)
-            now = threshold(evidence, shipped)
+            now = threshold(evidence, shipped, judge_error=told)
     return [count / number for number, count in enumerate(wrong) if number], hits
 
 
@@ -244,8 +251,24 @@ def test_the_promise_holds_and_an_easy_domain_gains_hits(odds: float, rate: floa
     ended: list[float] = []
     for seed in range(4):
         wrong, hits = stream(random.Random(seed), 2500, odds=odds, rate=rate)
-        assert max(wrong[1000:]) <= 0.016  # noisy: a handful of wrong answers, most before there were labels
+        assert max(wrong[1000:]) <= 0.013  # noisy: a handful of wrong answers, most before there were labels
         ended.append(wrong[-1])
         if gains:
             assert hits[-1] - hits[-501] > hits[500]
     assert sum(ended) / len(ended) <= 0.01
+
+
+@pytest.mark.parametrize("odds", [1.0, 5.0])
+def test_a_judge_whose_error_is_known_costs_fewer_hits_and_no_more_wrong_answers(odds: float) -> None:
+    found: dict[float, int] = {}
+    for told in (0.0, 0.05):
+        runs = [stream(random.Random(seed), 2500, odds=odds, noise=0.05, told=told) for seed in range(3)]
+        found[told] = sum(hits[-1] for _, hits in runs)
+        assert sum(wrong[-1] for wrong, _ in runs) / len(runs) <= 0.01
+    assert found[0.05] > found[0.0] * 1.05
+
+
+@given(EVENTS, st.floats(0, 0.25))
+def test_a_judge_that_errs_more_is_believed_less(events: list[tuple[float, str]], error: float) -> None:
+    evidence = steady(counted(events, 3))
+    assert threshold(evidence, SHIPPED, judge_error=error).value <= threshold(evidence, SHIPPED).value + 1e-9

@@ -1,4 +1,4 @@
-"""The kind of answer that an English question asks for: a reason, a time, a place, a person, an amount, a manner."""
+"""The kind of answer that a question asks for: a reason, a time, a place, a person (English: an amount, a manner)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,27 @@ _HOW = {
 }
 # Two kinds that one answer may serve: until when and how long, where and how to find it.
 _ALIKE = ({"time", "amount"}, {"place", "manner"}, {"place", "person"})
+_KOREAN = {"왜": "why", "언제": "time", "어디": "place", "어딘": "place", "누구": "person", "누가": "person"}
 
 
 def asks_otherwise(asked: Question, stored: Question) -> bool:
-    """Whether two English questions ask for different kinds of answer; False where either does not say.
+    """Whether two questions ask for different kinds of answer; False where an English one does not say.
+
+    A Korean one that asks for no reason, time, place or person is of another kind than one that does.
 
     Example:
         >>> asks_otherwise(prepare("How long does it take to learn chess?"), prepare("How can I learn chess?"))
         True
     """
-    if asked.language != "en":
-        return False
+    if asked.language == "ko":
+        return asked.asks != stored.asks and _korean(asked.asks) != _korean(stored.asks)
     mine, theirs = _kind(asked.tokens), _kind(stored.tokens)
     return bool(mine and theirs and mine != theirs) and {mine, theirs} not in _ALIKE
+
+
+@lru_cache(1024)
+def _korean(asks: str) -> frozenset[str]:
+    return frozenset(_KOREAN[word] for word in asks.split() if word in _KOREAN)
 
 
 @lru_cache(8192)

@@ -15,9 +15,10 @@ _PREFIXES = {
 }
 _SPECIFIC = frozenset({"why", "when", "where", "who", "whom", "whose"})
 # Parts that tell even where the word exchanged with has none (서울에서 부산).
-_TELLING = frozenset({"from", "to", "than", "instead"})
+_TELLING = frozenset({"from", "to", "given", "than", "instead"})
 _TOLD_BY_ORDER = 4  # from so many shared words on, another order is another sentence more often than a turn of phrase
-_OPPOSED = frozenset({("from", "to"), ("to", "from"), ("before", "after"), ("after", "before")})
+_PAIRS = (("from", "to"), ("from", "given"), ("subject", "given"), ("before", "after"))
+_OPPOSED = frozenset(_PAIRS) | {(other, one) for one, other in _PAIRS}
 
 
 def blocks(asked: Question, stored: Question) -> tuple[str, ...]:

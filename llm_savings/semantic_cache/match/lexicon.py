@@ -30,6 +30,7 @@ class Lexicon:
         months: Month word to its number.
         particles: What may stand behind a noun (Korean).
         endings: What may stand behind a verb (Korean).
+        same: Form of a word to the one that stands for it and those said for it: irregular verbs, synonyms.
     """
 
     stop: frozenset[str]
@@ -44,6 +45,7 @@ class Lexicon:
     months: dict[str, str]
     particles: frozenset[str]
     endings: frozenset[str]
+    same: dict[str, str]
 
 
 @cache
@@ -73,10 +75,50 @@ def lexicon(language: Language) -> Lexicon:
         },
         particles=frozenset(words.get("particles", "").split()),
         endings=frozenset(words.get("endings", "").split()),
+        same=_verbs(words.get("verbs", ""), frozenset(words.get("no_verbs", "").split()))
+        | _names(words.get("nouns", "")),
     )
 
 
 def _names(groups: str) -> dict[str, str]:
     """Return word -> the first word of its group."""
-    lists = [group.split() for group in groups.split("|")]
+    lists = [group.split() for group in groups.replace("\n", "|").split("|")]
     return {word: group[0] for group in lists if group for word in group}
+
+
+_SHORT_ENDINGS = "지고면자게기는니나려며던라"
+
+
+def _verbs(groups: str, others: frozenset[str]) -> dict[str, str]:
+    """Return the forms of Korean verbs, written "stem:stem before -아", -> the first stem of their group.
+
+    Forms that are something else far more often (`others`) are left out.
+    """
+    found: dict[str, str] = {}
+    for group in groups.replace("\n", "|").split("|"):
+        pairs = [verb.split(":") for verb in group.split()]
+        for stem, before in pairs:
+            added = _attributive(stem, before)
+            forms = {stem, before, *added, *(before + ending for ending in "라요줘서도야")}
+            if len(stem) == 1:
+                forms |= {stem + ending for ending in _SHORT_ENDINGS}
+                future = [form for form in added if (ord(form[-1]) - 0xAC00) % 28 == 8]
+                forms |= {form + ending for form in future for ending in "까래게지"}
+            elif stem[-1] == "하" and len(stem) > 2:
+                forms.add(stem[:-1])
+            first = pairs[0][0]
+            first = first[:-1] if first[-1] == "하" and len(first) > 2 else first
+            found |= {form: first for form in forms - others if form not in found}
+    return found
+
+
+def _attributive(stem: str, before: str) -> set[str]:
+    """Forms that add a consonant to a stem: 보낸, 보낼, 보냄, 보냅(니다), 보냈; 만든, 만드(는); 추운, 추울."""
+    last, closed = ord(stem[-1]), (ord(stem[-1]) - 0xAC00) % 28
+    past = before[:-1] + chr(ord(before[-1]) + 20) if (ord(before[-1]) - 0xAC00) % 28 == 0 else before
+    if closed == 8:  # a stem in ㄹ loses it
+        return {past} if len(stem) == 1 else {past} | {stem[:-1] + chr(last - 8 + final) for final in (0, 4, 17)}
+    if closed == 17 and before[-1] == "워":
+        open_stem = stem[:-1] + chr(last - 17)
+        return {past, open_stem + "우", open_stem + "운", open_stem + "울"}
+    return {past} | ({stem[:-1] + chr(last + final) for final in (4, 8, 16, 17)} if closed == 0 else set())

@@ -28,11 +28,11 @@ SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
 # Log odds that a content word without a partner costs, for its weight (1 to 13), where the scope has not shown that its
 # questions come again in other words: there a near question asks something else as often as the same.
-UNMATCHED: dict[Language, float] = {"en": 0.5, "ko": 0.5}
+UNMATCHED = 0.8
 OTHER_ASK = 2.0  # what another kind of question (how long, how) costs there
 # What a scope shows: its third nearest question is so near, and the nearest, from NEAR on, has the same content words
 # or, in place of one, another at least so unlike.
-DENSE: dict[Language, float] = {"en": 0.7, "ko": 0.75}
+DENSE = 0.7
 NEAR = 0.75
 EXCHANGED: dict[Language, float] = {"en": 0.4, "ko": 0.6}
 
@@ -59,7 +59,8 @@ class Judgement:
         probability: That its answer is right, as calibrated on the shipped data; 0 without a candidate.
         blocks: Names of the guards that kept the nearest candidate back; empty when it was not blocked.
         features: The best candidate's, in the order of `features.NAMES`; empty without one.
-        shows: What the lookup shows of its scope: "dense", "reworded", "exchanged"; see `learning.repeats`.
+        shows: What the lookup shows of its scope: "dense", "reworded", "exchanged", "added", "varied"; see
+            `learning.repeats`.
     """
 
     best: int | None
@@ -75,14 +76,16 @@ def crowding(cosines: Sequence[float], language: Language) -> float:
     return max(fifth, SPARSE[language]) if math.isfinite(fifth) else LONELY[language]
 
 
-_WORST, _SINGLE = NAMES.index("worst"), NAMES.index("single")
+_WORST, _SINGLE, _BOTH, _MORE = (NAMES.index(name) for name in ("worst", "single", "substituted", "added"))
 
 
 def _shown(found: Sequence[float], language: Language) -> tuple[str, ...]:
-    """What a near pair shows: the same content in other words, or one word exchanged for an unlike one."""
+    """What a near pair shows: the same content words, one exchanged for an unlike one, one more, or several others."""
     if not found[_WORST]:
         return ("reworded",)
-    return ("exchanged",) if found[_SINGLE] > EXCHANGED[language] else ()
+    if found[_SINGLE]:
+        return ("exchanged",) if found[_SINGLE] > EXCHANGED[language] else ()
+    return ("added",) if not found[_BOTH] and found[_MORE] == 1.0 else ("varied",)
 
 
 class MatchModel:
@@ -128,7 +131,7 @@ class MatchModel:
         crowd = crowding([cosine for _, cosine in candidates], asked.language)
         language = asked.language
         manner = bare(asked.tokens) if language == "en" else ()
-        shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE[language] else ()
+        shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE else ()
         *linear, intercept = self._linear[language]
         for place, (stored, cosine) in enumerate(candidates):
             if not 0.0 < cosine <= 1.01:
@@ -148,7 +151,7 @@ class MatchModel:
             if not place and cosine >= NEAR:
                 shows += _shown(found, language)
             if not repeats:
-                value -= UNMATCHED[language] * found[_WORST]
+                value -= UNMATCHED * found[_WORST]
                 if value > 0.0 and asks_otherwise(asked, question):
                     value -= OTHER_ASK
             if language == "en" and bare(question.tokens) == manner:

@@ -19,7 +19,7 @@ GRAM_BITS = 1024
 _LONGEST = 1000  # characters read; in a longer text one word can hide, so it matches nothing but itself
 _KO_UNIT = re.compile(r"([-+]?\d[\d.,:/-]*)([가-힣]+)")
 _KO_COUNT = re.compile(
-    r"(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번)"
+    r"(?<![가-힣])(열한|열두|스무|다섯|여섯|일곱|여덟|아홉|서른|한|두|세|네|열)\s?(시간|시|개월|개|명|사람|달|잔|장|병|마리|권|대|곳|가지|살|번째|번|배)(?![가-힣]*번|\s?다시)"
 )
 _LATIN_UNIT = re.compile(
     r"(?<![\w.-])([-+]?\d+(?:[.,]\d+)*)(kgs?|mg|g|lbs?|oz|km|cm|mm|m|mi|ft|l|ml|kb|mb|gb|tb|h|hr|hrs|s|min|ms|hz|w|kw|kwh|kmh|mph|am|pm|k)\b"
@@ -149,7 +149,9 @@ def prepare(text: str) -> Question:
         stem, surface, content, is_left, is_right, negated, ask, own, fact, unit, bits = _word(token, language)
         if hangul and (glued or token in _INSTEAD) and tokens and token in lexicon("ko").particles | _INSTEAD:
             if roles:
-                roles[-1] = ROLES.get(token, "")  # RAG가, 3.11을: the particle of the name before it
+                # RAG가, 3.11을: the particle of the name before it; 우산 쓰지 말고: of what the verb before it takes.
+                verb = len(roles) > 1 and tokens[-1].endswith("지") and not tokens[-1].endswith("하지")
+                roles[-2 if verb else -1] = ROLES.get(token, "")
             continue
         tokens.append(stem if language == "en" else surface)
         left |= is_left
@@ -236,7 +238,7 @@ def _korean_word(token: str) -> _Word:
     month = lists.months.get(stem)
     fact = ("day", day) if day else ("month", month) if month else None
     return _Word(
-        stem=intern(stem),
+        stem=intern(lists.same.get(token) or lists.same.get(stem) or stem),
         surface=intern(token),
         content=not (fact or ask or forms & lists.stop),
         left=_either(lists.left, forms),

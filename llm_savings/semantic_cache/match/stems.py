@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+# Pasts that no ending tells: of the verb before the colon.
+_PASTS = """
+buy:bought pay:paid send:sent spend:spent lose:lost find:found take:took,taken break:broke,broken steal:stole,stolen
+freeze:froze,frozen forget:forgot,forgotten choose:chose,chosen write:wrote,written speak:spoke,spoken sell:sold
+tell:told make:made go:went,gone come:came give:gave,given know:knew,known see:saw,seen eat:ate,eaten drive:drove,driven
+fly:flew,flown drink:drank,drunk begin:began,begun run:ran sleep:slept keep:kept hold:held bring:brought think:thought
+teach:taught catch:caught build:built lend:lent mean:meant meet:met win:won wake:woke,woken wear:wore,worn say:said
+"""
+_PRESENT = {
+    past: present for present, pasts in (pair.split(":") for pair in _PASTS.split()) for past in pasts.split(",")
+}
+
 
 @lru_cache(16384)
 def stem_english(word: str) -> str:
     """Return `word` without its plural, -ing, -ed and silent e: `charges`, `charged` and `charge` are one."""
-    stem = word
+    stem = _PRESENT.get(word, word)
     if len(stem) > 4 and stem.endswith("ies"):
         stem = stem[:-3] + "y"
     elif len(stem) > 4 and re.search(r"(?:ss|x|z|ch|sh)es$", stem):

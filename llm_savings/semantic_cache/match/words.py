@@ -14,14 +14,19 @@ TOKEN = re.compile(
     r"[$€£¥₩₹%°]|(?<!\S)--?[a-z][\w-]+|(?<!\w)[-+]?\d[\w.,:/+-]*\w|(?<!\w)[-+]?\d|\d+|[a-z]+[-_./]?\d(?:[\w.-]*\w)?"
     r"|[a-z][+#]+|\w+_\w+|[a-z]+n't|'(?:s|m|re|ve|d|ll)\b|[가-힣]+|[^\W\d_가-힣]+|<=|>=|!=|==|[<>=^]|(?<!\S)[-+*/&|](?=\s*\d)|(?<!\S)[+*/&|](?!\S)"
 )
+# What denies or forbids, each way of saying it once (하지 마, 하면 안 돼, 하면 큰일 나, 금지, 자제, 삼가), and what
+# puts one thing aside for another (A 말고, 대신, 아니라, 하기보다 B).
 NEGATION = re.compile(
-    r"[가-힣]지(?:는|도|를)?\s?(?:마(?![가-힣]*른)|말|않|못)|(?<![가-힣])(?:안|못)(?=\s|돼|되|됩|될|된|해|하|할|합)|[가-힣]면\s?안(?=\s|돼|되|됩)"
-    r"|금지|금합|(?<![가-힣])(?:아닌|아니라|아니고)|[가-힣]수\s?없|[가-힣]\s수\s?없"
+    r"[가-힣]지(?:는|도|를)?\s?(?:마(?![가-힣]*른)|말|맙|않|못)"
+    r"|(?<![가-힣])(?:안|못)(?=\s(?!말고)|돼|되|됩|된|될|해|하|할|합|한|했|갔|왔|탔|봤|먹|읽|받|열|켜|꺼|써|쓰|마[시셔]|내려가|올라가|나[오와]|들어|움직|보[이여내]|가(?:게|$|\s)|와(?:$|\s))"
+    r"|[가-힣]면\s?(?:안(?=\s|돼|되|됩|된)|큰일|혼[나난])|금지|(?<!궁)금합|삼가|자제|그만\s|(?<![가-힣])(?:아닌|아니라|아니고)"
+    r"|(?<!지)(?<!지\s)말고|대신|[가-힣]기\s?보[다단]|[가-힣]수\s?없|[가-힣]\s수\s?없"
 )
 # Which part a word plays, by the particle behind it (Korean) or the preposition before it (English).
 _PARTICLES_BY_ROLE = {
     "from": "에서 부터 에게서 한테서 에서부터 으로부터 로부터",
-    "to": "로 으로 까지 에게 한테 께",
+    "to": "로 으로 까지",
+    "given": "에게 한테 께",
     "at": "에",
     "subject": "이 가 께서",
     "object": "을 를",
@@ -51,14 +56,14 @@ def stem_korean(word: str) -> tuple[str, str]:
         >>> stem_korean("걸리나요")[0] == stem_korean("걸려요")[0]
         True
     """
-    role, stem, verb_last = "", word, False
+    role, stem, ending = "", word, ""
     while True:
         cut, verb = _suffix(stem)
         if not cut:
-            return _whole(stem) if verb_last else stem, role
+            return _whole(stem, ending) if ending else stem, role
         if stem == word:
             role = ROLES.get(stem[-cut:], "")
-        verb_last = verb
+        ending = stem[-cut:] if verb else ""
         stem = stem[:-cut]
 
 
@@ -80,11 +85,13 @@ def _suffix(stem: str) -> tuple[int, bool]:
     return 0, False
 
 
-def _whole(stem: str) -> str:
-    """Undo what an ending did to a stem's last vowel: 걸려 -> 걸리, 했 -> 하."""
+def _whole(stem: str, ending: str) -> str:
+    """Undo what an ending did to a stem's last syllable: 걸려 -> 걸리, 했 -> 하, 지울(까) -> 지우."""
     jamo = unicodedata.normalize("NFD", stem).removesuffix("ᆻ")
     if jamo.endswith("ᄒ" + "ᅢ"):
         jamo = jamo[:-1] + "ᅡ"
+    elif jamo[-1] in "ᆯᆸ" and ending[0] in "까래니" and len(stem) > 1:
+        jamo = jamo[:-1]
     elif jamo[-1] in _FUSED:
         jamo = jamo[:-1] + _FUSED[jamo[-1]]
     return unicodedata.normalize("NFC", jamo)
