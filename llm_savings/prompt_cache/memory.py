@@ -170,9 +170,9 @@ class Memory:
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
         clock: Gives the seconds since 1970 (UTC) where plans are made without a time.
         store: Where several processes share what they learn: a SQLite file's path, or a `postgresql://` or `redis://`
-            URL for machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It holds
-            keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others learned
-            is known here half a second later, and while the store is away each process goes on by itself.
+            URL for machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It
+            holds keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others
+            learned is known here half a second later, and while the store is away each process goes on by itself.
 
     Raises:
         ConfigError: `capacity` is not a positive number, or `store` cannot be one.
@@ -266,10 +266,8 @@ class Memory:
         See `ModelFacts` and `Odds.credit`.
         """
         found = self._models.get(model, _NOTHING)
-        credit = max(
-            (self.odds.credit(life.seconds, life.write - 1.0, 1.0 - terms.read) for life in terms.lives[:1]),
-            default=0.0,
-        )
+        lives = terms.lives[:1]
+        credit = sum(self.odds.credit(life.seconds, life.write - 1.0, 1.0 - terms.read) for life in lives)
         return found.caution, found.allowed(tokens, credit)
 
     def reaches(self, prompt: Prompt, minimum: int, block: int) -> bool:
