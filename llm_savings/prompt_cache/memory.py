@@ -37,7 +37,7 @@ _PRIOR = 15.0
 _CAUTION = 2.0
 _APART = 3600.0  # seconds: clocks that differ more are wrong
 _UNSEEN = 12_000.0
-_FIRST, _SHARE, _HORIZON = 400_000.0, 0.02, 10_000_000.0
+_FIRST, _SHARE, _HORIZON = 200_000.0, 0.01, 10_000_000.0
 Moment = float | datetime
 """Seconds since 1970 (UTC), or an aware datetime."""
 
@@ -104,7 +104,7 @@ class ModelFacts:
 
     The account bounds what marks can lose, whatever the odds believe: a write may cost no more than reads have brought
     so far, or than what came again, marked or not, says they would have (`Odds.credit`), and a first 12,000 tokens or
-    one average prompt. And whatever that says, no more than reads have brought, 2% of the input and 400,000 tokens or
+    one average prompt. And whatever that says, no more than reads have brought, 1% of the input and 200,000 tokens or
     two average prompts. All that is in tokens of uncached input. Calls under way are not in it yet. What was won is
     forgotten over some ten million tokens, so that a good past does not pay for a bad present.
 
