@@ -113,7 +113,7 @@ class Facts:
         model = self.model if routed else self.baseline_model or self.model
         usage = self.usage if "prompt_cache" in on else self.usage.uncached()
         if "output" not in on and self.baseline_output is not None:
-            usage = _with_output(usage, self.baseline_output)
+            usage = with_output(usage, self.baseline_output)
         mode = "standard" if self.mode == "batch" and "batch" not in on else self.mode
         if routed:
             return prices.price(usage, model, mode=mode, at=self.at, provider=self.provider)
@@ -256,7 +256,7 @@ def _evidence(strategies: Mapping[str, Any], strategy: str) -> Mapping[str, Any]
     return {} if found.get("shadow") else found
 
 
-def _with_output(usage: Usage, tokens: int) -> Usage:
+def with_output(usage: Usage, tokens: int) -> Usage:
     """The same usage with another number of tokens in its text answer."""
     return Usage(**{**vars(usage), "output": tokens, "reasoning": min(usage.reasoning, tokens)})
 

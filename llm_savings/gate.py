@@ -22,7 +22,7 @@ from llm_savings.errors import (
 )
 from llm_savings.history import History, route_of
 from llm_savings.ledger import Ledger, Sent, Settled
-from llm_savings.ledger.counters import Cap, Charged, CorruptError, RefusedError
+from llm_savings.ledger.counters import BusyError, Cap, Charged, CorruptError, RefusedError
 from llm_savings.ledger.records import from_picodollars, to_picodollars
 from llm_savings.pricing import PriceBook
 
@@ -116,20 +116,28 @@ class Gate:
                     ) from error
         return tuple(found.values())
 
-    def admit(self, sent: Sent, size: Size) -> Held:
+    def admit(self, sent: Sent, size: Size, *, now: bool = False) -> Held:
         """Write a call ahead and hold its cost in its budgets.
 
+        Args:
+            sent: The call.
+            size: How large it can get.
+            now: Wait for nobody.
+
         Raises:
+            BusyError: With `now`, where it would have to wait; nothing was written or held.
             BudgetExceededError: A limit has no room for it.
             UnboundedCallError: Nothing bounds its cost (no price, or `strict` and no max_tokens).
             UnscopedCallError: A budget is per something that the call does not carry.
             BudgetUnavailableError: The counters cannot be read or written, and a budget says to refuse then.
         """
         try:
-            return self._admit(sent, size)
+            return self._admit(sent, size, now=now)
         except BudgetError:
             raise
         except Exception as error:
+            if now and isinstance(error, BusyError):
+                raise
             # A defect, or a record that cannot be kept: where money is at stake, not knowing is a no.
             raise BudgetUnavailableError(f"call {sent.call_id} could not be held in its budget: {error}") from error
 
@@ -179,21 +187,23 @@ class Gate:
             return sent
         return replace(sent, budgets=keys)
 
-    def _admit(self, sent: Sent, size: Size) -> Held:
+    def _admit(self, sent: Sent, size: Size, *, now: bool) -> Held:
         budgets = self.budgets()
         limits = [pair for budget in budgets for pair in self._limits(budget, sent)]
         held = self._hold(sent, size, budgets, limits, count=size.prompt is None or size.prompt <= _SHORT)
         try:
             try:
-                charged = self._reserve(held.sent, limits)
+                charged = self._reserve(held.sent, limits, now=now)
             except RefusedError:
                 if held.counted is not None or size.count is None or any(budget.strict for budget in budgets):
                     raise
                 held = self._hold(sent, size, budgets, limits, count=True)  # it may fit after all
-                charged = self._reserve(held.sent, limits)
+                charged = self._reserve(held.sent, limits, now=now)
         except RefusedError as refusal:
             raise self._refused(refusal.full, held.sent, limits) from None
         except LedgerError as error:
+            if now and isinstance(error, BusyError):
+                raise
             self._unavailable(error, budgets)
             self._ledger.sent(held.sent)
             return held
@@ -264,9 +274,9 @@ class Gate:
             return size.prompt
         return min(size.prompt, self.history.prompt(sent.requested_model, sent.provider, counted))
 
-    def _reserve(self, sent: Sent, limits: Sequence[tuple[Budget, Limit]]) -> list[Charged]:
+    def _reserve(self, sent: Sent, limits: Sequence[tuple[Budget, Limit]], *, now: bool) -> list[Charged]:
         caps = [_cap(budget, limit) for budget, limit in limits]
-        return self._ledger.reserve(sent, caps)
+        return self._ledger.reserve(sent, caps, now=now)
 
     def _refused(self, full: Charged, sent: Sent, limits: Sequence[tuple[Budget, Limit]]) -> BudgetExceededError:
         budget, limit = next(pair for pair in limits if pair[1].key == full.key)

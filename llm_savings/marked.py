@@ -46,7 +46,7 @@ class Marking:
             raise ConfigError(
                 f"memory is {type(found).__name__}; give a llm_savings.prompt_cache.Memory or the address of a store"
             )
-        self.memory, self.shadow = found, shadow
+        self.memory, self.shadow = found, shadow or settings.shadow()
         self._own = tuple(base.rstrip("/") for base in own_servers)
         self._told = False
         self._lock = threading.Lock()

@@ -150,18 +150,21 @@ class Meter(Guarded):
         # max_tokens=10**12: no bound at all, and too large to be kept
         return None if bound is not None and bound > MOST_USD else bound
 
-    def begin(self, sent: Sent, size: Size | None = None) -> Live:
+    def begin(self, sent: Sent, size: Size | None = None, *, now: bool = False) -> Live:
         """Write a call ahead and, where there is a budget, hold what it may cost.
 
         Args:
             sent: The call.
             size: How large it can get. A call that says itself what is `reserved` for it needs none.
+            now: Wait for nobody who holds the ledger.
 
         Raises:
-            BudgetError: A budget stops the call; see `Gate.admit`. Nothing else is ever raised.
+            BudgetError: A budget stops the call; see `Gate.admit`.
+            BusyError: With `now`, where it would have to wait; nothing was written or held.
+                Nothing else is ever raised.
         """
         if self.gate.budgets():
-            held = self.gate.admit(sent, size or Size(None))
+            held = self.gate.admit(sent, size or Size(None), now=now)
             return self._watched(Live(held.sent, self.ledger.identity, time.monotonic(), held.counted))
         try:
             self.ledger.sent(sent)

@@ -17,7 +17,16 @@ _SWITCH = os.environ.encodekey("LLM_SAVINGS_DISABLED")
 
 def disabled() -> bool:
     """Whether `LLM_SAVINGS_DISABLED` turns every part of the package into a pass-through."""
-    return _SWITCH in _KEPT and os.environ.get("LLM_SAVINGS_DISABLED", "").strip().lower() not in _OFF
+    return _SWITCH in _KEPT and _is_on("LLM_SAVINGS_DISABLED")
+
+
+def shadow() -> bool:
+    """Whether `LLM_SAVINGS_SHADOW` makes a strategy decide and record, and change nothing; read when one is made."""
+    return _is_on("LLM_SAVINGS_SHADOW")
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() not in _OFF
 
 
 def default_ledger() -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # LiteLLM would fetch prices that nobody asks for here
 TARGET = Path(__file__).parents[1] / "docs" / "configuration.md"
 
 VARIABLES = {
@@ -20,7 +22,7 @@ VARIABLES = {
     "LLM_SAVINGS_CONFIG": "The proxy's options file, in place of the llm_savings.yaml beside config.yaml.",
     "LLM_SAVINGS_BUDGETS": "The proxy's option `budgets`, in YAML.",
     "LLM_SAVINGS_CACHE": "The proxy's option `cache`, in YAML.",
-    "LLM_SAVINGS_SHADOW": "The proxy's option `shadow`. So with each of its options; see docs/proxy.md.",
+    "LLM_SAVINGS_SHADOW": "1 makes every strategy decide and record and change nothing; it is read when one is made.",
     "LLM_SAVINGS_CACHE_RULES": "A TOML file that corrects the providers' prompt-cache rules.",
 }
 

@@ -7,12 +7,13 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, cast
 
+from llm_savings import settings
 from llm_savings.batch import decisions
 from llm_savings.batch.inputs import Given, InputError, Reader, raw, target
 from llm_savings.batch.job import Job
@@ -156,6 +157,7 @@ def submit(
         ['긍정']
     """
     options, meter, worker = options or Options(), meter or Meter(), provider_of(provider)
+    options = replace(options, shadow=options.shadow or settings.shadow())
     book = _opened(journal)
     cap, now = options.cap(), time.time()
     lines = raw(requests)

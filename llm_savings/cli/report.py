@@ -14,13 +14,20 @@ from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.cli.pages import serve_page, write_page, write_rows
 from llm_savings.errors import ConfigError, SavingsError
+from llm_savings.foreseen import Foreseen, foresee
 from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
 from llm_savings.report.overview import findings, period_lines, read
 from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_table
-from llm_savings.report.strategies import strategies_document, strategies_notes, strategies_table
+from llm_savings.report.strategies import (
+    shadow_document,
+    shadow_table,
+    strategies_document,
+    strategies_notes,
+    strategies_table,
+)
 from llm_savings.report.terminal import periods_table, price_notes
 from llm_savings.report.texts import LANGS, Said, say
 
@@ -74,7 +81,8 @@ def report(
     if to["html"] or to["csv"]:
         return
     if by == "strategy":
-        _strategies(attribute(book.calls(since=start, until=end), view=view), view, as_json)
+        found = attribute(book.calls(since=start, until=end), view=view)
+        _strategies(found, foresee(book.calls(since=start, until=end)), view, as_json)
         return
     if by == "prefix":
         _prefixes(by_prefix(book.calls(since=start, until=end)), as_json)
@@ -121,13 +129,17 @@ def _rows(
     return [_line(line) for line in book.summary(by, since=since, until=until, tz=tz)]
 
 
-def _strategies(found: Attribution, view: View, as_json: bool) -> None:
+def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(strategies_document(found, view=view), indent=2))
+        document = strategies_document(found, view=view)
+        click.echo(json.dumps(document | ({"shadow": shadow_document(would)} if would.calls else {}), indent=2))
         return
     console = Console()
     console.print(strategies_table(found, view=view))
-    for note in [*strategies_notes(found, view=view), _price_note(PriceBook())]:
+    if would.calls:
+        console.print(shadow_table(would))
+    notes_of = [*strategies_notes(found, view=view), *([say("note.shadow").text()] if would.calls else [])]
+    for note in [*notes_of, _price_note(PriceBook())]:
         console.print(f"• {note}", markup=False, highlight=False)
 
 

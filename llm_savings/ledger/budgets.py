@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from llm_savings.ledger import counters, rows, schema
-from llm_savings.ledger.counters import Cap, Charged, RefusedError
+from llm_savings.ledger.counters import BusyError, Cap, Charged, RefusedError
 from llm_savings.ledger.records import COLUMNS, Entry, clean, microseconds
 from llm_savings.ledger.stores import Store
 
@@ -24,18 +24,24 @@ class BudgetBook:
     def __init__(self, store: Store, flush: Callable[..., bool]) -> None:
         self._store, self._flush = store, flush
 
-    def reserve(self, entry: Entry, caps: Sequence[Cap]) -> list[Charged]:
+    def reserve(self, entry: Entry, caps: Sequence[Cap], *, now: bool = False) -> list[Charged]:
         """Write a call that is about to leave, if every cap has room for what it reserves.
+
+        Args:
+            entry: The call.
+            caps: What it is charged to.
+            now: Wait for nobody.
 
         Returns:
             The counters as they are now, with the alerts that this call set off.
 
         Raises:
             RefusedError: A cap has no room; nothing was written.
+            BusyError: It would have to wait; nothing was written.
             LedgerError: The database cannot be written, or a counter makes no sense.
         """
         entry = clean(entry)
-        return self._reserved(lambda db: rows.reserve(db, entry, caps, self._store.mark))
+        return self._reserved(lambda db: rows.reserve(db, entry, caps, self._store.mark), now=now)
 
     def reserve_all(self, entries: Callable[[], Iterable[Entry]], caps: Sequence[Cap]) -> list[Charged]:
         """Write many calls that are about to leave, if every cap has room for all of them; see `reserve`.
@@ -46,13 +52,15 @@ class BudgetBook:
         """
         return self._reserved(lambda db: rows.reserve_all(db, map(clean, entries()), caps, self._store.mark))
 
-    def _reserved(self, reserve: Callable[[Any], list[Charged]]) -> list[Charged]:
+    def _reserved(self, reserve: Callable[[Any], list[Charged]], *, now: bool = False) -> list[Charged]:
         try:
-            with self._store.transaction(patience=_PATIENCE) as db:
+            with self._store.transaction(patience=0 if now else _PATIENCE) as db:
                 return reserve(db)
         except RefusedError as refusal:
             if not refusal.full.reserved:
                 raise
+            if now:
+                raise BusyError("what is on its way is to be waited for") from refusal
         self._flush(living=False)  # what calls of ours that have ended give back may be on its way
         with self._store.transaction(patience=_PATIENCE) as db:
             return reserve(db)

@@ -70,6 +70,10 @@ class RefusedError(Exception):
         self.full = full
 
 
+class BusyError(LedgerError):
+    """Others hold the database, and nobody wanted to wait."""
+
+
 class CorruptError(LedgerError):
     """What the ledger holds of a budget makes no sense, so nobody knows what is left of it."""
 

@@ -102,15 +102,21 @@ class Ledger:
         """
         self._outbox.put(entry(call, settled))
 
-    def reserve(self, call: Sent, caps: Sequence[Cap]) -> list[Charged]:
+    def reserve(self, call: Sent, caps: Sequence[Cap], *, now: bool = False) -> list[Charged]:
         """Write a call that is about to leave, if every cap has room for what it reserves, straight to the database.
+
+        Args:
+            call: The call.
+            caps: What it is charged to.
+            now: Wait for nobody.
 
         Raises:
             RefusedError: A cap has no room; nothing was written.
+            BusyError: It would have to wait; nothing was written.
             LedgerError: The database cannot be written, or a counter makes no sense.
             RecordError: As for `sent`.
         """
-        return self.budgets.reserve(entry(call), caps)
+        return self.budgets.reserve(entry(call), caps, now=now)
 
     def reserve_all(self, calls: Callable[[], Iterable[Sent]], caps: Sequence[Cap]) -> list[Charged]:
         """Write many calls that are about to leave, if every cap has room for what they reserve together, or none.

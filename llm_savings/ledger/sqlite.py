@@ -13,9 +13,10 @@ from typing import Any
 
 from llm_savings.errors import ConfigError, LedgerError
 from llm_savings.ledger import rows
+from llm_savings.ledger.counters import BusyError
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
-from llm_savings.storage.sqlite import connect, patiently, prepare, transaction, uri, wipe_log
+from llm_savings.storage.sqlite import connect, is_busy, patiently, prepare, transaction, uri, wipe_log
 
 _EVERY_ID = (0, 2**62)
 
@@ -46,13 +47,17 @@ class SqliteStore:
     @contextmanager
     def transaction(self, *, patience: float | None = None) -> Generator[sqlite3.Connection]:
         """See `Store.transaction`."""
-        patience = patience or self._busy
-        with self._lock:  # `_using` written out: this is in every call's way
-            try:
-                with transaction(db := self._here(patience), patience):
-                    yield db
-            except (sqlite3.Error, OSError) as error:
-                raise self._failure(error) from error
+        patience = self._busy if patience is None else patience
+        # `_using` written out: this is in every call's way
+        if (not patience and self._connection is None) or not self._lock.acquire(blocking=patience > 0):
+            raise BusyError(f"ledger {self.path}: others hold it")
+        try:
+            with transaction(db := self._here(patience), patience):
+                yield db
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._lock.release()
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Mapping[str, Any]]:
         """See `Store.rows`. A file is read through a connection of its own, so writers are not held up."""
@@ -128,7 +133,9 @@ class SqliteStore:
         return self._connection
 
     def _failure(self, error: Exception) -> LedgerError:
-        return error if isinstance(error, LedgerError) else LedgerError(f"ledger {self.path}: {error}")
+        if isinstance(error, LedgerError):
+            return error
+        return (BusyError if is_busy(error) else LedgerError)(f"ledger {self.path}: {error}")
 
     @contextmanager
     def _using(self, patience: float | None = None) -> Generator[sqlite3.Connection]:

@@ -30,7 +30,8 @@ class Store(Protocol):
         """One transaction: what was written in it is there as a whole, or nothing is.
 
         Args:
-            patience: Seconds to wait for other writers; as long as a write waits by default.
+            patience: Seconds to wait for other writers; as long as a write waits by default. With 0 a file that others
+                hold, or that is not open yet, is a `BusyError` at once.
         """
         ...
 

@@ -166,6 +166,13 @@ class CallIds:
                 self._uses.popitem(last=False)
         return call_id if use == 1 else f"{call_id}#{use}"
 
+    def give_back(self, row_id: str) -> None:
+        """An id that was taken last is not used after all."""
+        call_id = row_id.partition("#")[0]
+        with self._lock:
+            if self._uses.get(call_id):
+                self._uses[call_id] -= 1
+
 
 def _bare(details: Mapping[str, Any]) -> str:
     # On a cache hit the name still has the prefix that LiteLLM takes off before it sends.

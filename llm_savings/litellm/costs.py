@@ -8,6 +8,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,6 +24,7 @@ from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
 from llm_savings.evidence import at_end, evidence_in
 from llm_savings.ledger import Ledger, Settled, tenant_hash
+from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of, raw_answer
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
@@ -98,6 +100,7 @@ class CostLogger(Metered, CustomLogger):
         self.logger_id = uuid.uuid4().hex
         self.meter = Meter(ledger, prices=prices, tags=tags, budget=budget)
         self._where = self.ledger.identity
+        self._is_file = "://" not in self.ledger.target
         self._ids = CallIds()
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
@@ -118,11 +121,16 @@ class CostLogger(Metered, CustomLogger):
     # LiteLLM calls these by keyword: their parameters must keep its names.
 
     async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
-        """Hold an async call in its budgets, off the event loop. LiteLLM calls this before it asks its cache."""
+        """Hold an async call in its budgets. LiteLLM calls this before it asks its cache.
+
+        A file that nobody else holds just now takes a fraction of a millisecond, less than a thread would. What may
+        wait, for a lock or a network, is done off the event loop.
+        """
         if settings.disabled() or not self._budgeted():
             return None
+        kind = str(getattr(call_type, "value", call_type))
         try:
-            stop = await asyncio.to_thread(self._hold, kwargs, str(getattr(call_type, "value", call_type)))
+            stop = await self._held(kwargs, kind)
         except Exception as error:  # noqa: BLE001 (the request itself will be held, or stopped)
             _log.debug("a LiteLLM call was not held ahead: %s", type(error).__name__)
             return None
@@ -149,7 +157,7 @@ class CostLogger(Metered, CustomLogger):
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle a call that was answered; off the event loop where that can take more than microseconds."""
-        aside = "://" in self.ledger.target or kwargs.get("stream") or is_awaited(kwargs)
+        aside = not self._is_file or kwargs.get("stream")
         await self._settled(bool(aside), self._answered, kwargs, response_obj, start_time)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -181,6 +189,13 @@ class CostLogger(Metered, CustomLogger):
         answer = _answer(details, response, attempt or Attempt(self), hit=hit)
         answer = replace(answer, strategies={**done, **strategies_of(details)})
         return settle(self.meter.prices, sent, answer, "hit" if hit else "ok")
+
+    def __repr__(self) -> str:
+        # LiteLLM writes its callbacks into a line of debugging in every call, whether that is shown or not.
+        return self._title()
+
+    def __str__(self) -> str:
+        return super().__repr__()
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("run_inline", "raise_error", "ignore_llm", "ignore_chat_model"):
@@ -238,7 +253,13 @@ class CostLogger(Metered, CustomLogger):
             attempt.reported = self._streams.ask(details) and not attempt.mock
         keep(details, self._where, attempt)
 
-    def _hold(self, arguments: Mapping[str, Any], call_type: str) -> BudgetError | None:
+    async def _held(self, arguments: Mapping[str, Any], call_type: str) -> BudgetError | None:
+        if self._is_file:
+            with suppress(BusyError):
+                return self._hold(arguments, call_type, now=True)
+        return await asyncio.to_thread(self._hold, arguments, call_type)
+
+    def _hold(self, arguments: Mapping[str, Any], call_type: str, *, now: bool = False) -> BudgetError | None:
         """Hold a call by its arguments; the error if it may not leave."""
         logging_obj = arguments.get("litellm_logging_obj")
         details = getattr(logging_obj, "model_call_details", None)
@@ -250,7 +271,7 @@ class CostLogger(Metered, CustomLogger):
         # What was given by its place is with this object alone.
         placed = {name: getattr(logging_obj, name, None) for name in ("model", "messages")}
         known = known_of({**placed, **arguments}, call_type)
-        attempt = self._begun(details, known, 1)
+        attempt = self._begun(details, known, 1, now=now)
         attempt.known = known
         keep(details, self._where, attempt)
         return stops.stop_of(attempt.stop) if attempt.stop else None
@@ -258,7 +279,7 @@ class CostLogger(Metered, CustomLogger):
     def _is_held(self, attempt: Attempt, details: dict[str, Any]) -> bool:
         return attempt.known is not None and not has_grown(attempt.known, details)
 
-    def _begun(self, details: dict[str, Any], known: Mapping[str, Any], number: int) -> Attempt:
+    def _begun(self, details: dict[str, Any], known: Mapping[str, Any], number: int, *, now: bool = False) -> Attempt:
         """A new attempt, held in its budgets and written ahead."""
         sent = call_sent(
             known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
@@ -267,7 +288,10 @@ class CostLogger(Metered, CustomLogger):
         most = replace(size, max_tokens=output_limit(known))
         bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
         try:
-            live = self.meter.begin(replace(sent, bound=bound), size)
+            live = self.meter.begin(replace(sent, bound=bound), size, now=now)
+        except BusyError:
+            self._ids.give_back(sent.call_id)
+            raise
         except BudgetError as stop:
             return Attempt(self, number=number, stop=stop)
         attempt = Attempt(self, Trace(live), number=number)

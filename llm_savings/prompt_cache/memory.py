@@ -227,6 +227,7 @@ class Memory:
         Args:
             account: A keyed hash of the API key or tenant; never the key itself.
         """
+        self._key()  # before it is copied: reading it costs more than all the rest
         other = copy(self)
         other.account = account
         return other
@@ -240,12 +241,15 @@ class Memory:
         return self._hashed(f"{model}\0{self.account}")
 
     def _hashed(self, text: str) -> bytes:
+        return blake2b(text.encode(), key=self._key()[:64]).digest()
+
+    def _key(self) -> bytes:
         if self._secret is None:
             try:
                 self._secret = hash_key()
             except OSError:  # no folder to keep it in: hashes differ from process to process
                 self._secret = token_bytes(32)
-        return blake2b(text.encode(), key=self._secret[:64]).digest()
+        return self._secret
 
     def scale(self, model: str) -> float:
         """Tokens that the provider counts for one that is estimated here."""

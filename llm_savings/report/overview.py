@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from llm_savings.attribution import Attribution, attribute
 from llm_savings.errors import SavingsError
+from llm_savings.foreseen import Foreseen, foresee
 from llm_savings.ledger import Call, Ledger, Line, last_days, total, zone
 from llm_savings.pricing import PriceBook
 from llm_savings.report.budgets import BudgetState, budget_states
@@ -58,6 +59,7 @@ class Told:
         tags: How often calls carry each tag.
         short: By model the calls with short questions and answers: how many, their tokens, and USD.
         failed: How many calls failed at a cost, and USD.
+        foreseen: What strategies in shadow would have saved.
     """
 
     days: dict[str, Attribution] = field(default_factory=lambda: {})
@@ -66,6 +68,7 @@ class Told:
     tags: Counter[str] = field(default_factory=lambda: Counter[str]())
     short: dict[str, tuple[int, Usage, Decimal]] = field(default_factory=lambda: {})
     failed: tuple[int, Decimal] = (0, _ZERO)
+    foreseen: Foreseen = field(default_factory=Foreseen)
 
     @property
     def attribution(self) -> Attribution:
@@ -176,6 +179,7 @@ def read(calls: Iterable[Call], days: tzinfo, prices: PriceBook) -> Told:
     def shared() -> None:
         if chunk:
             told.days[today] = told.days.get(today, Attribution()) + attribute(chunk, prices)
+            told.foreseen += foresee(chunk, prices)
             chunk.clear()
 
     def passed() -> Iterator[Call]:
@@ -246,6 +250,12 @@ def findings(told: Told, whole: Line, prices: PriceBook, most: int = 5) -> list[
     if whole.hits:
         worth = dollars(attribution.credits.get("semantic_cache", _ZERO))
         found.append((_ZERO, say("finding.hits", whole.hits, whole.calls, f"{whole.hits / whole.calls:.1%}", worth)))
+    would = told.foreseen
+    if would.credits:
+        share = f"{would.saved / would.actual:.1%}" if would.actual else "0%"
+        found.append(
+            (would.saved, say("finding.shadow", would.calls, dollars(would.actual), dollars(would.saved), share))
+        )
     failed, usd = told.failed
     if failed:
         found.append((usd, say("finding.errors", failed, dollars(usd))))

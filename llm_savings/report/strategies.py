@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llm_savings.attribution import LADDER, Attribution, View
+from llm_savings.foreseen import Foreseen
 from llm_savings.report.money import dollars
 from llm_savings.report.texts import Said, say
 
@@ -91,6 +92,37 @@ def credit_notes(found: Attribution, *, view: View = "waterfall") -> list[Said]:
     if found.unpriced:
         said.append(say("note.unpriced_credit", found.unpriced))
     return said
+
+
+def shadow_table(found: Foreseen) -> Table:
+    """What strategies in shadow would have saved, a row a strategy.
+
+    Example:
+        >>> shadow_table(Foreseen()).row_count
+        1
+    """
+    table = Table(title=say("shadow.title").text(), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for name in ("", "calls", "USD", "share"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for strategy, usd in found.credits.items():
+        name = say(f"strategy.{strategy}").text()
+        table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
+    table.add_section()
+    all_of_it = ("", f"{found.calls:,}", dollars(-found.saved), _share(-found.saved, found.actual))
+    table.add_row(*all_of_it, style="bold")
+    return table
+
+
+def shadow_document(found: Foreseen) -> dict[str, Any]:
+    """The same for machines: exact amounts as decimal text, in USD."""
+    return {
+        "calls": found.calls,
+        "actual": format(found.actual, "f"),
+        "would_save": {name: format(usd, "f") for name, usd in found.credits.items()},
+        "changed": dict(found.changed),
+        "unpriced": found.unpriced,
+    }
 
 
 def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Decision:
         params: The tier's parameters, for the call; what the caller set himself comes first.
         chosen: The tier that the router chose. Another one than `tier` where it only watches (`shadow`) or where the
             request takes part in an experiment (`arm`).
+        chosen_model: The name of that tier's model.
         sufficiency: Probability that the cheapest tier answers as well as the strongest, or None where nothing was
             estimated (a rule, a failure).
         reasons: Why, as short codes such as "difficulty" or "rule:0".
@@ -32,6 +33,7 @@ class Decision:
     model: str
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     chosen: str
+    chosen_model: str = ""
     sufficiency: float | None
     reasons: tuple[str, ...] = ()
     guards: tuple[str, ...] = ()
@@ -55,5 +57,5 @@ class Decision:
         if self.arm is not None:
             said["arm"] = self.arm
         if self.shadow:
-            said["shadow"] = True
+            said |= {"shadow": True, "chosen_model": self.chosen_model}
         return said

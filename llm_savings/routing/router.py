@@ -88,7 +88,7 @@ class ComplexityRouter:
         self.names = tuple(self.tiers)
         if not 0 <= experiment <= 0.5:
             raise ConfigError(f"experiment={experiment!r}; give a share from 0 to 0.5, such as 0.05")
-        self.shadow, self.experiment = shadow, experiment
+        self.shadow, self.experiment = shadow or settings.shadow(), experiment
         self._prices = prices or PriceBook()
         self._pinned, self._rules = tuple(rules), read_rules(rules, self.names)
         self._baseline = None if baseline is None else tier_named(baseline, self.names, "baseline")
@@ -393,6 +393,7 @@ class ComplexityRouter:
             model=tier.model,
             params=dict(tier.params),
             chosen=self.names[chosen],
+            chosen_model=self._model(chosen),
             sufficiency=proposal.sufficiency,
             reasons=tuple(reasons),
             guards=guards,

@@ -82,6 +82,7 @@ class AnswerCache:
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.settings = settings or Settings()
+        self._shadow = self.settings.shadow or environment.shadow()
         self.target = ":memory:" if target is None else str(target)
         self._embedder = embedder(
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
@@ -150,7 +151,7 @@ class AnswerCache:
         """The stored answer to the very same words. Nobody waits for anybody: at a miss, no answer is on its way."""
         began = time.perf_counter()
         asked = self._asked(request)
-        if isinstance(asked, Miss) or self._trouble.lasts() or self.settings.shadow:
+        if isinstance(asked, Miss) or self._trouble.lasts() or self._shadow:
             return None
         with self._trouble.caught("lookup"):
             now = datetime.now(UTC)
@@ -291,7 +292,7 @@ class AnswerCache:
                 found = self._alike(asked, domain, now)
             if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
                 return Miss(reason="too old", question=asked)
-            if isinstance(found, Hit) and self.settings.shadow:
+            if isinstance(found, Hit) and self._shadow:
                 return replace(_instead(found), reason="shadow")
             return found
         return Miss(reason="unavailable" if self._trouble.lasts() else "error", question=asked)

@@ -99,11 +99,10 @@ class Errors:
             CacheError: The store cannot be read.
         """
         known = self._of(domain)
-        if known.threshold is None or known.fresh >= _FEW:
+        if known.threshold is None:
             shipped = self._shipped(self.max_error, domain.language)
             tuned = domain.language in self._tuned
             known.threshold = learning.threshold(known.evidence, shipped, self.max_error, tuned=tuned)
-            known.fresh = 0
         return known.threshold
 
     def domains(self, namespace: str) -> list[Domain]:
@@ -167,9 +166,9 @@ class Errors:
         evidence = Evidence.from_counts(self._store.counts(owner))
         with self._lock:
             known = self._known.setdefault(domain, _Known(owner, evidence, now))
-            if evidence.all != known.evidence.all:
-                known.fresh = _FEW
-            known.evidence, known.read_at = evidence, now
+            if known.fresh >= _FEW or evidence.all != known.evidence.all:
+                known.threshold = None
+            known.evidence, known.read_at, known.fresh = evidence, now, 0
             self._known.move_to_end(domain)
             while len(self._known) > _DOMAINS:
                 self._known.popitem(last=False)

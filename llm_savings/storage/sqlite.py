@@ -37,6 +37,11 @@ def prepare(db: sqlite3.Connection, patience: float) -> None:
     db.execute("PRAGMA temp_store=MEMORY")  # no file for a statement that changes several rows
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether others hold the file."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def patiently(db: sqlite3.Connection, sql: str, patience: float, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
     """Run a statement, again and again for so many seconds while others hold the file.
 
@@ -48,7 +53,7 @@ def patiently(db: sqlite3.Connection, sql: str, patience: float, parameters: Seq
         try:
             return db.execute(sql, parameters)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(random.uniform(*_PAUSE))  # noqa: S311 (no two alike, so that they do not meet again)
 

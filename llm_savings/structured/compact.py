@@ -162,6 +162,7 @@ class Compact:
 
     def __init__(self, schema: Any, options: Options | None = None) -> None:
         self.options = options or Options()
+        self._shadow = self.options.shadow or settings.shadow()
         self.name = "text" if schema is str else str(getattr(schema, "__name__", "answer"))
         self._target = None if schema is str else _target(schema, self.options.many)
         self._plain = _plain_schema(self._target) if self._target else None
@@ -179,7 +180,7 @@ class Compact:
         """
         known, form = Traits(), self._form(model, plain=True)
         request = Request(name=self.name, schema=self._plain, plain=True)
-        off, shadow = settings.disabled(), self.options.shadow
+        off, shadow = settings.disabled(), self._shadow
         held = not (off or shadow) and self.options.holdout > 0 and _dice() < self.options.holdout
         try:
             known = traits(model, provider)
@@ -255,7 +256,7 @@ class Compact:
 
     def _unsaved(self, model: str) -> Mapping[str, Any]:
         """The evidence of a call that is made as it would be without all this."""
-        if not self.options.shadow:
+        if not self._shadow:
             return {"schema": self.name, "form": "plain", "holdout": True}
         form = self._form(model, plain=False)
         name = form.name if form else "text"

@@ -23,6 +23,7 @@ from llm_savings import Budget, CostCallback, Ledger
 from llm_savings.attribution import attribute
 from llm_savings.batch import Options
 from llm_savings.demo.show import compare
+from llm_savings.foreseen import foresee
 from llm_savings.langchain import (
     RoutedChatModel,
     SemanticCache,
@@ -273,6 +274,31 @@ def test_in_shadow_nothing_changes_and_the_ledger_tells(box: Sandbox) -> None:
     assert len(would) >= 5 and all(Decimal(hit["saved_usd"]) > 0 for hit in would)
     assert not any(row.status == "hit" for row in shadow.rows())
     assert set(attribute(shadow.rows()).credits) <= {"prompt_cache"}  # what OpenAI caches by itself
+
+
+def test_one_variable_puts_everything_in_shadow(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Program(box, None)
+    answers, bill = plain.run(), box.bill()
+    box.reset()
+    monkeypatch.setenv("LLM_SAVINGS_SHADOW", "1")
+    watching = Program(box, on=False)  # as if nobody had said anything of shadow
+    assert watching.run() == answers
+    assert billed(box.bill()) == billed(bill)
+    told = [review.model_dump() for review in watching.compact().invoke(NOTE, watching.config)]
+    assert told and watching.rows()[-1].settled.strategies["output"]["shadow"]
+
+
+def test_what_shadow_foresees_is_what_is_saved_then(box: Sandbox) -> None:
+    watching = Program(box, True)
+    watching.run()
+    foreseen = foresee(watching.rows())
+    box.reset()
+    saving = Program(box, False)
+    saving.run()
+    saved = attribute(saving.rows())
+    paid = foreseen.actual - foreseen.saved
+    assert abs(paid - saved.actual) <= saved.baseline * Decimal("0.05"), (foreseen, saved)
+    assert foreseen.credits["routing"] > 0 < foreseen.credits["semantic_cache"]
 
 
 def test_compact_output_in_shadow_pays_what_it_paid(box: Sandbox) -> None:

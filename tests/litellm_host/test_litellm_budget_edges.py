@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -124,17 +124,15 @@ async def test_a_budget_that_the_other_host_does_not_keep_is_told(box: Sandbox, 
 
 async def test_the_ledger_does_not_hold_up_the_event_loop(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     on = metered(box, Budget(total="1"))
-    threads: dict[str, list[int]] = {"reserve": [], "settle": []}
+    waiting: list[bool] = []  # of each hold, whether it could have waited here, where the event loop is
+    here, reserve = threading.get_ident(), on.costs.ledger.reserve
 
-    def watched(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*given: Any, **named: Any) -> Any:
-            threads[name].append(threading.get_ident())
-            return step(*given, **named)
+    def watched(*given: Any, now: bool = False) -> Any:
+        found = reserve(*given, now=now)
+        waiting.append(threading.get_ident() == here and not now)
+        return found
 
-        return noted
-
-    monkeypatch.setattr(on.costs.ledger, "reserve", watched("reserve", on.costs.ledger.reserve))
-    monkeypatch.setattr(on.costs.ledger, "settle", watched("settle", on.costs.ledger.settle))
+    monkeypatch.setattr(on.costs.ledger, "reserve", watched)
     calls = [call for way, call in ways(on).items() if way.startswith("async")]
     rest = {name: value for name, value in on.to(GPT).items() if name != "model"}
     calls.append(partial(litellm.acompletion, GPT, FAQ, max_tokens=20, **rest))
@@ -143,8 +141,24 @@ async def test_the_ledger_does_not_hold_up_the_event_loop(box: Sandbox, monkeypa
     box.fail("429", retry_after=0)
     await failing(partial(calls[0], max_retries=0))
     await on.rows(len(calls) + 2)
-    assert len(threads["reserve"]) == len(threads["settle"]) == len(calls) + 2
-    assert threading.get_ident() not in threads["reserve"] + threads["settle"]
+    assert waiting == [False] * (len(calls) + 2)
+
+
+async def test_a_file_that_others_hold_is_waited_for_in_a_thread(box: Sandbox, tmp_path: Path) -> None:
+    on = metered(box, Budget(total="1"), ledger=tmp_path / "costs.db")
+    await litellm.acompletion(**on.to(GPT), **ASK)  # the file is open from here on
+    await on.rows(1)
+    other = sqlite3.connect(tmp_path / "costs.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    call = asyncio.create_task(litellm.acompletion(**on.to(GPT), **ASK))
+    for _ in range(40):  # the loop goes on meanwhile
+        await asyncio.sleep(0.005)
+    assert not call.done() and box.requests() == 1
+    other.execute("COMMIT")
+    other.close()
+    await call
+    await check(on, 2)
+    assert not any("#" in row.sent.call_id for row in on.costs.ledger.calls())
 
 
 @pytest.mark.parametrize("way", ["acompletion", "completion"])

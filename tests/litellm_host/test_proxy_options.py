@@ -83,6 +83,11 @@ def test_a_file_is_read_from_its_own_folder_and_variables_come_first(tmp_path: P
     assert other.cache["target"] == other.ledger == "postgresql://db/app"
     assert other.cache["shadow"] and other.routing.shadow and other.prompt_caching["shadow"]
     assert other.budgets[0].total == Decimal(7)
+    # Workers share what they learn of prefixes where they share the ledger, unless told otherwise.
+    assert other.prompt_caching["memory"] == "postgresql://db/app"
+    for memory, kept in (("{}", "prefixes.db"), ("{memory: seen.db}", "seen.db"), ("{memory: ':memory:'}", None)):
+        marks = read_options(path, {"LLM_SAVINGS_PROMPT_CACHING": memory}).prompt_caching
+        assert marks is not None and marks["memory"] == (kept and str(tmp_path / kept))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,7 @@ def test_a_file_is_read_from_its_own_folder_and_variables_come_first(tmp_path: P
         ({"routing": {"tiers": TIERS, "methid": 1}}, "routing.methid: there is no such key; did you mean 'method'?"),
         ({"routing": {"tiers": TIERS, "shadow": 1}}, "routing.shadow=1; expected true or false"),
         ({"prompt_caching": {"own_servers": "x"}}, "prompt_caching.own_servers='x'; expected a list"),
+        ({"prompt_caching": {"memory": 7}}, "prompt_caching.memory=7; expected a path"),
         ({"headers": "no"}, "headers='no'; expected true or false"),
     ],
 )

@@ -122,7 +122,7 @@ def read_options(path: Path | None, environ: Mapping[str, str] = os.environ) -> 
         budgets=_budgets(said.get("budgets") or []),
         cache=_cache(said, ledger, folder, shadow=shadow),
         routing=routing_of(said, folder, shadow=shadow) if said.get("routing") else None,
-        prompt_caching=_prompt_caching(said, shadow=shadow),
+        prompt_caching=_prompt_caching(said, ledger, folder, shadow=shadow),
         headers=flag(said, "headers", default=True),
     )
 
@@ -188,19 +188,32 @@ def _cache(options: Mapping[str, Any], ledger: str, folder: Path, *, shadow: boo
         Settings.of(cast("Any", {name: value for name, value in given.items() if name not in _CHOICES}))
     except (ConfigError, TypeError) as error:
         raise ConfigError(f"cache.{error}") from error
-    # The ledger's database is shared by all workers already; beside its file a file is.
-    usual = ledger if "://" in ledger else None if ledger == ":memory:" else str(Path(ledger).with_name("cache.db"))
-    target = _placed(said["store"], folder) if "store" in said else usual
+    target = _placed(said["store"], folder) if "store" in said else _beside(ledger, "cache.db")
     return {**given, "target": None if target == ":memory:" else target}
 
 
-def _prompt_caching(options: Mapping[str, Any], *, shadow: bool) -> dict[str, Any] | None:
-    if (said := _switched(options, "prompt_caching", ("own_servers", "shadow"))) is None:
+def _prompt_caching(options: Mapping[str, Any], ledger: str, folder: Path, *, shadow: bool) -> dict[str, Any] | None:
+    if (said := _switched(options, "prompt_caching", ("memory", "own_servers", "shadow"))) is None:
         return None
+    memory = said.get("memory", "prefixes.db")
+    if not isinstance(memory, str) or not memory.strip():
+        raise ConfigError(
+            f"prompt_caching.memory={memory!r}; expected a path, a URL, or :memory: for each worker's own"
+        )
     servers = said.get("own_servers", [])
     if not isinstance(servers, list) or not all(isinstance(base, str) for base in servers):
         raise ConfigError(f"prompt_caching.own_servers={servers!r}; expected a list of base URLs")
-    return {"own_servers": servers, "shadow": shadow or flag(said, "shadow", "prompt_caching.")}
+    shared = _placed(memory, folder) if "memory" in said else _beside(ledger, memory)
+    return {
+        "memory": None if shared == ":memory:" else shared,
+        "own_servers": servers,
+        "shadow": shadow or flag(said, "shadow", "prompt_caching."),
+    }
+
+
+def _beside(ledger: str, name: str) -> str:
+    """Where something is kept that all workers share: in the ledger's database, or in a file beside its file."""
+    return ledger if "://" in ledger or ledger == ":memory:" else str(Path(ledger).with_name(name))
 
 
 def _switched(options: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> dict[str, Any] | None:
