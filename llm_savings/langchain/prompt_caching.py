@@ -48,7 +48,7 @@ def with_prompt_caching(
         model: ChatAnthropic, ChatBedrockConverse, ChatOpenAI, ChatLiteLLM or a model derived from one of them; a
             RoutedChatModel of such models; or one of these with parameters or tools bound.
         memory: What is known of prefixes. Give the models of one program the same; or a file's path or a
-            `postgresql://` URL where several processes or machines share what they learn (see `Memory`).
+            `postgresql://` or `redis://` URL where processes or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every prompt as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 

@@ -28,7 +28,7 @@ class PromptCachingMiddleware(AgentMiddleware[Any, Any, Any]):
 
     Args:
         memory: What is known of prefixes. Give the agents of one program the same; or a file's path or a
-            `postgresql://` URL where several processes or machines share what they learn (see `Memory`).
+            `postgresql://` or `redis://` URL where processes or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every prompt as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 

@@ -36,8 +36,8 @@ class PromptCaching(CustomLogger):
     call to Bedrock takes `caching.marked(...)`: `litellm.completion(**caching.marked(model=..., messages=...))`.
 
     Args:
-        memory: What is known of prefixes. A new one by default. A file's path or a `postgresql://` URL where several
-            workers or machines share what they learn (see `Memory`).
+        memory: What is known of prefixes. A new one by default. A file's path, a `postgresql://` or `redis://` URL
+            where several workers or machines share what they learn (see `Memory`).
         shadow: Plan and record, but send every request as it is.
         own_servers: Base URLs of servers that take what OpenAI takes, such as your gateway.
 

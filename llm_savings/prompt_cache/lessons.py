@@ -15,9 +15,9 @@ from llm_savings.usage import Usage
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
 
-_FORM = 1
+_FORM = 2
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
-"""What is watched: the question, the facts, the blocks (longest first), the block it goes on from, and its chance."""
+"""What is watched: the question, the facts, the blocks (longest first), the one it goes on from, tokens at stake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,14 @@ def unpacked(raw: bytes) -> Lesson:
             -1 if end < 0 else block(end),
             int(turns),
             tuple(
-                (_kind(kind), _facts(facts), tuple(map(block, b)), None if on is None else block(on), float(chance))
-                for kind, facts, b, on, chance in watched
+                (
+                    _kind(kind),
+                    _facts(facts),
+                    tuple(map(block, b)),
+                    None if on is None else block(on),
+                    max(0.0, float(size)),
+                )
+                for kind, facts, b, on, size in watched
             ),
             tuple((block(b), max(0.0, float(seconds))) for b, seconds in held),
             None if refused is None else float(refused),

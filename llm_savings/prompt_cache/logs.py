@@ -1,4 +1,4 @@
-"""Where the lessons of several processes or machines meet: a log in one SQLite file or in PostgreSQL.
+"""Where the lessons of several processes or machines meet: a log in one SQLite file, in PostgreSQL or in Redis.
 
 A lesson's place is the number of bytes up to its end in all that was ever written. So a reader knows where it stopped,
 and the oldest are removed as soon as the log is longer than it may be.
@@ -45,7 +45,7 @@ class Log(Protocol):
 
 
 def open_log(target: str) -> Log:
-    """The log for a file's path or a `postgresql://` URL. Nothing is opened before its first use.
+    """The log for a file's path, a `postgresql://` or a `redis://` URL. Nothing is opened before its first use.
 
     Raises:
         ConfigError: The target cannot be one, or what it needs is not installed.
@@ -58,8 +58,16 @@ def open_log(target: str) -> Log:
                 f'memory {masked(target)} needs psycopg; install it with: pip install "llm-savings[postgres]"'
             ) from error
         return PostgresLog(target)
+    if target.startswith(("redis://", "rediss://", "unix://")):
+        try:
+            from llm_savings.prompt_cache.redis_log import RedisLog
+        except ImportError as error:
+            raise ConfigError(
+                f'memory {masked(target)} needs redis-py; install it with: pip install "llm-savings[redis]"'
+            ) from error
+        return RedisLog(target)
     if "://" in target or target in ("", ":memory:"):
-        raise ConfigError(f"memory {masked(target)!r}: use a file path, postgresql://, or a Memory of its own")
+        raise ConfigError(f"memory {masked(target)!r}: use a file path, postgresql://, redis://, or a Memory")
     return SqliteLog(target)
 
 

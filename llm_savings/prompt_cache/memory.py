@@ -35,7 +35,9 @@ _FADE = 0.95
 _SLOW = 0.995
 _PRIOR = 15.0
 _CAUTION = 2.0
-_FIRST, _SHARE, _HORIZON = 400_000.0, 0.02, 10_000_000.0
+_APART = 3600.0  # seconds: clocks that differ more are wrong
+_UNSEEN = 12_000.0
+_FIRST, _SHARE, _HORIZON = 200_000.0, 0.01, 10_000_000.0
 Moment = float | datetime
 """Seconds since 1970 (UTC), or an aware datetime."""
 
@@ -79,7 +81,8 @@ class Known:
         self.soon = _FADE * self.soon + (gap <= 300)
         self.later = _FADE * self.later + (gap <= 3600)
         self.pace += (min(max(gap, 0.0), 3600.0) - self.pace) * max(0.05, 1 / self.sightings)
-        self.seen, self.sightings = max(at, self.seen), self.sightings + 1
+        self.seen = at if gap < -_APART else max(at, self.seen)
+        self.sightings += 1
 
     @property
     def liveliness(self) -> float:
@@ -100,9 +103,10 @@ class ModelFacts:
     """What is known of one model: how the provider counts its tokens, and an account of its marks.
 
     The account bounds what marks can lose, whatever the odds believe: a write may cost no more than reads have brought
-    so far, and beyond that 2% of the input and a first sum: 400,000 tokens or two average prompts, whichever is more.
-    All that is in tokens of uncached input. Calls under way are not in it yet. What was won is forgotten over some ten
-    million tokens, so that a good past does not pay for a bad present.
+    so far, or than what came again, marked or not, says they would have (`Odds.credit`), and a first 12,000 tokens or
+    one average prompt. And whatever that says, no more than reads have brought, 1% of the input and 200,000 tokens or
+    two average prompts. All that is in tokens of uncached input. Calls under way are not in it yet. What was won is
+    forgotten over some ten million tokens, so that a good past does not pay for a bad present.
 
     Attributes:
         scale: Tokens that the provider counts for one of ours.
@@ -127,10 +131,12 @@ class ModelFacts:
         """What a mark must bring beyond its price, as long as marks have not brought back what was paid for them."""
         return _CAUTION * max(0.0, -self.balance) / (self.tokens + _FIRST)
 
-    def allowed(self, tokens: float) -> float:
+    def allowed(self, tokens: float, credit: float) -> float:
         """What the next prompt's marks may cost beyond plain input; it has so many tokens."""
         total = self.tokens + tokens
-        return self.balance + _SHARE * total + max(_FIRST, 2.0 * total / (self.calls + 1))
+        average = total / (self.calls + 1)
+        most = self.balance + _SHARE * total + max(_FIRST, 2.0 * average)
+        return min(most, max(self.balance, credit) + max(_UNSEEN, average))
 
     def learn(self, lesson: Lesson) -> None:
         """Learn from a call."""
@@ -163,10 +169,10 @@ class Memory:
         account: Tells apart callers whose caches the provider keeps apart: a keyed hash, never an API key.
         ttls: The times to live that may be bought, such as ("5m",); by default every one that the provider sells.
         clock: Gives the seconds since 1970 (UTC) where plans are made without a time.
-        store: Where several processes share what they learn: a SQLite file's path, or a `postgresql://` URL for several
-            machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It holds
-            keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others learned
-            is known here half a second later, and while the store is away each process goes on by itself.
+        store: Where several processes share what they learn: a SQLite file's path, or a `postgresql://` or `redis://`
+            URL for machines, which then need the same `LLM_SAVINGS_HASH_KEY` and clocks that agree within seconds. It
+            holds keyed hashes and numbers, at most some 32 MB, and no text. A plan never waits for it; what others
+            learned is known here half a second later, and while the store is away each process goes on by itself.
 
     Raises:
         ConfigError: `capacity` is not a positive number, or `store` cannot be one.
@@ -258,13 +264,15 @@ class Memory:
         margin = _UNSURE if not found.counted else max(0.02, min(_UNSURE, 3 * found.spread + 0.1 / found.counted))
         return max(minimum * (1 + margin), found.refused + 1)
 
-    def purse(self, model: str, tokens: float) -> tuple[float, float]:
+    def purse(self, model: str, terms: Terms, tokens: float) -> tuple[float, float]:
         """What a mark must bring beyond its price, and what marks of a prompt of so many tokens may cost.
 
-        See `ModelFacts`.
+        See `ModelFacts` and `Odds.credit`.
         """
         found = self._models.get(model, _NOTHING)
-        return found.caution, found.allowed(tokens)
+        lives = terms.lives[:1]
+        credit = sum(self.odds.credit(life.seconds, life.write - 1.0, 1.0 - terms.read) for life in lives)
+        return found.caution, found.allowed(tokens, credit)
 
     def reaches(self, prompt: Prompt, minimum: int, block: int) -> bool:
         """Whether a prefix has so many tokens by a real count, where an estimate by length might be wrong about it.
@@ -341,10 +349,11 @@ class Memory:
                 del self._known[next(iter(self._known))]
             self.odds.watch(
                 [
-                    Watch(at, kind, facts, tuple(keys[b] for b in blocks), None if on is None else keys[on], chance)
-                    for kind, facts, blocks, on, chance in lesson.watched
+                    Watch(at, kind, facts, tuple(keys[b] for b in blocks), None if on is None else keys[on], size)
+                    for kind, facts, blocks, on, size in lesson.watched
                 ]
             )
+            self.odds.pay(lesson.paid)
             self._models.setdefault(lesson.model, ModelFacts()).learn(lesson)
 
     def _find_terms(self, model: str, provider: str | None, base: str | None) -> Terms:

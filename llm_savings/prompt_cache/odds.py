@@ -28,12 +28,16 @@ OFFSETS = (0, 1, 2, 3, 5, 8)
 """How many blocks before the end of a prompt a return may diverge from it."""
 FEATURES = ("grows", "ended", "length", "grown length", "turns", "recency", "new", "sightings", "calls")
 
+_GROWS, _CALLS = FEATURES.index("grows"), FEATURES.index("calls")
 _SOON = 300.0
 _WATCHED = 5_000
 _MOST_PRECISION = 2_000.0
 _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
-_YOUTH = 50
+_LENT = 0.25
+_HORIZON = 20_000_000.0  # tokens: then what was sent, came and was paid is halved
+_DOUBT = 2.0
+"""How many standard deviations below what they seem the odds of a prompt are taken that goes on from nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +50,7 @@ class Watch:
         facts: What was known of it then; see `FEATURES`.
         keys: The prefix (of a leaf, also shorter ones), longest first.
         parent: Of a leaf, the prefix sent before that it goes on from.
-        chance: What was expected of a leaf by its facts alone: the chance of a return within five minutes.
+        size: Tokens that a mark on it would have written.
         gap: Seconds until the next request that had one of them, or None so far.
         reach: Which of `keys` that was.
     """
@@ -56,7 +60,7 @@ class Watch:
     facts: tuple[float, ...]
     keys: tuple[int, ...]
     parent: int | None = None
-    chance: float = 0.0
+    size: float = 0.0
     gap: float | None = None
     reach: int = 0
 
@@ -72,7 +76,26 @@ class Odds:
         self._reaches: list[float] = [10.0, 4.0, 3.0, 2.0, 1.0, 0.5]
         self._waiting: tuple[deque[Watch], ...] = tuple(deque() for _ in EDGES)
         self._open: dict[int, Watch] = {}
-        self._settled = 0
+        self._sent = self._paid = 0.0
+        self._came = [0.0] * len(EDGES)
+
+    def pay(self, tokens: float) -> None:
+        """Marks cost so many tokens of input."""
+        self._paid += tokens
+
+    def credit(self, seconds: float, write: float, read: float) -> float:
+        """What marks may cost, by what came again, marked or not: it is seen without paying for it.
+
+        A quarter of what reads would have brought, and all that they would have brought beyond what writing every
+        prefix would have cost; less what was paid. What has not come yet counts as if it never will.
+
+        Args:
+            seconds: The life that would be bought.
+            write: What it costs beyond plain input, and
+            read: what a read brings, both relative to the price of input.
+        """
+        brought = read * sum(came for came, end in zip(self._came, EDGES, strict=True) if end <= seconds)
+        return _LENT * brought + max(0.0, brought - write * self._sent) - self._paid
 
     def chance(self, kind: Kind, facts: Sequence[float], seconds: float, own: tuple[float, float] = (0, 0)) -> float:
         """The chance that a prefix returns within some seconds.
@@ -83,20 +106,18 @@ class Odds:
             seconds: The life that would be bought.
             own: Of the prefix's own returns, how many there were and how many came in time.
         """
-        weights = self._weights[kind]
+        weights, precision = self._weights[kind], self._precision[kind]
+        fresh = kind == "leaf" and not facts[_GROWS] and not facts[_CALLS]
         fixed = sum(map(float.__mul__, weights, facts))
+        unsure = sum(fact * fact / known for fact, known in zip(facts, precision, strict=False))
         stays = 1.0
         for piece, end in enumerate(EDGES, len(FEATURES)):
             if end > seconds:
                 break
-            stays *= 1.0 - _logistic(fixed + weights[piece])
+            doubt = _DOUBT * (unsure + 1.0 / precision[piece]) ** 0.5 if fresh else 0.0
+            stays *= 1.0 - _logistic(fixed + weights[piece] - doubt)
         returns, in_time = own
         return ((1.0 - stays) * _OWN_WEIGHT + in_time) / (_OWN_WEIGHT + returns)
-
-    @property
-    def young(self) -> bool:
-        """Whether too little was seen to write a prompt that goes on from nothing: the first of its kind is not."""
-        return self._settled < _YOUTH
 
     def reaching(self) -> list[float]:
         """For each of `OFFSETS`, the share of returns that reach at least so near to the end."""
@@ -109,10 +130,14 @@ class Odds:
         return shares
 
     def watch(self, watches: Sequence[Watch]) -> None:
-        """Wait for the return of these. Beyond 5,000 that are waited for, the newest are not looked at."""
+        """Wait for the return of these. Beyond 5,000 in a piece of time, the newest are not looked at."""
         for watch in watches:
-            if sum(map(len, self._waiting)) < _WATCHED:
+            if len(self._waiting[0]) < _WATCHED:
                 self._waiting[0].append(watch)
+                self._sent += watch.size
+                if self._sent > _HORIZON:
+                    self._sent, self._paid = self._sent / 2, self._paid / 2
+                    self._came = [came / 2 for came in self._came]
                 for key in watch.keys:
                     self._open[key] = watch
 
@@ -122,6 +147,8 @@ class Odds:
             watch = self._open.get(key)
             if watch is not None:
                 watch.gap, watch.reach = at - watch.at, watch.keys.index(key)
+                piece = next((n for n, end in enumerate(EDGES) if watch.gap <= end), len(EDGES) - 1)
+                self._came[piece] += watch.size
                 self._close(watch)
 
     def settle(self, now: float) -> list[tuple[int, float, bool]]:
@@ -133,24 +160,26 @@ class Odds:
         """
         told: list[tuple[int, float, bool]] = []
         for piece, (end, waiting) in enumerate(zip(EDGES, self._waiting, strict=True)):
-            while waiting and waiting[0].at + end < now:
+            while waiting and not now - end <= waiting[0].at <= now + EDGES[-1]:
                 watch = waiting.popleft()
+                if watch.at > now:  # the clock was wrong, then or now
+                    self._close(watch)
+                    continue
                 came = watch.gap is not None and watch.gap <= end
-                self._learn(watch, piece, came)
-                if watch.parent is not None and (end == _SOON or (came and end < _SOON)):
-                    told.append((watch.parent, watch.chance, came))
-                self._settled += piece == 0 and watch.kind == "leaf"
+                expected = self._learn(watch, piece, came)
+                if watch.parent is not None and end <= _SOON:
+                    told.append((watch.parent, expected, came))
                 if came:
                     if watch.kind == "leaf":
                         self._reaches = [0.99 * count for count in self._reaches]
                         self._reaches[watch.reach] += 1
-                elif piece + 1 < len(EDGES):
+                elif piece + 1 < len(EDGES) and len(self._waiting[piece + 1]) < _WATCHED:
                     self._waiting[piece + 1].append(watch)
                 else:
                     self._close(watch)
         return told
 
-    def _learn(self, watch: Watch, piece: int, came: bool) -> None:
+    def _learn(self, watch: Watch, piece: int, came: bool) -> float:
         # A step of Newton's method on the log-likelihood, each weight for itself (its precision is the curvature).
         weights, precision = self._weights[watch.kind], self._precision[watch.kind]
         last = len(FEATURES) + piece
@@ -160,6 +189,7 @@ class Odds:
             if fact:
                 precision[place] = min(_MOST_PRECISION, precision[place] + curve * fact * fact)
                 weights[place] -= error * fact / precision[place]
+        return chance
 
     def _close(self, watch: Watch) -> None:
         for key in watch.keys:
@@ -193,7 +223,7 @@ def facts(
         length,
         length if grows else 0.0,
         min(turns, 6) / 3.0,
-        exp(-gap / 300.0) if grows else 0.0,
+        exp(-max(gap, 0.0) / 300.0) if grows else 0.0,
         log(max(new, 64.0) / 2048.0),
         log(min(max(sightings, 1), 8)),
         calls,

@@ -174,7 +174,12 @@ class _Scene:
         """The best marks beside the caller's own, on blocks where they may stand."""
         soon = self.now + _SLACK
         self.allowed, self.watched = allowed, []
-        self.live = [block for block in allowed if block <= self.seen and (k := self.known[block]) and k.ends > soon]
+        # What is said to end later than a life from now was written by a clock that was wrong.
+        self.live = [
+            block
+            for block in allowed
+            if block <= self.seen and (k := self.known[block]) and soon < k.ends <= soon + k.life
+        ]
         self.base = max(self.live[-1] if self.live else -1, max(self.prompt.own, default=-1))
         candidates = self.candidates()
         room = self.terms.marks - len(own) - self.prompt.automatic
@@ -234,7 +239,8 @@ class _Scene:
             lasting = tuple(in_time / (returns + _RECORD) for returns, in_time in map(known.in_time, seconds))
             why = f"sent {known.sightings} times before: it comes again"
             found[block] = _Candidate(block, self.tokens[block], chances, lasting, why)
-            self.watched.append(("trunk", traits, (block,), None, 0.0))
+            size = self.tokens[block] - (self.tokens[self.base] if self.base >= 0 else 0.0)
+            self.watched.append(("trunk", traits, (block,), None, size))
         last = [block for block in self.allowed if block > self.seen]
         if last:
             self._leaves(last, found)
@@ -258,16 +264,15 @@ class _Scene:
         blocks = [last[-1 - offset] for offset in OFFSETS if offset < len(last)]
         why = "the conversation goes on" if self.grows else "prompts like it are built upon"
         unknown = (0.0,) * len(self.terms.lives)
-        worth = self.grows or calls > 0 or not self.odds.young
-        for block, share in zip(blocks if worth else (), self.odds.reaching(), strict=False):
+        for block, share in zip(blocks, self.odds.reaching(), strict=False):
             these = tuple(chance * share for chance in chances)
             found[block] = _Candidate(block, self.tokens[block], these, unknown, why)
         shared = self.prompt.shared
-        if worth and shared in last and shared not in found:
+        if shared in last and shared not in found:
             found[shared] = _Candidate(shared, self.tokens[shared], tuple(chances), unknown, "system text")
         parent = self.seen if self.seen >= 0 else None
-        expected = self.odds.chance("leaf", traits, 300.0)
-        self.watched.append(("leaf", traits, tuple(blocks), parent, expected))
+        size = self.tokens[blocks[0]] - (self.tokens[self.seen] if self.seen >= 0 else 0.0)
+        self.watched.append(("leaf", traits, tuple(blocks), parent, size))
 
     def best(self, candidates: list[_Candidate], room: int) -> list[Spot]:
         """The set of marks that brings the most, by dynamic programming over the candidates in order."""

@@ -135,7 +135,7 @@ def plan_breakpoints(
 def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:
     """Plan the marks of a prompt that was read, at so many seconds since 1970."""
     scale = memory.scale(model)
-    caution, allowed = memory.purse(model, scale * prompt.tokens[-1] if prompt.tokens else 0.0)
+    caution, allowed = memory.purse(model, terms, scale * prompt.tokens[-1] if prompt.tokens else 0.0)
     reached = partial(memory.reaches, prompt, terms.minimum)
     counts = Counts(scale, memory.floor(model, terms.minimum), reached, caution, allowed)
     known = memory.known(prompt.keys)

@@ -164,7 +164,10 @@ def _none(sent: Sent, terms: Terms) -> Marks:
 
 
 def _clairvoyant(requests: Sequence[Sent], terms: Terms) -> Simulation:
-    """Each block by itself: written when it comes again within the life, read while it lives, plain otherwise."""
+    """Each block by itself: written when it comes again within the life, read while it lives, plain otherwise.
+
+    What is shorter than the minimum is not read either, however often it comes.
+    """
     best: Simulation | None = None
     for life in terms.lives:
         again: dict[int, float] = {}
@@ -178,9 +181,11 @@ def _clairvoyant(requests: Sequence[Sent], terms: Terms) -> Simulation:
         cost, read, written = 0.0, 0, 0
         for sent, reach in zip(requests, reversed(comes), strict=True):
             before = 0
-            for block, (key, end) in enumerate(zip(sent.prompt.keys, sent.prompt.tokens, strict=True)):
+            ends = list(zip(sent.prompt.keys, sent.prompt.tokens, strict=True))
+            got = max((end for key, end in ends if held.get(key, -1.0) >= sent.at and end >= terms.minimum), default=0)
+            for block, (key, end) in enumerate(ends):
                 count, before = end - before, end
-                if held.get(key, -1.0) >= sent.at:
+                if end <= got:
                     read, cost = read + count, cost + count * terms.read
                 elif block < reach and sent.prompt.tokens[reach - 1] >= terms.minimum:
                     written, cost = written + count, cost + count * life.write

@@ -40,6 +40,8 @@ def main() -> None:
         for name, part in (("second part", rows[len(rows) // 2 :]), ("whole", rows)):
             for ttls in LIVES:
                 row(f"{path.name.split('.')[0][9:]}, {name}", part, ttls)
+        for n in range(4):
+            row(f"quarter {n + 1} alone", rows[n * len(rows) // 4 : (n + 1) * len(rows) // 4], ("5m",))
     print()
     print(f"{'agent turns':<42}{'ttl':>7}{'requests':>10}{'system+tail':>13}{'planner':>9}{'clairvoyant':>13}")
     for blocks in (20, 40, 80, 120):

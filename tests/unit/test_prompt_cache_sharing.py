@@ -29,10 +29,17 @@ LONG_KO = "주문 금액이 만 원을 넘으면 담당자가 확인합니다. �
 WORKER = Path(__file__).parents[1] / "end_to_end" / "prefix_worker.py"
 
 
-@pytest.fixture(params=["file", "postgres"])
+@pytest.fixture(params=["file", "postgres", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return str(tmp_path / "prefixes.db")
+    if request.param == "redis":
+        redis = pytest.importorskip("redis", reason="redis-py is not installed")
+        if not (url := os.environ.get("LLM_SAVINGS_TEST_REDIS_URL")):
+            pytest.skip("LLM_SAVINGS_TEST_REDIS_URL is not set")
+        with redis.Redis.from_url(url) as server:
+            server.delete("llm-savings:prefixes:1")
+        return url
     import psycopg
 
     url = str(request.getfixturevalue("postgres_url"))
@@ -61,7 +68,7 @@ def lessons(draw: st.DrawFn) -> Lesson:
     block = st.integers(0, len(keys) - 1)
     facts = st.tuples(*[st.floats(-10, 10)] * len(FEATURES))
     blocks = st.lists(block, min_size=1, max_size=6).map(tuple)
-    watched = st.tuples(st.sampled_from(["leaf", "trunk"]), facts, blocks, st.none() | block, st.floats(0, 1))
+    watched = st.tuples(st.sampled_from(["leaf", "trunk"]), facts, blocks, st.none() | block, numbers)
     return Lesson(
         draw(st.text(max_size=20)),
         draw(numbers),
@@ -247,7 +254,7 @@ def test_the_store_is_bounded_and_has_no_text_in_it(store: str, monkeypatch: pyt
         assert "주문".encode() not in Path(store).read_bytes()
 
 
-@pytest.mark.parametrize("trouble", ["foreign", "folder", "corrupt", "unreachable"])
+@pytest.mark.parametrize("trouble", ["foreign", "folder", "corrupt", "unreachable", "no redis"])
 def test_a_lost_store_is_one_warning_and_calls_go_on(
     trouble: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,7 +266,8 @@ def test_a_lost_store_is_one_warning_and_calls_go_on(
         path.mkdir()
     elif trouble == "corrupt":
         path.write_bytes(b"no database at all" * 500)
-    store = "postgresql://me:secret@127.0.0.1:9/db" if trouble == "unreachable" else str(path)
+    away = {"unreachable": "postgresql://me:secret@127.0.0.1:9/db", "no redis": "redis://me:secret@127.0.0.1:9/0"}
+    store = away.get(trouble, str(path))
     with caplog.at_level(logging.INFO, "llm_savings"):
         memory = Memory(store=store)
         held: list[float] = []
@@ -364,7 +372,7 @@ def test_a_clock_that_is_ahead_ends_nobodys_wait(tmp_path: Path) -> None:
     second.close()
 
 
-@pytest.mark.parametrize("target", ["", ":memory:", "mysql://x/y", "redis://h", "/no/such/folder/prefixes.db"])
+@pytest.mark.parametrize("target", ["", ":memory:", "mysql://x/y", "redis://h:port", "/no/such/folder/prefixes.db"])
 def test_what_cannot_be_a_store_is_told_at_once(target: str) -> None:
     with pytest.raises(ConfigError, match="memory"):
         Memory(store=target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from llm_savings.prompt_cache import Memory, Simulation, simulate
 from llm_savings.prompt_cache.rules import Life, Terms
 from llm_savings.prompt_cache.simulate import Sent
 
-TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
+TRACES = Path(os.environ.get("LLM_SAVINGS_TEST_TRACES") or Path(__file__).resolve().parents[3] / "shared/data/traces")
 
 
 def row(second: float, blocks: list[int], tokens: int | None = None) -> dict[str, Any]:
@@ -116,6 +117,19 @@ def test_real_traffic(trace: str, most: float) -> None:
     assert relative["planner"] <= most
     assert relative["planner"] < relative["system+tail"] - 0.05
     assert relative["clairvoyant"] < relative["planner"]
+
+
+@pytest.mark.parametrize("trace", ["conversation", "synthetic"])
+def test_real_traffic_that_begins_in_the_middle_costs_no_more_than_without(trace: str) -> None:
+    path = TRACES / f"mooncake_{trace}_first_half.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not on this machine")
+    with gzip.open(path, "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    for ttls in (("5m",), ("1h",), None):
+        assert round(simulate(rows[len(rows) // 2 :], ttls=ttls).relative, 3) <= 1.0
+    for part in range(4):  # over before the first lives are: little was lent
+        assert simulate(rows[part * len(rows) // 4 : (part + 1) * len(rows) // 4], ttls=("5m",)).relative <= 1.025
 
 
 def test_a_simulation_of_nothing_is_worth_nothing() -> None:
