@@ -34,7 +34,7 @@ _WATCHED = 5_000
 _MOST_PRECISION = 2_000.0
 _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
-_LENT = 0.25
+_LENT = 0.33
 _HORIZON = 20_000_000.0  # tokens: then what was sent, came and was paid is halved
 _DOUBT = 2.0
 """How many standard deviations below what they seem the odds of a prompt are taken that goes on from nothing."""
@@ -86,7 +86,7 @@ class Odds:
     def credit(self, seconds: float, write: float, read: float) -> float:
         """What marks may cost, by what came again, marked or not: it is seen without paying for it.
 
-        A quarter of what reads would have brought, and all that they would have brought beyond what writing every
+        A third of what reads would have brought, and all that they would have brought beyond what writing every
         prefix would have cost; less what was paid. What has not come yet counts as if it never will.
 
         Args:

@@ -129,7 +129,7 @@ def test_real_traffic_that_begins_in_the_middle_costs_no_more_than_without(trace
     for ttls in (("5m",), ("1h",), None):
         assert round(simulate(rows[len(rows) // 2 :], ttls=ttls).relative, 3) <= 1.0
     for part in range(4):  # over before the first lives are: little was lent
-        assert simulate(rows[part * len(rows) // 4 : (part + 1) * len(rows) // 4], ttls=("5m",)).relative <= 1.025
+        assert simulate(rows[part * len(rows) // 4 : (part + 1) * len(rows) // 4], ttls=("5m",)).relative <= 1.03
 
 
 def test_a_simulation_of_nothing_is_worth_nothing() -> None:
