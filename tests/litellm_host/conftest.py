@@ -3,10 +3,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, wait
+from typing import Any
 
 import litellm
 import pytest
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from litellm.litellm_core_utils.thread_pool_executor import executor
 from litellm_budgets import reports
 from litellm_checks import Metered, until
 from litellm_semantic import with_cache
@@ -33,7 +36,15 @@ def own_box() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _litellm_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """LiteLLM copies `callbacks` into five other lists and keeps them there."""
+    """LiteLLM copies `callbacks` into five other lists and keeps them there; and it reports from threads of its own."""
+    reporting: list[Future[Any]] = []
+
+    def submitted(*given: Any, **named: Any) -> Future[Any]:
+        reporting.append(submit(*given, **named))
+        return reporting[-1]
+
+    submit = executor.submit
+    monkeypatch.setattr(executor, "submit", submitted)
     for name in _LISTS:
         monkeypatch.setattr(litellm, name, [])
     monkeypatch.setattr(litellm, "cache", None)
@@ -42,6 +53,7 @@ def _litellm_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("LiteLLM", "LiteLLM Router"):
         monkeypatch.setattr(logging.getLogger(name), "disabled", True)
     yield
+    wait(reporting, timeout=5)  # else the next test's logger would hear of this test's calls
     for name in _LISTS:
         getattr(litellm, name).clear()
 

@@ -304,7 +304,10 @@ async def test_a_conversation_sticks_to_its_tier(metered: Metered) -> None:
 
 
 @pytest.mark.parametrize("way", [completion, acompletion])
-async def test_retries_in_a_row_move_a_conversation_up(metered: Metered, way: Callable[..., Any]) -> None:
+async def test_retries_in_a_row_move_a_conversation_up(
+    metered: Metered, way: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm.Router, "_time_to_sleep_before_retry", lambda *_, **__: 0)
     auto = router(metered, num_retries=3)
     metered.box.fail("500", model="gpt-4o-mini", times=None)
     assert (await way(auto, EASY, metadata={"thread_id": "t"})).model.startswith("gpt-4o-2024")
