@@ -58,11 +58,14 @@ def can_fork() -> bool:
     return sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
 
 
-def abreast(values: Callable[[], Iterator[tuple[Any, bytes]]]) -> Iterator[tuple[Any, bytes]]:
+def abreast(
+    values: Callable[[], Iterator[tuple[Any, bytes]]], *, meanwhile: Callable[[], object] = bool
+) -> Iterator[tuple[Any, bytes]]:
     """What an iterator gives in a fork of this process, which runs ahead while this one uses it.
 
     Args:
         values: Makes the iterator: of values that JSON has, and bytes that come with each.
+        meanwhile: Called here while the other process begins.
 
     Raises:
         ChildProcessError: The other process ended before it had given all; why, this one will find when it tries.
@@ -79,6 +82,7 @@ def abreast(values: Callable[[], Iterator[tuple[Any, bytes]]]) -> Iterator[tuple
         _serve(values, incoming, outgoing)
     os.close(outgoing)
     try:
+        meanwhile()
         with os.fdopen(incoming, "rb", buffering=_PIPE) as file:
             for frame, beside in read(file):
                 if frame is None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from llm_savings.audit.order import in_order
 from llm_savings.audit.reading import Log, Unread
 from llm_savings.audit.records import Message, Record, of_plain, plain
 from llm_savings.audit.replay import Replay
+from llm_savings.tokens import count
 
 _LONG, _SHARED = 500, 1_000  # characters of texts that may come again, and how many of them are remembered
 _LOOKED_AT = 50  # calls that tell whether a log has prompts
@@ -56,7 +58,7 @@ class Reading:
         """With another process, which reads. What ends that one too early, this one meets when it goes on by itself."""
         given, texts = 0, _Texts()
         try:
-            for (values, ahead), vector in frames.abreast(self._plain):
+            for (values, ahead), vector in frames.abreast(self._plain, meanwhile=partial(count, "")):
                 if values is None:
                     self._told(*ahead)
                     return
