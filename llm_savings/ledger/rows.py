@@ -28,10 +28,12 @@ def write(db: Any, entries: Sequence[Entry], mark: str) -> None:
         some = plain[start : start + _MANY]
         db.execute(_upsert(len(some), mark), list(chain.from_iterable(some)))
     if len(plain) < len(entries):
-        budgeted = filter(counters.is_budgeted, entries)
         # Rows first and counters last, all in one order, so that no two writers ever wait for each other.
-        changes = [_written(db, entry, mark) for entry in sorted(budgeted, key=lambda entry: str(entry[_CALL_ID]))]
-        counters.transfer(db, filter(None, changes), mark)
+        budgeted = sorted(filter(counters.is_budgeted, entries), key=lambda entry: str(entry[_CALL_ID]))
+        changes: list[tuple[Entry | None, Entry]] = []
+        for start in range(0, len(budgeted), _MANY):
+            changes += _charged(db, budgeted[start : start + _MANY], mark)
+        counters.transfer(db, changes, mark)
 
 
 def reserve(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> list[counters.Charged]:
@@ -71,6 +73,20 @@ def _joined(db: Any, entry: Entry, caps: Sequence[counters.Cap], mark: str) -> t
     return (*entry[:_RESERVED], held, *entry[_RESERVED + 1 :]), more
 
 
+def _charged(db: Any, entries: Sequence[Entry], mark: str) -> list[tuple[Entry | None, Entry]]:
+    """Write calls that are charged to budgets, and tell what changed. Nearly all end what is there."""
+    found = _stored(db, [entry[_CALL_ID] for entry in entries], mark)
+    ends = [
+        (before, entry)
+        for entry in entries
+        if (before := found.get(entry[_CALL_ID])) is not None and before[_STATUS] == "sent" != entry[_STATUS]
+    ]
+    if ends:
+        db.execute(_upsert(len(ends), mark), list(chain.from_iterable(entry for _, entry in ends)))
+    new = (_written(db, entry, mark) for entry in entries if entry[_CALL_ID] not in found)
+    return [*ends, *filter(None, new)]
+
+
 def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
     before = stored(db, entry[_CALL_ID], mark)
     if before is None:
@@ -102,10 +118,14 @@ def _end(db: Any, entry: Entry, mark: str) -> None:
 
 def stored(db: Any, call_id: Any, mark: str) -> Entry | None:
     """A call's row, held until the transaction ends so that nobody changes it meanwhile."""
-    hold = " FOR UPDATE" if mark == "%s" else ""  # SQLite has one writer at a time anyway
-    sql = f"SELECT {', '.join(COLUMNS)} FROM calls WHERE call_id = {mark}{hold}"  # noqa: S608
-    row = db.execute(sql, (call_id,)).fetchone()
-    return None if row is None else tuple(row)
+    return _stored(db, [call_id], mark).get(call_id)
+
+
+def _stored(db: Any, call_ids: Sequence[Any], mark: str) -> dict[Any, Entry]:
+    hold = ' ORDER BY call_id COLLATE "C" FOR UPDATE' if mark == "%s" else ""  # SQLite has one writer at a time anyway
+    marks = ", ".join([mark] * len(call_ids))
+    sql = f"SELECT {', '.join(COLUMNS)} FROM calls WHERE call_id IN ({marks}){hold}"  # noqa: S608
+    return {row[_CALL_ID]: tuple(row) for row in db.execute(sql, call_ids).fetchall()}
 
 
 _CALL_ID, _STATUS, _BASIS, _RESERVED = (COLUMNS.index(name) for name in ("call_id", "status", "basis", "reserved_pusd"))
