@@ -34,13 +34,13 @@ class PostgresStore:
         self._connection: Any = None
         self._pid = 0
 
-    def write(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[Entry], *, patience: float | None = None) -> None:
         """See `Store.write`."""
         if rows.is_one_statement(entries):  # a transaction of its own
             with self._using() as db:
                 rows.write(db, entries, self.mark)
             return
-        with self.transaction() as db:
+        with self.transaction(patience=patience) as db:
             rows.write(db, entries, self.mark)
 
     @contextmanager

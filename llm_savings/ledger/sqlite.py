@@ -39,9 +39,9 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
 
-    def write(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[Entry], *, patience: float | None = None) -> None:
         """See `Store.write`."""
-        with self.transaction() as db:
+        with self.transaction(patience=patience) as db:
             rows.write(db, entries, self.mark)
 
     @contextmanager

@@ -22,8 +22,13 @@ class Store(Protocol):
     mark: str
     """The placeholder of a parameter in this database's SQL."""
 
-    def write(self, entries: Sequence[Entry]) -> None:
-        """Write all entries, of different calls, or none. Writing an entry twice changes nothing."""
+    def write(self, entries: Sequence[Entry], *, patience: float | None = None) -> None:
+        """Write all entries, of different calls, or none. Writing an entry twice changes nothing.
+
+        Args:
+            entries: They.
+            patience: As for `transaction`.
+        """
         ...
 
     def transaction(self, *, patience: float | None = None) -> AbstractContextManager[Any]:

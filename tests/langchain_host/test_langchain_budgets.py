@@ -308,10 +308,10 @@ async def test_a_call_that_is_cancelled_while_it_is_admitted_holds_nothing(
     admitting, go_on = threading.Event(), threading.Event()
     admit = cost.meter.gate.admit
 
-    def slow(*given: Any) -> Any:
+    def slow(*given: Any, **named: Any) -> Any:
         admitting.set()
         go_on.wait(5)
-        return admit(*given)
+        return admit(*given, **named)
 
     monkeypatch.setattr(cost.meter.gate, "admit", slow)
     task = asyncio.create_task(openai(box).ainvoke("hello", config={"callbacks": [cost]}))
@@ -331,11 +331,11 @@ async def test_the_event_loop_goes_on_while_a_budget_is_asked(
     cost, went_on = capped("0.0001"), []
     loop, reserve = asyncio.get_running_loop(), cost.ledger.reserve
 
-    def waiting_for_the_loop(*given: Any) -> Any:
+    def waiting_for_the_loop(*given: Any, **named: Any) -> Any:
         ticked = threading.Event()
         loop.call_soon_threadsafe(ticked.set)
         went_on.append(ticked.wait(5))
-        return reserve(*given)
+        return reserve(*given, **named)
 
     monkeypatch.setattr(cost.ledger, "reserve", waiting_for_the_loop)
     box.fail("500-after", retry_after=0.01)
@@ -369,7 +369,7 @@ async def test_what_no_budget_can_hold_is_stopped(
 async def test_a_budget_that_cannot_be_asked_stops_the_call(
     way: Way, box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any) -> Any:
+    def away(*_: Any, **__: Any) -> Any:
         raise LedgerError("the disk is gone")
 
     cost = capped()

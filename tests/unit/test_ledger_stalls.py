@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import signal
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -113,3 +115,31 @@ def test_records_that_are_lost_are_told(
     del ledger
     gc.collect()
     assert "1 record(s) are in memory only" in caplog.text
+
+
+async def test_an_event_loop_carries_its_own_entries_and_waits_for_nobody(tmp_path: Path) -> None:
+    """A thread beside a busy loop would hold the file for as long as the two of them trade places."""
+    path, here = tmp_path / "costs.db", threading.get_ident()
+    with Ledger(path) as ledger:
+        store, writers = ledger._outbox._store, []
+        keep = store.write
+
+        def noted(*given: object, **named: object) -> None:
+            writers.append((threading.get_ident(), named.get("patience")))
+            keep(*given, **named)
+
+        store.write = noted  # type: ignore[method-assign]
+        write(ledger, "0")
+        await asyncio.sleep(0.5)  # the thread has opened the file
+        for number in range(1, 8):
+            write(ledger, str(number))
+            await asyncio.sleep(0.03)
+        assert (here, 0) in writers and not any(who == here and patience != 0 for who, patience in writers)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await asyncio.sleep(0.06)
+        write(ledger, "8")  # would wait, and does not
+        other.execute("COMMIT")
+        other.close()
+    with Ledger(path) as ledger:
+        assert ids(ledger) == {str(number) for number in range(9)}
