@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,3 +56,23 @@ def postgres_url() -> Iterator[str]:
         server = pgserver.get_server(folder, cleanup_mode="stop")
         yield str(server.get_uri())
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis with vector search: one that is given, or one that the machine's tool starts."""
+    pytest.importorskip("redis", reason="redis-py is not installed")
+    if url := os.environ.get("LLM_SAVINGS_TEST_REDIS_URL"):
+        yield url
+        return
+    tool = Path(__file__).parents[2] / "shared/tools/redis-stack"
+    if not tool.exists():
+        pytest.skip("no LLM_SAVINGS_TEST_REDIS_URL, and no tool that starts a Redis with vector search")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = subprocess.run([tool, "start", port], capture_output=True, text=True, check=False, timeout=120)
+    if started.returncode:
+        pytest.skip(f"Redis did not start: {started.stderr.strip()}")
+    yield started.stdout.split()[-1]
+    subprocess.run([tool, "stop", port], check=False, timeout=20)

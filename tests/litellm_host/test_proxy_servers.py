@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -41,10 +40,8 @@ def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with psycopg.connect(url, autocommit=True) as db:
             db.execute(f"CREATE DATABASE {name}")
         ledger, store = _database(url, name), ""
-    elif url := os.environ.get("LLM_SAVINGS_TEST_REDIS_URL"):
-        ledger, store = "costs.db", f", store: '{url}'"
     else:
-        pytest.skip("LLM_SAVINGS_TEST_REDIS_URL names no Redis with vector search")
+        ledger, store = "costs.db", f", store: '{request.getfixturevalue('redis_url')}'"
     with plugged(folder, OPTIONS % (ledger, name, store), workers=2) as running:
         running.ledger = ledger if "://" in ledger else str(folder / ledger)
         yield running

@@ -48,24 +48,6 @@ def _same_vectors_each_time() -> None:
     RANDOM[0] = np.random.default_rng(7)
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A real Redis with vector search: one that is given, or one that the machine's tool starts."""
-    pytest.importorskip("redis", reason="redis-py is not installed")
-    tool = Path(__file__).parents[3] / "shared/tools/redis-stack"
-    url = os.environ.get("LLM_SAVINGS_TEST_REDIS_URL")
-    if not url:
-        if not tool.exists():
-            pytest.skip("no LLM_SAVINGS_TEST_REDIS_URL, and no tool that starts a Redis with vector search")
-        started = subprocess.run([tool, "start", "6398"], capture_output=True, text=True, check=False, timeout=120)
-        if started.returncode:
-            pytest.skip(f"Redis did not start: {started.stderr.strip()}")
-        url = started.stdout.split()[-1]
-    yield url
-    if not os.environ.get("LLM_SAVINGS_TEST_REDIS_URL"):
-        subprocess.run([tool, "stop", "6398"], check=False, timeout=20)
-
-
 @pytest.fixture(params=["memory", "file", "postgres", "redis"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens the same store again and again; memory is another one each time."""

@@ -34,9 +34,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return str(tmp_path / "prefixes.db")
     if request.param == "redis":
-        redis = pytest.importorskip("redis", reason="redis-py is not installed")
-        if not (url := os.environ.get("LLM_SAVINGS_TEST_REDIS_URL")):
-            pytest.skip("LLM_SAVINGS_TEST_REDIS_URL is not set")
+        url = str(request.getfixturevalue("redis_url"))
+        import redis
+
         with redis.Redis.from_url(url) as server:
             server.delete("llm-savings:prefixes:1")
         return url
