@@ -96,6 +96,20 @@ class Nearby:
         found.sort(reverse=True)
         return [key for _, key in found[:count]], [cosine for cosine, _ in found[:count]]
 
+    def anew(self, lock: Any) -> Nearby:
+        """The same vectors with another lock: without what was removed, and for a child that a fork left no thread."""
+        alive = self._scale[: self._count] > 0
+        keys, rows = self._keys[: self._count][alive], self._rows[: self._count][alive]
+        if self._graph is not None and len(self._graph):
+            older = np.sort(np.asarray(self._graph.keys).astype(np.int64))
+            before = np.asarray(self._graph.get(older)).reshape(-1, self._dimensions)
+            keys, rows = np.concatenate([older, keys]), np.concatenate([before, rows])
+        self.stop()
+        found = Nearby(self._dimensions, lock)
+        if len(keys):
+            found.add(keys.tolist(), rows)
+        return found
+
     def settle(self) -> None:
         """Wait until nothing is on its way into the graph."""
         while (thread := self._thread) is not None:
