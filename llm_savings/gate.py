@@ -133,11 +133,9 @@ class Gate:
         """
         try:
             return self._admit(sent, size, now=now)
-        except BudgetError:
+        except (BudgetError, BusyError):
             raise
         except Exception as error:
-            if now and isinstance(error, BusyError):
-                raise
             # A defect, or a record that cannot be kept: where money is at stake, not knowing is a no.
             raise BudgetUnavailableError(f"call {sent.call_id} could not be held in its budget: {error}") from error
 
@@ -201,9 +199,9 @@ class Gate:
                 charged = self._reserve(held.sent, limits, now=now)
         except RefusedError as refusal:
             raise self._refused(refusal.full, held.sent, limits) from None
+        except BusyError:
+            raise
         except LedgerError as error:
-            if now and isinstance(error, BusyError):
-                raise
             self._unavailable(error, budgets)
             self._ledger.sent(held.sent)
             return held

@@ -111,7 +111,7 @@ class Usage:
         return self.prompt + self.completion
 
     def uncached(self) -> Usage:
-        """The same call had nothing been cached by the provider: the baseline of prompt caching."""
+        """The same call had the provider cached nothing, the baseline of prompt caching; itself where nothing was."""
         if not (self.cache_read or self.cache_write_5m or self.cache_write_1h or self.audio_cache_read):
             return self
         return Usage(

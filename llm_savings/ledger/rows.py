@@ -83,16 +83,15 @@ def _charged(db: Any, entries: Sequence[Entry], mark: str) -> list[tuple[Entry |
     ]
     if ends:
         db.execute(_upsert(len(ends), mark), list(chain.from_iterable(entry for _, entry in ends)))
-    new = (_written(db, entry, mark) for entry in entries if entry[_CALL_ID] not in found)
+    new = (_begun(db, entry, mark) for entry in entries if entry[_CALL_ID] not in found)
     return [*ends, *filter(None, new)]
 
 
-def _written(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
-    before = stored(db, entry[_CALL_ID], mark)
-    if before is None:
-        if db.execute(_INSERT.format(", ".join([mark] * len(COLUMNS))), entry).rowcount:
-            return None, entry
-        before = stored(db, entry[_CALL_ID], mark)  # another machine has written it just now
+def _begun(db: Any, entry: Entry, mark: str) -> tuple[Entry | None, Entry] | None:
+    """Write a call that was not there; what became of it, unless nothing did."""
+    if db.execute(_INSERT.format(", ".join([mark] * len(COLUMNS))), entry).rowcount:
+        return None, entry
+    before = stored(db, entry[_CALL_ID], mark)  # another machine has written it just now
     if before is None or before[_STATUS] != "sent" or entry[_STATUS] == "sent":
         return None
     _end(db, entry, mark)

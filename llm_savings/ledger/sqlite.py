@@ -55,6 +55,8 @@ class SqliteStore:
             with transaction(db := self._here(patience), patience):
                 yield db
         except (sqlite3.Error, OSError) as error:
+            if not patience and is_busy(error):
+                raise BusyError(f"ledger {self.path}: {error}") from error
             raise self._failure(error) from error
         finally:
             self._lock.release()
@@ -133,9 +135,7 @@ class SqliteStore:
         return self._connection
 
     def _failure(self, error: Exception) -> LedgerError:
-        if isinstance(error, LedgerError):
-            return error
-        return (BusyError if is_busy(error) else LedgerError)(f"ledger {self.path}: {error}")
+        return error if isinstance(error, LedgerError) else LedgerError(f"ledger {self.path}: {error}")
 
     @contextmanager
     def _using(self, patience: float | None = None) -> Generator[sqlite3.Connection]:

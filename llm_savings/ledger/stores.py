@@ -23,10 +23,10 @@ class Store(Protocol):
     """The placeholder of a parameter in this database's SQL."""
 
     def write(self, entries: Sequence[Entry], *, patience: float | None = None) -> None:
-        """Write all entries, of different calls, or none. Writing an entry twice changes nothing.
+        """Write all entries, or none. Writing an entry twice changes nothing.
 
         Args:
-            entries: They.
+            entries: Of different calls.
             patience: As for `transaction`.
         """
         ...

@@ -24,10 +24,7 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         >>> strategies_table(Attribution()).row_count
         2
     """
-    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for name in ("", "USD", "share", ""):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    table = _table(title, "", "USD", "share", "")
     scale = max(found.baseline, found.actual)
     table.add_row(
         say("strategy.baseline").text(), dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
@@ -101,10 +98,7 @@ def shadow_table(found: Foreseen) -> Table:
         >>> shadow_table(Foreseen()).row_count
         1
     """
-    table = Table(title=say("shadow.title").text(), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for name in ("", "calls", "USD", "share"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table = _table(say("shadow.title").text(), "", "calls", "USD", "share")
     for strategy, usd in found.credits.items():
         name = say(f"strategy.{strategy}").text()
         table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
@@ -140,6 +134,14 @@ def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict
         "unpriced": found.unpriced,
         "repriced": found.repriced,
     }
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for name in columns:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    return table
 
 
 def _bar(start: Decimal, end: Decimal, scale: Decimal, style: str) -> Text:

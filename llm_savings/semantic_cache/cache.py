@@ -87,14 +87,10 @@ class AnswerCache:
         self.settings = settings or Settings()
         self._shadow = self.settings.shadow or environment.shadow()
         self.target = ":memory:" if target is None else str(target)
-        self._embedder = found = embedder(
+        self._embedder = own = embedder(
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
         )
-
-        def embed(text: str) -> Vector:
-            return found.embed([text])[0]
-
-        self._embed = Remembered(embed, _VECTORS)  # what is looked up is then kept
+        self._embed = Remembered[Vector](lambda text: own.embed([text])[0], _VECTORS)  # what is looked up is then kept
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 import anthropic
 import httpx
 import openai
+import psutil
 from litellm_checks import EMBED, GPT, Metered, until
 from litellm_proxy import KEY, running
 
@@ -122,3 +125,42 @@ def once(call: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
             return answer
         time.sleep(0.05)
     raise AssertionError(answer)
+
+
+def survives(proxy: Proxy, worker: psutil.Process, ask: Callable[[int], object], *, clients: int) -> int:
+    """Kill a worker while clients ask: no settled call is lost, and what is in flight has a bound.
+
+    Returns:
+        How many calls were settled by then.
+    """
+    stop = threading.Event()
+
+    def load(number: int) -> None:
+        while not stop.is_set():
+            try:
+                ask(number)
+            except Exception:  # the connection of the one that was killed
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    known = {row.sent.call_id: row.settled for row in proxy.costs.ledger.calls() if row.settled}
+    worker.send_signal(signal.SIGKILL)
+    time.sleep(1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    rows: list[Call] = []
+    for _ in until(20):  # what the other worker has under way is settled by and by; the rest is nobody's any more
+        rows = list(proxy.costs.ledger.calls())
+        proxy.lost = sum(row.settled is None for row in rows)
+        if proxy.lost <= clients:
+            break
+        time.sleep(0.05)
+    assert proxy.lost <= clients and all(row.sent.bound is not None for row in rows if row.settled is None)
+    now = {row.sent.call_id: row.settled for row in rows}
+    assert known and all(now[call_id] == settled for call_id, settled in known.items())
+    assert proxy.post("max.after.", "still there?").status_code == 200
+    return len(known)

@@ -83,6 +83,9 @@ def test_a_file_is_read_from_its_own_folder_and_variables_come_first(tmp_path: P
     assert other.cache["target"] == other.ledger == "postgresql://db/app"
     assert other.cache["shadow"] and other.routing.shadow and other.prompt_caching["shadow"]
     assert other.budgets[0].total == Decimal(7)
+    # The one switch of the whole package, however it is set.
+    for value, on in (("1", True), ("true", True), ("0", False), ("off", False)):
+        assert read_options(path, {"LLM_SAVINGS_SHADOW": value}).shadow is on
     # Workers share what they learn of prefixes where they share the ledger, unless told otherwise.
     assert other.prompt_caching["memory"] == "postgresql://db/app"
     for memory, kept in (("{}", "prefixes.db"), ("{memory: seen.db}", "seen.db"), ("{memory: ':memory:'}", None)):

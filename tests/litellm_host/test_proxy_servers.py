@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,9 +10,8 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
-from litellm_checks import until
 from litellm_proxy import need_proxy
-from proxy_plugin import EASY, Proxy, once, plugged
+from proxy_plugin import EASY, Proxy, once, plugged, survives
 
 from llm_savings.attribution import attribute
 
@@ -87,33 +84,7 @@ def test_workers_share_answers_budget_and_ledger(proxy: Proxy) -> None:
 
 
 def test_a_worker_killed_loses_no_settled_call(proxy: Proxy) -> None:
-    victim, stop = _workers()[0], threading.Event()
+    def ask(number: int) -> None:
+        proxy.post(f"max{number}.{number}.", f"question {time.monotonic()}", max_tokens=5)
 
-    def load(number: int) -> None:
-        while not stop.is_set():
-            try:
-                proxy.post(f"max{number}.{number}.", f"question {time.monotonic()}", max_tokens=5)
-            except httpx.HTTPError:  # the connection of the one that was killed
-                time.sleep(0.05)
-
-    threads = [threading.Thread(target=load, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.7)
-    known = {row.sent.call_id: row.settled for row in proxy.costs.ledger.calls() if row.settled}
-    victim.send_signal(signal.SIGKILL)
-    time.sleep(0.7)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    rows = []
-    for _ in until(20):
-        rows = list(proxy.costs.ledger.calls())
-        proxy.lost = sum(row.settled is None for row in rows)
-        if proxy.lost <= len(threads):
-            break
-        time.sleep(0.05)
-    assert proxy.lost <= len(threads) and all(row.sent.bound is not None for row in rows if row.settled is None)
-    now = {row.sent.call_id: row.settled for row in rows}
-    assert known and all(now[call_id] == settled for call_id, settled in known.items())
-    assert proxy.post("max.after.", "still there?").status_code == 200
+    assert survives(proxy, _workers()[0], ask, clients=3)

@@ -113,6 +113,8 @@ def read_options(path: Path | None, environ: Mapping[str, str] = os.environ) -> 
     for key in KEYS:
         if (value := environ.get(f"LLM_SAVINGS_{key.upper()}", "").strip()) and key != "ledger":
             said[key] = _parsed(f"LLM_SAVINGS_{key.upper()}", value)
+            if key == "shadow" and value in ("0", "1"):  # as in the rest of the package; in YAML these are numbers
+                said[key] = value == "1"
     ledger = environ.get("LLM_SAVINGS_LEDGER") or ledger or settings.default_ledger()
     shadow = flag(said, "shadow")
     return Options(

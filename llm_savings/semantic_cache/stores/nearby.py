@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.semantic_cache.entries import Vector
-from llm_savings.semantic_cache.stores.matrix import Matrix, Span, spans
+from llm_savings.semantic_cache.stores.matrix import WORD, Matrix, Span, spans
 from llm_savings.semantic_cache.stores.rows import Small, small
 
 _MANY = 200_000  # vectors that are found by their signs within a millisecond; more go into a graph
@@ -115,7 +115,7 @@ class Nearby:
     def _matrix(self, span: Span) -> Matrix:
         if span not in self._matrices:
             if len(self._matrices) >= _KINDS - 1:
-                span = 0, -(-self._dimensions // 64)
+                span = 0, -(-self._dimensions // WORD)
             self._matrices.setdefault(span, Matrix(span, self._dimensions))
         return self._matrices[span]
 
