@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
     cosine: float
 
 
-prepared = Remembered(prepare, 16_384)
+prepared = Remembered(prepare, 10_240)
 """As `prepare`, which it remembers: a stored question is a candidate again and again."""
 
 
