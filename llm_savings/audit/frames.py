@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import IO, Any
 
 import orjson
 
+_HEAD = struct.Struct("<BQQ")  # by what it was written, its bytes, and those beside it
+_QUICK, _WHOLE = 0, 1
 _AT_ONCE = 64  # values to a frame
 _PIPE = 1 << 20  # bytes that the other process may be ahead
 _SET_SIZE = 1031  # fcntl's F_SETPIPE_SZ, which Linux alone has
@@ -31,26 +34,22 @@ def write(file: IO[bytes], value: Any, *, beside: bytes = b"", default: Callable
         TypeError: There is something that JSON does not have.
     """
     try:
-        data = orjson.dumps(value, default=default)
-    except TypeError:  # halves of surrogate pairs, whole numbers beyond 64 bits
-        data = json.dumps(value, default=default).encode()
-    file.write(len(data).to_bytes(8, "little") + len(beside).to_bytes(8, "little"))
+        by, data = _QUICK, orjson.dumps(value, default=default)
+    except TypeError:  # halves of surrogate pairs, whole numbers beyond 64 bits, which only json reads again as well
+        by, data = _WHOLE, json.dumps(value, default=default).encode()
+    file.write(_HEAD.pack(by, len(data), len(beside)))
     file.write(data)
     file.write(beside)
 
 
 def read(file: IO[bytes]) -> Iterator[tuple[Any, bytes]]:
     """The values of a file in order, and the bytes beside each; one that is cut off is not given."""
-    while len(head := file.read(16)) == 16:
-        size, more = int.from_bytes(head[:8], "little"), int.from_bytes(head[8:], "little")
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        by, size, more = _HEAD.unpack(head)
         data, beside = file.read(size), file.read(more)
         if len(data) + len(beside) < size + more:
             return
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            value = json.loads(data)
-        yield value, beside
+        yield orjson.loads(data) if by == _QUICK else json.loads(data), beside
 
 
 def can_fork() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_savings.audit import Choices, Record, audit, frames, read_logs, working
@@ -182,6 +182,7 @@ plain = st.recursive(
 
 
 @given(st.lists(st.tuples(plain, st.binary()), max_size=4), st.integers(1, 40))
+@example([(-(2**63) - 1, b""), (2**64, b""), ("\ud800", b"x")], 1)
 def test_values_come_back_and_one_that_is_cut_off_does_not(values: list[tuple[Any, bytes]], lost: int) -> None:
     file = BytesIO()
     for value, beside in values:
