@@ -24,6 +24,9 @@ for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPI
     os.environ.pop(name, None)
 
 
+_AT_FIRST = dict(os.environ)  # the tool stops what it started only where it finds the same folders again
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Default ledgers, hash keys and spools of a test stay in its own folder."""
@@ -71,8 +74,10 @@ def redis_url() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    started = subprocess.run([tool, "start", port], capture_output=True, text=True, check=False, timeout=120)
+    started = subprocess.run(
+        [tool, "start", port], capture_output=True, text=True, check=False, timeout=120, env=_AT_FIRST
+    )
     if started.returncode:
         pytest.skip(f"Redis did not start: {started.stderr.strip()}")
     yield started.stdout.split()[-1]
-    subprocess.run([tool, "stop", port], check=False, timeout=20)
+    subprocess.run([tool, "stop", port], check=False, timeout=20, env=_AT_FIRST)
