@@ -125,7 +125,7 @@ class Learned:
         if unseen and (said := self.held_out.get(digest(text))) is not None:
             return said
         point = self.space.point(text)
-        return self.base + near(point[None, :-1], self.marks)[0] @ self.weights[:-1] + point[-1] * self.weights[-1]
+        return self.base + near(point[:-1], self.marks) @ self.weights[:-1] + point[-1] * self.weights[-1]
 
 
 def digest(prompt: str) -> int:
@@ -162,7 +162,7 @@ def learn(rows: Sequence[Example]) -> Learned:
     error = held_out + base - quality
     gap = error[:, :, :-1] - error[:, :, -1:]  # of two tiers: what is routed by, if some prompts have both judged
     best = int(np.nansum((gap if np.isfinite(gap).any() else error) ** 2, (1, 2)).argmin())
-    by_marks = np.concatenate((turned @ weights[best, :-1], weights[best, -1:]))
+    by_marks = np.concatenate((turned @ weights[best, :-1], weights[best, -1:])).astype(np.float32)
     said = {digest(row.prompt): each for row, each in zip(rows, held_out[best] + base, strict=True)}
     return Learned(space, marks, by_marks, base, said)
 

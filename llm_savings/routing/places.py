@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -27,6 +27,7 @@ _ABOUT, _LAYOUT, _DIFFICULTY = 1.5, 1.0, 0.3
 difficulty. The prompts used for choosing these cannot tell them from values a third larger or smaller."""
 _FARTHEST = 3.0  # standard deviations: no count takes a prompt out of sight of all others
 _ROUNDS = 5  # of k-means
+_MOST_WORDS_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,13 @@ class Space:
         return np.minimum(np.maximum((raw - self.centre) * self.scale, -self.limit), self.limit)
 
     @cached_property
-    def _row_of(self) -> dict[int, int]:
-        return {key: row for row, key in enumerate(self.known.tolist())}
+    def _row_of(self) -> _Remembered:
+        return _Remembered(self.known)
 
     def _rows(self, words: Sequence[str]) -> list[int]:
         """The rows of the words that are known."""
-        return [row for row in map(self._row_of.get, set(map(_key, words))) if row is not None]
+        row_of = self._row_of
+        return [row for word in set(words) if (row := row_of[word]) >= 0]
 
     def _raw(self, text: str) -> Floats:
         text = bounded(text)
@@ -108,15 +110,15 @@ def marks_among(points: Floats, count: int) -> Floats:
 
 
 def near(points: Floats, marks: Floats) -> Floats:
-    """How near points are to marks, 0 to 1: point x mark.
+    """How near points are to marks, 0 to 1: point x mark; or how near one point is to each.
 
     Args:
-        points: Point x number.
+        points: Point x number, or one point's numbers.
         marks: As `columns` lays them out.
     """
     apart = points @ marks[:-1]
     apart += marks[-1]
-    apart -= np.einsum("ij,ij->i", points, points)[:, None]
+    apart -= np.einsum("...i,...i->...", points, points)[..., None]
     return np.exp(np.minimum(apart, 0, out=apart), out=apart)
 
 
@@ -125,7 +127,20 @@ def columns(marks: Floats) -> Floats:
     return np.concatenate((2 * marks.T, -(marks**2).sum(1)[None]))
 
 
-@lru_cache(maxsize=20_000)
+class _Remembered(dict[str, int]):
+    """Word -> its row, or -1. Only words that are met are kept: what is saved is their hashes."""
+
+    def __init__(self, known: NDArray[np.int64]) -> None:
+        super().__init__()
+        self._row_of = {key: row for row, key in enumerate(known.tolist())}
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MOST_WORDS_KEPT:
+            self.clear()
+        row = self[word] = self._row_of.get(_key(word), -1)
+        return row
+
+
 def _key(word: str) -> int:
     return crc32(word[:32].encode("utf-8", "surrogatepass"))
 
