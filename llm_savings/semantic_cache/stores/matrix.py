@@ -41,7 +41,7 @@ class Matrix:
         self.count = self.gone = 0
         """Rows, and how many of them were removed."""
 
-    def add(self, keys: Any, rows: Small, *, more: int = 0) -> None:
+    def add(self, keys: list[int], rows: Small, *, more: int = 0) -> None:
         """Take whole vectors in, shape (len(keys), dimensions), and make room for so many more."""
         rows, count = rows[:, self._part], self.count + len(keys)
         if count > len(self._keys):
@@ -100,7 +100,7 @@ class Matrix:
         """
         first, last = max(span[0], self.span[0]), min(span[1], self.span[1])
         if first >= last:  # they have nothing in common
-            return [(0.0, int(key)) for key in self.vectors(slice(count))[0]] if self.count else []
+            return [(0.0, key) for key in self._keys[: self.count][self._scale[: self.count] > 0][:count].tolist()]
         part = slice(WORD * first, min(WORD * last, self._dimensions))
         lines = slice(first - self.span[0], last - self.span[0])
         own = slice(WORD * lines.start, WORD * lines.start + part.stop - part.start)

@@ -49,10 +49,12 @@ class Nearby:
 
     def add(self, keys: list[int], rows: Small, *, more: int = 0) -> None:
         """Take vectors in, shape (len(keys), dimensions), and make room for so many more."""
-        found, all_keys = spans(rows), np.array(keys, np.int64)
-        for span in {(int(first), int(last)) for first, last in np.unique(found, axis=0)}:
-            some = (found == span).all(axis=1)
-            self._matrix(span).add(all_keys[some], rows[some], more=more * int(some.sum()) // len(keys))
+        places: dict[Span, list[int]] = {}
+        for place, (first, last) in enumerate(spans(rows).tolist()):
+            places.setdefault(self._matrix((first, last)).span, []).append(place)
+        for span, some in places.items():  # a matrix gets all of its own at once, in the order of their keys
+            own = [keys[place] for place in some]
+            self._matrices[span].add(own, rows[some], more=more * len(own) // len(keys))
         self.last = keys[-1]
         count = sum(matrix.count for matrix in self._matrices.values())
         if count > (_MANY if self._graph is None else min(_TAIL, _MANY)) and self._thread is None:
