@@ -19,10 +19,11 @@ from llm_savings.errors import ConfigError
 from llm_savings.routing.calibration import logistic
 from llm_savings.routing.difficulty import Difficulty
 from llm_savings.routing.fitting import Example, Learned, digest
+from llm_savings.routing.places import Space
 from llm_savings.routing.requests import bounded
 from llm_savings.routing.tiers import Capabilities, Rule, Tier
 
-VERSION = 1
+VERSION = 2
 BINS = 10
 _SPREAD = 8.0  # a difference of quality of one eighth is one unit of log odds, until the prompts say otherwise
 
@@ -113,7 +114,8 @@ def save(path: str | Path, tiers: Mapping[str, Tier], rules: Sequence[Rule], est
     except TypeError as error:
         raise ConfigError(f"tiers: a parameter cannot be saved ({error}); give plain values") from error
     if learned is not None:
-        arrays |= {name: getattr(learned, name) for name in _ARRAYS}
+        arrays |= {name: getattr(learned.space, name) for name in _OF_SPACE}
+        arrays |= {name: getattr(learned, name) for name in _OF_LEARNED}
         arrays["held_keys"] = np.array(list(learned.held_out), np.int64)
         arrays["held_out"] = np.array(list(learned.held_out.values()), np.float32)
     packed = BytesIO()
@@ -149,9 +151,10 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         }
         rules = [Rule(**rule) for rule in head["rules"]]
         learned = None
-        if "words" in arrays:
+        if "marks" in arrays:
             held = dict(zip(map(int, arrays["held_keys"]), arrays["held_out"], strict=True))
-            learned = Learned(**{name: arrays[name] for name in _ARRAYS}, held_out=held)
+            space = Space(**{name: arrays[name] for name in _OF_SPACE})
+            learned = Learned(space, **{name: arrays[name] for name in _OF_LEARNED}, held_out=held)
         odds = tuple((float(slope), float(shift)) for slope, shift in head["odds"])
         return tiers, rules, Estimate(tuple(head["cuts"]), odds, learned, tuple(head["edges"]), head["rows"])
     except ConfigError:
@@ -162,7 +165,8 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         ) from error
 
 
-_ARRAYS = ("centre", "scale", "rarity", "words", "counts", "base")
+_OF_SPACE = ("known", "vectors", "centre", "scale", "limit")
+_OF_LEARNED = ("marks", "weights", "base")
 
 
 def _chance(odds: float) -> float:

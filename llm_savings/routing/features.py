@@ -18,6 +18,7 @@ MOST_WORDS = 400
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[가-힣]+|\d+|[^\sa-z\d가-힣]")
 _NOT_PROSE = re.compile(r"```.*?```|\$[^$]{0,400}\$|\\\[.{0,800}?\\\]", re.DOTALL)
+_CAPITALS, _DIGITS, _SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b"=+*^/<>{}[]$%~|"
 _SYLLABLES_PER_WORD = 1.7  # Hangul syllables that say what an English word says
 
 
@@ -186,22 +187,51 @@ def hashes(found: list[str]) -> NDArray[np.int64]:
     return every[first].view(np.int64)
 
 
+def layout(text: str) -> list[float]:
+    """How a text looks on the page: its lines, signs and capitals, and what follows its first line (answers, code).
+
+    Args:
+        text: A text of at most a few thousand characters.
+    """
+    log = math.log1p
+    first, _, tail = text.partition("\n")
+    body = [len(line) for line in tail.split("\n")[:-1]] or [0]
+    lines, spaces, end = text.count("\n") + 1, text.count(" ") + 2, first.rstrip()[-1:]
+    whole, after = text.encode("utf-8", "replace"), tail.encode("utf-8", "replace")
+    known = [len(whole) - len(whole.translate(None, which)) for which in (_CAPITALS, _DIGITS, _SIGNS)]
+    tail_digits, tail_spaces = len(after) - len(after.translate(None, _DIGITS)), tail.count(" ")
+    return [
+        *map(log, (len(text), lines, len(first), sum(body) / len(body), max(body), min(body))),
+        *map(log, (*known, tail_digits, tail_spaces, text.count('"') + text.count("'"))),
+        *map(log, map(text.count, "?.,(-_")),
+        *(count / spaces for count in known),
+        tail_digits / lines,
+        tail_spaces / lines,
+        len(text) / spaces,
+        float(end == "?"),
+        float(end == "."),
+        float(end in (":", "_", "")),
+    ]
+
+
 class Features(NamedTuple):
     """What the models see of a text.
 
     Attributes:
         counts: As `SHAPE` and then `KINDS` name them.
         hashes: Of its words and pairs of words.
+        words: As `words` finds them.
     """
 
     counts: list[float]
     hashes: NDArray[np.int64]
+    words: list[str]
 
 
 def features(text: str) -> Features:
     """What the models see of a text of at most a few thousand characters."""
     found = words(text)
-    return Features(shape(text, found) + kinds(text, found), hashes(found))
+    return Features(shape(text, found) + kinds(text, found), hashes(found), found)
 
 
 @lru_cache(maxsize=20_000)

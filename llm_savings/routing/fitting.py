@@ -1,10 +1,12 @@
 """Learning from a user's own prompts how good each tier's answers will be.
 
-For each tier a ridge regression of the quality of its answers on the words of the prompt (weighed by how rare they
-are, each prompt of length one) and on what the difficulty model counts. Tiers differ in their weights alone, so the
-difference of two tiers' predictions is what a regression of the difference would have given; and a prompt helps where
-only one tier's answer was judged (a thumb). Each prompt is also predicted by a model that was learned without the
-fifth of the prompts that it is in, so that thresholds are chosen on what the model says of prompts it has not seen.
+For each tier a ridge regression of the quality of its answers on how near a prompt is to some of the user's (a Gaussian
+kernel with marks; Williams and Seeger, "Using the Nystrom method", 2001) and on the shipped difficulty, which is what
+remains where few prompts were judged. Near is near in both, subject and layout: numbers in the answers mean something
+else in algebra than in law. Tiers differ in their weights alone, so the difference of two tiers' predictions is what a
+regression of the difference would have given; and a prompt helps where only one tier's answer was judged (a thumb).
+Each prompt is also predicted by a model that was learned without the fifth of the prompts that it is in, so that
+thresholds are chosen on what the model says of prompts it has not seen.
 """
 
 from __future__ import annotations
@@ -19,9 +21,7 @@ from zlib import crc32
 import numpy as np
 
 from llm_savings.errors import ConfigError
-from llm_savings.routing.difficulty import Difficulty
-from llm_savings.routing.features import features
-from llm_savings.routing.requests import bounded
+from llm_savings.routing.places import Space, columns, marks_among, near
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,11 +32,9 @@ FEWEST = 30
 """Judged prompts of a tier below which nothing is learned."""
 
 FOLDS = 5
-BITS = 18
-"""As `difficulty.BITS`, for words that matter to one user: more of them are kept apart."""
-_RIDGES = (6.0, 25.0)
-_COUNTS = 0.05  # what one standard deviation of a count weighs against a prompt of words, whose length is 1
-_STEPS = 15  # of the conjugate gradients; predictions hardly change any more
+_MARKS = 768
+_RIDGES = (6.0, 12.0, 25.0, 50.0)
+_FLOOR = 1e-3  # of nearness among the marks: what is less is rounding
 
 
 class Example(NamedTuple):
@@ -99,39 +97,21 @@ def fold_of(prompt: str) -> int:
     return crc32(prompt.encode("utf-8", "surrogatepass")) % FOLDS
 
 
-class Counted(NamedTuple):
-    """One prompt as the model sees it."""
-
-    counts: Any
-    places: Any
-
-
-def count(text: str) -> Counted:
-    """What the model sees of a prompt."""
-    seen = features(bounded(text))
-    counts = np.array([*seen.counts, Difficulty.load().odds(seen)])
-    return Counted(counts, seen.hashes & ((1 << BITS) - 1))
-
-
 @dataclass(frozen=True)
 class Learned:
     """How good each tier's answers will be, and what that was learned from.
 
     Attributes:
-        centre: Means of the counts.
-        scale: What one of each count weighs.
-        rarity: Of the words, by place.
-        words: Weights of the words: tier x place.
-        counts: Weights of the counts: tier x count.
+        space: Where a prompt is.
+        marks: The points from which nearness is told, as `places.columns` lays them out.
+        weights: Of nearness to each mark, and of the difficulty: (mark, difficulty) x tier.
         base: Mean quality of each tier.
         held_out: Digest of a prompt that was learned from -> what a model said of it that had not seen it.
     """
 
-    centre: Any
-    scale: Any
-    rarity: Any
-    words: Any
-    counts: Any
+    space: Space
+    marks: Any
+    weights: Any
     base: Any
     held_out: Mapping[int, Any]
 
@@ -144,11 +124,8 @@ class Learned:
         """
         if unseen and (said := self.held_out.get(digest(text))) is not None:
             return said
-        seen = count(text)
-        weights = self.rarity[seen.places].astype(np.float64)
-        norm = math.sqrt(float(weights @ weights)) or 1.0
-        by_words = self.words[:, seen.places].astype(np.float64) @ (weights / norm)
-        return self.base + by_words + self.counts @ ((seen.counts - self.centre) * self.scale)
+        point = self.space.point(text)
+        return self.base + near(point[:-1], self.marks) @ self.weights[:-1] + point[-1] * self.weights[-1]
 
 
 def digest(prompt: str) -> int:
@@ -167,93 +144,45 @@ def learn(rows: Sequence[Example]) -> Learned:
     if not len(rows) or judged.min() < FEWEST:
         few = int(judged.min()) if len(rows) else 0
         raise ConfigError(f"scores: a tier has {few} judged answers; {FEWEST} are the least, some hundreds do well")
-    seen = [count(row.prompt) for row in rows]
-    counts = np.array([each.counts for each in seen])
-    centre, spread = counts.mean(0), counts.std(0)
-    scale = np.where(spread > 1e-9, _COUNTS / np.maximum(spread, 1e-9), 0.0)
+    space, points = Space.spanned([row.prompt for row in rows])
+    centres = marks_among(points[:, :-1], _MARKS)
+    marks = columns(centres)
+    size, turned = np.linalg.eigh(near(centres, marks).astype(np.float64))
+    turned /= np.sqrt(np.maximum(size, _FLOOR))
+    seen = np.concatenate((near(points[:, :-1], marks) @ turned, points[:, -1:]), 1)
     folds = np.array([fold_of(row.prompt) for row in rows])
-    sparse = _Sparse([each.places for each in seen], (counts - centre) * scale)
-    ridge = min(_RIDGES, key=lambda each: _error(sparse, quality, folds, each))
-    held_out = np.zeros_like(quality)
-    for fold in range(FOLDS):
-        left_out = folds == fold
-        held_out[left_out] = _guessed(sparse, _solved(sparse, quality, ~left_out, ridge))[left_out]
-    weights, base = _solved(sparse, quality, np.ones(len(rows), bool), ridge)
-    of_words = np.zeros((len(base), 1 << BITS), np.float16)
-    of_words[:, sparse.places] = weights[:, : len(sparse.places)]
-    said = {digest(row.prompt): each for row, each in zip(rows, held_out, strict=True)}
-    rarity = sparse.rarity.astype(np.float16)
-    return Learned(centre, scale, rarity, of_words, weights[:, len(sparse.places) :], base, said)
+    known = np.isfinite(quality)
+    base = np.nanmean(quality, 0)
+    wanted = np.where(known, quality - base, 0.0)
+    if (known == known[:, :1]).all():
+        held_out, weights = _regressed(seen, wanted, known[:, 0], folds)
+    else:
+        each = [_regressed(seen, wanted[:, [k]], known[:, k], folds) for k in range(known.shape[1])]
+        held_out, weights = (np.concatenate(parts, 2) for parts in zip(*each, strict=True))
+    error = held_out + base - quality
+    gap = error[:, :, :-1] - error[:, :, -1:]  # of two tiers: what is routed by, if some prompts have both judged
+    best = int(np.nansum((gap if np.isfinite(gap).any() else error) ** 2, (1, 2)).argmin())
+    by_marks = np.concatenate((turned @ weights[best, :-1], weights[best, -1:])).astype(np.float32)
+    said = {digest(row.prompt): each for row, each in zip(rows, held_out[best] + base, strict=True)}
+    return Learned(space, marks, by_marks, base, said)
 
 
-class _Sparse:
-    """Prompts x (words that they have, counts), as far as products with it are needed."""
-
-    def __init__(self, rows: Sequence[Any], counts: Floats) -> None:
-        self._counts, self.height = counts, len(rows)
-        self._row = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
-        place = np.concatenate([*rows, np.zeros(0, np.intp)])
-        often = np.bincount(place, minlength=1 << BITS)
-        # Of a word never seen, too: it makes a prompt longer. The root keeps common words, which tell tasks apart.
-        self.rarity = np.sqrt(np.log((len(rows) + 1) / (often + 1)) + 1)
-        self.places, self._column = np.unique(place, return_inverse=True)
-        values = self.rarity[place]
-        norm = np.sqrt(np.bincount(self._row, values**2, minlength=len(rows)))
-        self._value = values / np.maximum(norm, 1e-9)[self._row]
-
-    def times(self, weights: Floats) -> Floats:
-        """One number a prompt, from one a column: first the words, then the counts."""
-        known = len(self.places)
-        said = np.bincount(self._row, self._value * weights[:known][self._column], minlength=self.height)
-        return np.asarray(said, np.float64) + self._counts @ weights[known:]
-
-    def turned(self, of_prompts: Floats) -> Floats:
-        """One number a column, from one a prompt."""
-        said = np.bincount(self._column, self._value * of_prompts[self._row], minlength=len(self.places))
-        return np.concatenate((np.asarray(said, np.float64), self._counts.T @ of_prompts))
+class _Tiers(NamedTuple):
+    held_out: Floats  # ridge x prompt x tier
+    weights: Floats  # ridge x (mark, difficulty) x tier
 
 
-class _Solved(NamedTuple):
-    weights: Floats  # tier x column
-    base: Floats  # mean quality of each tier
-
-
-def _solved(rows: _Sparse, quality: Floats, kept: NDArray[np.bool_], ridge: float) -> _Solved:
-    """Weights and mean of each tier, from the prompts that are kept."""
-    weights: list[Floats] = []
-    base: list[float] = []
-    for tier in range(quality.shape[1]):
-        judged = kept & np.isfinite(quality[:, tier])
-        mean = float(quality[judged, tier].mean()) if judged.any() else 0.0
-        weights.append(_conjugate(rows, np.where(judged, np.nan_to_num(quality[:, tier]) - mean, 0.0), judged, ridge))
-        base.append(mean)
-    return _Solved(np.array(weights), np.array(base))
-
-
-def _conjugate(rows: _Sparse, wanted: Floats, kept: NDArray[np.bool_], ridge: float) -> Floats:
-    """Ridge regression by conjugate gradients (Hestenes and Stiefel, 1952)."""
-    left = rows.turned(wanted)
-    found, way, size = np.zeros_like(left), left.copy(), float(left @ left)
-    for _ in range(_STEPS):
-        if size < 1e-12:
-            break
-        moved = rows.turned(rows.times(way) * kept) + ridge * way
-        step = size / float(way @ moved)
-        found += step * way
-        left -= step * moved
-        size, before = float(left @ left), size
-        way = left + size / before * way
-    return found
-
-
-def _guessed(rows: _Sparse, solved: _Solved) -> Floats:
-    guessed: Floats = np.empty((rows.height, len(solved.base)))
-    for tier, weights in enumerate(solved.weights):
-        guessed[:, tier] = rows.times(weights) + solved.base[tier]
-    return guessed
-
-
-def _error(rows: _Sparse, quality: Floats, folds: NDArray[np.intp], ridge: float) -> float:
-    """Squared error on a fifth that was left out, for choosing the ridge."""
-    left_out = folds == 0
-    return float(np.nansum((_guessed(rows, _solved(rows, quality, ~left_out, ridge)) - quality)[left_out] ** 2))
+def _regressed(seen: Any, wanted: Floats, judged: NDArray[np.bool_], folds: NDArray[np.intp]) -> _Tiers:
+    """Ridge regressions on the judged prompts, and what those without a fold say of it, for each ridge."""
+    inside = [np.flatnonzero(judged & (folds == fold)) for fold in range(FOLDS)]
+    parts = [(seen[rows].T @ seen[rows], seen[rows].T @ wanted[rows]) for rows in inside]
+    products, aims = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    held_out = np.zeros((len(_RIDGES), *wanted.shape))
+    weights = np.zeros((len(_RIDGES), seen.shape[1], wanted.shape[1]))
+    for place, ridge in enumerate(_RIDGES):
+        shrunk = products + ridge * np.eye(seen.shape[1])
+        weights[place] = np.linalg.solve(shrunk, aims)
+        for fold, (product, aim) in enumerate(parts):
+            left_out = folds == fold
+            held_out[place, left_out] = seen[left_out] @ np.linalg.solve(shrunk - product, aims - aim)
+    return _Tiers(held_out, weights)

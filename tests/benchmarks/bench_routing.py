@@ -39,6 +39,7 @@ from build_difficulty import DATA, fitted, own_prompts, prepared, read_rows  # n
 
 from llm_savings.routing import ComplexityRouter  # noqa: E402
 from llm_savings.routing import fitting as fitting_module  # noqa: E402
+from llm_savings.routing import places as places_module  # noqa: E402
 from llm_savings.routing.article import article_class  # noqa: E402
 from llm_savings.routing.calibration import recovered  # noqa: E402
 from llm_savings.routing.difficulty import Difficulty  # noqa: E402
@@ -135,7 +136,7 @@ def zero_shot(sets: Sets, peers: dict[str, Any]) -> None:
 
 def honest(sets: Sets, name: str) -> Any:
     """For the time of a fit: the difficulty model built without this data set, instead of the shipped one."""
-    return mock.patch.object(fitting_module, "Difficulty", SimpleNamespace(load=lambda: sets.without[name]))
+    return mock.patch.object(places_module, "Difficulty", SimpleNamespace(load=lambda: sets.without[name]))
 
 
 def learned(sets: Sets, quick: bool) -> None:
@@ -214,8 +215,12 @@ def speed(sets: Sets, peers: dict[str, Any]) -> None:
     korean = [row["text"] for row in own_prompts("tune") if row["language"] == "ko"]
     long = ("Explain how the orbit of a planet is derived, and why. " * 700)[:32_000]
     router.route("warm up")
+    taught = random.Random(1).sample([row for row in sets.raw if row["dataset"] == "mmlu"], 3000)
+    judged = [dict(zip(PAIR, sorted(row["scores"].values()), strict=True)) for row in taught]
+    fitted_router = ComplexityRouter(PAIR).fit([row["prompt"] for row in taught], judged)
+    fitted_router.route("warm up")
     print(f"  {'':22}{'p50':>8}{'p99':>8}{'Korean p50':>12}{'32,000 chars':>14}")
-    for name, decide in (("ours", router.route), *peers.items()):
+    for name, decide in (("ours", router.route), ("ours, fitted", fitted_router.route), *peers.items()):
         taken = [[_taken(decide, p) for p in part] for part in (sample, korean, [long] * 15)]
         print(
             f"  {name:22}{np.quantile(taken[0], 0.5):8.0f}{np.quantile(taken[0], 0.99):8.0f}"
