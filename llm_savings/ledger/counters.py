@@ -209,8 +209,10 @@ def transfer(db: Any, changes: Iterable[tuple[Entry | None, Entry]], mark: str) 
 
 
 def keep_still(db: Any, mark: str) -> None:
-    """Let nobody else move a counter until the transaction ends."""
+    """Let nobody else move a counter, or end a call, until the transaction ends."""
     if mark == "%s":  # SQLite has one writer at a time anyway
+        # Rows first and counters last, as those who write calls do, so that nobody waits for the other.
+        db.execute("LOCK TABLE calls IN EXCLUSIVE MODE")
         db.execute("LOCK TABLE budget_counters IN EXCLUSIVE MODE")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -128,7 +129,7 @@ def read(
     except _Opaque as why:
         return Refusal(str(why))
     asked = [_VERSION, request.namespace, request.model, parameters]
-    scope = digest([*asked, space, messages])
+    scope = sys.intern(digest([*asked, space, messages]))  # a hundred thousand entries of it hold one text
     first = next((m for m in messages if m.get("role") in ("system", "developer")), None)
     return Question(
         id=digest([scope, canonical(text)]),

@@ -682,3 +682,21 @@ def test_vectors_written_whole_are_found_too(tmp_path: Path) -> None:
         db.execute("UPDATE cache_vectors SET vector = ?", (unpacked(short, 8),))
     with closing(open_store(path, dimensions=8)) as store:
         assert [round(near.cosine, 3) for near in store.nearest("s", asked, 5, NOW)] == [1.0]
+
+
+def test_a_child_of_a_fork_knows_what_its_parent_had_in_memory() -> None:
+    store = open_store(":memory:", dimensions=D)
+    made = vectors(50)
+    for i in range(50):
+        store.put(entry(str(i)), made[i])
+    assert store.nearest("s", made[7], 1, NOW)[0].entry.id == "7"
+    child = os.fork()
+    if not child:
+        try:
+            found = store.nearest("s", made[9], 1, NOW)[0].entry.id
+            store.put(entry("new"), made[9] * -1)
+            os._exit(0 if (found, store.nearest("s", -made[9], 1, NOW)[0].entry.id) == ("9", "new") else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.size()[0] == 50

@@ -16,7 +16,7 @@ from llm_savings.semantic_cache.stores.nearby import Nearby
 from llm_savings.storage.forks import Guarded
 
 _FEW = 32  # vectors that take no longer to be read again than to be kept as a matrix, which takes more room
-_BACK = timedelta(minutes=1)
+_BACK = timedelta(minutes=1)  # by which clocks are set back
 
 
 @dataclass(slots=True)
@@ -36,18 +36,18 @@ class MemoryStore(Guarded):
     def __init__(self, *, dimensions: Dimensions) -> None:
         self._length = dimensions
         self._kept: dict[str, _Kept] = {}  # in the order they were stored
-        self._vectors: dict[str, dict[int, tuple[str, rows.Small]]] = {}  # scope -> key -> id and vector
+        self._names: dict[str, dict[int, str]] = {}  # of entries with a vector: scope -> key -> id
+        self._loose: dict[str, dict[int, rows.Small]] = {}  # the vectors of scopes that have no index
         self._scopes: dict[str, Nearby] = {}
         self._counters: dict[str, dict[str, int]] = {}
         self._size = self._key = 0
-        self._newest: datetime | None = None
         super().__init__()
 
     def after_fork(self, *, child: bool) -> None:
         """See `Forkable`. The threads that build indexes stay with the parent, and so does their lock."""
         super().after_fork(child=child)
         if child:
-            self._scopes.clear()
+            self._scopes = {scope: nearby.anew(self._lock) for scope, nearby in self._scopes.items()}
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
@@ -59,21 +59,21 @@ class MemoryStore(Guarded):
         """See `Store.nearest`."""
         asked = rows.unit(vector, rows.dimensions_of(self._length))
         with self._lock:
-            vectors = self._vectors.get(scope)
-            if not vectors:
+            names = self._names.get(scope)
+            if not names:
                 return []
-            nearby, wanted = self._nearby(scope, vectors, now), count * 2
+            nearby, wanted = self._nearby(scope), count * 2
             while True:
                 keys, cosines = nearby.search(asked, wanted)
                 alive: list[Near] = []
                 for key, cosine in zip(keys, cosines, strict=True):
-                    entry = self._kept[vectors[key][0]].entry
+                    entry = self._kept[names[key]].entry
                     until = entry.expires_at
                     if until is None or until > now:
                         alive.append(Near(entry.text, cosine, lambda entry=entry: entry))
                         if len(alive) == count:
                             return alive
-                    elif not entry.sliding:  # it never comes back, so that no later lookup need look at it
+                    elif not entry.sliding and until + _BACK < now:  # it never comes back: no later lookup looks at it
                         nearby.remove(key)
                 if len(keys) < wanted:
                     return alive
@@ -97,9 +97,14 @@ class MemoryStore(Guarded):
             self._kept[entry.id] = _Kept(self._key, entry, cost, size)
             self._size += size
             if small is not None:
-                self._vectors.setdefault(entry.scope, {})[self._key] = entry.id, small
+                self._names.setdefault(entry.scope, {})[self._key] = entry.id
                 if (nearby := self._scopes.get(entry.scope)) is not None:
                     nearby.add([self._key], small[None])
+                else:
+                    loose = self._loose.setdefault(entry.scope, {})
+                    loose[self._key] = small
+                    if len(loose) > _FEW:
+                        self._nearby(entry.scope)
 
     def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
         """See `Store.used`."""
@@ -170,20 +175,21 @@ class MemoryStore(Guarded):
         with self._lock:
             for nearby in self._scopes.values():
                 nearby.stop()
-            for held in (self._scopes, self._kept, self._vectors, self._counters):
+            for held in (self._scopes, self._kept, self._names, self._loose, self._counters):
                 held.clear()
             self._size = 0
 
-    def _nearby(self, scope: str, vectors: dict[int, tuple[str, rows.Small]], now: datetime) -> Nearby:
-        if self._newest is not None and now < self._newest - _BACK:  # what had expired may not have yet
-            self._scopes.clear()
-        self._newest = now
+    def _nearby(self, scope: str) -> Nearby:
         nearby = self._scopes.get(scope)
-        if nearby is None or nearby.worn:
+        if nearby is None:
+            loose = self._loose[scope]
             nearby = Nearby(rows.dimensions_of(self._length), self._lock)
-            nearby.add(list(vectors), np.stack([small for _, small in vectors.values()]))
-            if len(vectors) > _FEW:
+            nearby.add(list(loose), np.stack(list(loose.values())))
+            if len(loose) > _FEW:
                 self._scopes[scope] = nearby
+                del self._loose[scope]
+        elif nearby.worn:
+            nearby = self._scopes[scope] = nearby.anew(self._lock)
         return nearby
 
     def _meant(self, which: Which) -> Iterable[Entry]:
@@ -199,14 +205,16 @@ class MemoryStore(Guarded):
             return
         self._size -= kept.size
         scope = kept.entry.scope
-        vectors = self._vectors.get(scope, {})
-        if vectors.pop(kept.key, None) is None:
+        names = self._names.get(scope, {})
+        if names.pop(kept.key, None) is None:
             return
-        if not vectors:
-            del self._vectors[scope]
-            self._scopes.pop(scope, None)
+        if not names:
+            for held in (self._names, self._loose, self._scopes):
+                held.pop(scope, None)
         elif (nearby := self._scopes.get(scope)) is not None:
             nearby.remove(kept.key)
+        else:
+            del self._loose[scope][kept.key]
 
 
 def _is_over(entry: Entry, now: datetime) -> bool:

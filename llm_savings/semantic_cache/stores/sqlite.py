@@ -1,4 +1,4 @@
-"""The cache in one SQLite file, or in memory."""
+"""The cache in one SQLite file."""
 # ruff: noqa: S608 - SQL is put together from this package's own constants; every value is a parameter
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -59,15 +59,14 @@ _INSERT = f"INSERT INTO cache_entries (place, {', '.join(rows.COLUMNS)}) VALUES 
 
 
 class SqliteStore(rows.Paged):
-    """One SQLite file in WAL mode, shared by threads and processes; or memory, which a fork copies."""
+    """One SQLite file in WAL mode, shared by threads and processes."""
 
     local = True
 
     def __init__(self, path: str, *, dimensions: Dimensions, busy_timeout: float = 0.25) -> None:
-        self._memory = path == ":memory:"
         # The program may change its folder before the file is opened.
-        self.path = path if self._memory else str(Path(path).absolute())
-        if not self._memory and not Path(path).parent.is_dir():
+        self.path = str(Path(path).absolute())
+        if not Path(path).parent.is_dir():
             raise ConfigError(f"cache path {path!r}: the folder {str(Path(path).parent)!r} does not exist; create it")
         self._length, self._busy = dimensions, busy_timeout
         self._locks()  # whoever takes both takes the first one first
@@ -93,7 +92,7 @@ class SqliteStore(rows.Paged):
         """See `Store.nearest`."""
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
         found: dict[int, Any] = {}
-        with self._reading() as db, nullcontext() if self._memory else self._snapshot(db):
+        with self._reading() as db, self._snapshot(db):
             nearby = self._nearby(db, _place(scope), moment)
             wanted = count * 2
             while True:
@@ -194,9 +193,8 @@ class SqliteStore(rows.Paged):
         """See `forks.Forkable`. An open file must not cross a fork."""
         self._lock.acquire()
         self._read_lock.acquire()
-        if not self._memory:
-            with suppress(sqlite3.Error):
-                self._let_go()
+        with suppress(sqlite3.Error):
+            self._let_go()
 
     def after_fork(self, *, child: bool) -> None:
         """See `forks.Forkable`. The thread that builds an index stays with the parent."""
@@ -208,8 +206,7 @@ class SqliteStore(rows.Paged):
             self._lock.release()
 
     def _locks(self) -> None:
-        self._lock = threading.RLock()
-        self._read_lock = self._lock if self._memory else threading.RLock()
+        self._lock, self._read_lock = threading.RLock(), threading.RLock()
 
     def _unread(self) -> None:
         """Know no vectors."""
@@ -230,7 +227,7 @@ class SqliteStore(rows.Paged):
 
     def _nearby(self, db: sqlite3.Connection, place: int, now: int) -> Nearby:
         """The scope's vectors, as the database has them now."""
-        others = 0 if self._memory else patiently(db, "PRAGMA data_version", self._busy).fetchone()[0]
+        others = patiently(db, "PRAGMA data_version", self._busy).fetchone()[0]
         state = others, db.total_changes
         if state != self._state:
             self._follow(db)
@@ -315,8 +312,8 @@ class SqliteStore(rows.Paged):
     def _reading(self) -> Generator[sqlite3.Connection]:
         try:
             if self._reader is None:
-                with self._writing() as db, self._read_lock:  # the file and its tables exist from here on
-                    self._reader = self._reader or (db if self._memory else connect(self.path))
+                with self._writing(), self._read_lock:  # the file and its tables exist from here on
+                    self._reader = self._reader or connect(self.path)
             with self._read_lock:
                 yield self._opened(self._reader)
         except (sqlite3.Error, OSError) as error:
@@ -405,7 +402,7 @@ class SqliteStore(rows.Paged):
         same = self._file is not None and self._file == self._identity()
         with suppress(sqlite3.Error), self._lock, self._read_lock:
             self._let_go()
-        if not same or self._memory:
+        if not same:
             return
         aside = f"{self.path}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         for suffix in ("-wal", "-shm", ""):  # the file last: none opens it without its log
