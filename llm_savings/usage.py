@@ -8,7 +8,7 @@ TokenUsage) and DeepSeek, read in November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import add
 from typing import Any, Literal, cast
@@ -352,6 +352,24 @@ def _text(prompt: int, completion: int) -> Usage:
     usage = object.__new__(Usage)
     object.__setattr__(usage, "__dict__", {**_NOTHING, "input": prompt, "output": completion})
     return usage
+
+
+def cache_lives(request: Any) -> set[CacheTTL]:
+    """The times to live of all cache marks in a request, whatever key holds them: hosts and providers differ in that.
+
+    Example:
+        >>> cache_lives([{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral", "ttl": "1h"}}])
+        {'1h'}
+    """
+    if isinstance(request, Mapping):
+        found = cast("Mapping[str, Any]", request)
+        mark = found if found.get("type") == "ephemeral" else found.get("cachePoint")  # the latter is Bedrock's
+        if isinstance(mark, Mapping):
+            return {"1h" if cast("Mapping[str, Any]", mark).get("ttl") == "1h" else "5m"}
+        return cache_lives(list(found.values()))
+    if isinstance(request, list | tuple):
+        return set[CacheTTL]().union(*map(cache_lives, cast("Sequence[Any]", request)))
+    return set()
 
 
 def _impossible(name: str, value: object) -> UsageError:

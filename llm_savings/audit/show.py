@@ -55,7 +55,7 @@ def spans_table(found: Audit) -> Table:
         shown.add_column(name, justify="right" if name not in ("",) else "left", no_wrap=True)
     for name, span in found.spans.items():
         amounts = (dollars(usd) for usd in span)
-        shown.add_row(_NAMES[name], *amounts, _share(span.expected, found.attribution.baseline), _basis(found, name))
+        shown.add_row(_NAMES[name], *amounts, _share(span.expected, found.attribution.baseline), _basis(name))
     shown.add_section()
     whole = found.saved
     shown.add_row(
@@ -115,8 +115,7 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
     """The audit as one self-contained page."""
     whole = found.saved
     rows = [
-        [say(f"strategy.{name}"), *map(usd, span), say(f"audit.{_basis(found, name)}")]
-        for name, span in found.spans.items()
+        [say(f"strategy.{name}"), *map(usd, span), say(f"audit.{_basis(name)}")] for name, span in found.spans.items()
     ]
     told = [f"{_NAMES[name]}: {one}  /  {other}" for name, one, other in advice(found)]
     wrong = [f"{one.place}: {one.reason} {one.fix}" for one in found.findings]
@@ -156,7 +155,7 @@ def in_notebook(found: Audit) -> str:
     body = "".join(
         f'<tr><th scope="row">{_NAMES[name]}</th>'
         + "".join(f"<td>{escape(dollars(amount))}</td>" for amount in span)
-        + f"<td>{escape(_basis(found, name))}</td></tr>"
+        + f"<td>{escape(_basis(name))}</td></tr>"
         for name, span in found.spans.items()
     )
     whole = "".join(f"<td>{escape(dollars(amount))}</td>" for amount in found.saved)
@@ -167,7 +166,7 @@ def in_notebook(found: Audit) -> str:
     )
 
 
-def _basis(found: Audit, name: Strategy) -> str:
+def _basis(name: Strategy) -> str:
     return {"routing": "estimated", "output": "modelled"}.get(name, "replayed")
 
 

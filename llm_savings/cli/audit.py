@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from llm_savings.cli.shared import print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import Strategy
 
@@ -43,7 +43,7 @@ def audit(logs: tuple[str, ...], **options: Any) -> None:
         fresh(Path(options["html"]))
         Path(options["html"]).write_text(audit_page(found), encoding="utf-8")
     if options["as_json"]:
-        click.echo(json.dumps(found.document(), ensure_ascii=False, indent=2))
+        print_json(found.document())
         return
     for line in sentences(found):
         console.print(line, markup=False, highlight=False)
@@ -54,10 +54,8 @@ def audit(logs: tuple[str, ...], **options: Any) -> None:
     for one in found.findings:
         cost = f", ${one.usd_per_1000:.4f} per 1,000 calls" if one.usd_per_1000 else ""
         console.print(f"! {one.place}: {one.reason}{cost}. {one.fix}", markup=False, highlight=False)
-    for note in found.notes:
-        console.print(f"• {note}", markup=False, highlight=False)
-    if options["html"]:
-        console.print(f"• Written to {options['html']}. It needs no network.", markup=False, highlight=False)
+    written = [f"Written to {options['html']}. It needs no network."] if options["html"] else []
+    print_notes(console, [*found.notes, *written])
 
 
 def _choices(options: dict[str, Any]) -> Any:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +33,12 @@ from llm_savings.batch import (
 from llm_savings.batch.bar import told
 from llm_savings.batch.inputs import raw
 from llm_savings.batch.schemas import answer_format
+from llm_savings.cli.shared import JSON, imported
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.meter import Meter
 
 _journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
 _ledger = click.option("--ledger", help="The ledger for the costs. [LLM_SAVINGS_LEDGER]")
-_json = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 _REVIEWS = (
     "Example: llm-savings batch submit reviews.csv --model gpt-4o-mini --schema shop:Review --max-tokens 60 "
     '--prompt-template "이 리뷰의 감정을 분류해 주세요: {review}"'
@@ -110,7 +109,7 @@ def submit_(file: str, **given: Any) -> None:
 
 @batch.command(epilog="Example: llm-savings batch status 5f0c9a54")
 @click.argument("job")
-@_json
+@JSON
 @_journal
 @_ledger
 def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> None:
@@ -237,18 +236,9 @@ def _rows(file: str, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _schema(named: str | None) -> Any:
-    """The pydantic model of a MODULE:MODEL, found from the current folder too."""
-    if named is None:
-        return None
-    module, _, name = named.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--schema {named!r}: {error}; expected MODULE:MODEL, as shop:Review") from error
-    finally:
-        sys.path.pop(0)
-    if not hasattr(found, "model_json_schema"):
+    """The pydantic model of a MODULE:MODEL."""
+    found = None if named is None else imported(named)
+    if found is not None and not hasattr(found, "model_json_schema"):
         raise ConfigError(f"--schema {named!r} is no pydantic model")
     return found
 

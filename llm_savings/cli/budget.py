@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from llm_savings import settings
 from llm_savings.budget import Budget
-from llm_savings.cli.report import LEDGER, existing
+from llm_savings.cli.shared import JSON, LEDGER, existing, print_json
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger, masked
 from llm_savings.periods import PERIODS
@@ -24,7 +23,6 @@ from llm_savings.report import (
     dollars,
 )
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 _NONE = "none"
 
 
@@ -40,7 +38,7 @@ def budget() -> None:
 @click.argument("name", required=False)
 @LEDGER
 @click.option("--all", "past", is_flag=True, help="Past periods as well.")
-@_JSON
+@JSON
 def show(name: str | None, ledger: str | None, past: bool, as_json: bool) -> None:
     """What is spent, held and left of every budget, or of NAME; how fast it goes, and when it runs out."""
     states = budget_states(Ledger(existing(ledger)))
@@ -49,7 +47,7 @@ def show(name: str | None, ledger: str | None, past: bool, as_json: bool) -> Non
         states = [_named(name, states, where)]
     if as_json:
         found = [budget_document(state, past=past) for state in states]
-        click.echo(json.dumps({"ledger": where, "currency": "USD", "budgets": found}, ensure_ascii=False, indent=2))
+        print_json({"ledger": where, "currency": "USD", "budgets": found})
         return
     console = Console()
     if not states:
@@ -91,7 +89,7 @@ def _show(console: Console, state: BudgetState, past: bool) -> None:
 @click.option("--on-unavailable", metavar="refuse|allow", help="What calls do while the ledger is away.")
 @click.option("--output-cap", type=int, metavar="TOKENS", help="To hold for a call without max_tokens, at first.")
 @click.option("--remove", is_flag=True, help="Forget the budget; what programs say holds again.")
-@_JSON
+@JSON
 def set_(name: str, ledger: str | None, remove: bool, as_json: bool, **given: Any) -> None:
     """Set budget NAME in the ledger: it holds in every program there, whatever that says itself.
 
@@ -143,7 +141,7 @@ _LIMITS = ("per_call", "hourly", "daily", "weekly", "monthly", "total")
 @click.option("--period", type=click.Choice(_LIMITS[1:]), help="Only this limit's counters.")
 @click.option("--recount", is_flag=True, help="Add every budget's counters up anew from the calls instead.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_JSON
+@JSON
 def reset(
     name: str | None, ledger: str | None, scope: str | None, period: str | None, recount: bool, yes: bool, as_json: bool
 ) -> None:
@@ -188,4 +186,7 @@ def _named(name: str, states: list[BudgetState], where: str) -> BudgetState:
 
 
 def _say(as_json: bool, for_machines: dict[str, Any], for_people: str) -> None:
-    click.echo(json.dumps(for_machines, ensure_ascii=False, indent=2) if as_json else for_people)
+    if as_json:
+        print_json(for_machines)
+    else:
+        click.echo(for_people)

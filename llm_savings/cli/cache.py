@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from llm_savings.cli.report import instant
+from llm_savings.cli.shared import JSON, imported, instant, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
 from llm_savings.report.cache_table import (
@@ -33,28 +32,26 @@ def cache() -> None:
 
 
 _target = click.argument("target")
-_json = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 
 
 @cache.command(epilog="Example: llm-savings cache stats cache.db")
 @_target
 @click.option("--namespace", default="", help="Whose answers; the namespace that the program gave its cache.")
 @click.option("--max-error", type=click.FloatRange(0, 0.5), default=0.01, show_default=True, help="As the program's.")
-@_json
+@JSON
 def stats(target: str, namespace: str, max_error: float, as_json: bool) -> None:
     """Hits by tier, misses by reason, what they saved, and how many were wrong."""
     with _opened(target, max_error=max_error) as opened:
         found = opened.stats(namespace)
     if as_json:
-        click.echo(json.dumps(cache_document(found), ensure_ascii=False, indent=2))
+        print_json(cache_document(found))
         return
     console = Console()
     if found.lookups:
         console.print(cache_table(found))
     if found.errors:
         console.print(errors_table(found))
-    for note in cache_notes(found):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, cache_notes(found))
 
 
 @cache.command(epilog="Example: llm-savings cache invalidate cache.db --source handbook.pdf")
@@ -92,7 +89,7 @@ def invalidate(target: str, everything: bool, dry_run: bool, **named: str | None
 @click.argument("pairs", type=click.Path(exists=True, dir_okay=False))
 @click.option("--max-error", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the thresholds, for SemanticCache(tuned=FILE).")
-@_json
+@JSON
 def tune(pairs: str, max_error: float, out: str | None, as_json: bool) -> None:
     """Fit the cache to your own labelled PAIRS of questions, and show what it would serve of them.
 
@@ -106,13 +103,12 @@ def tune(pairs: str, max_error: float, out: str | None, as_json: bool) -> None:
     if out is not None:
         found.save(out)
     if as_json:
-        click.echo(json.dumps(tuning_document(found), ensure_ascii=False, indent=2))
+        print_json(tuning_document(found))
         return
     console = Console()
     for language, fit in found.fits.items():
         console.print(curve_table(language, fit))
-    for note in tuning_notes(found, out):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, tuning_notes(found, out))
 
 
 @cache.command(epilog="Example: llm-savings cache warm cache.db faq.csv --model shop:model --system-file system.txt")
@@ -132,7 +128,6 @@ def warm(target: str, faq: str, model: str, **given: Any) -> None:
     """
     from rich.progress import track
 
-    from llm_savings.cli.tokens import imported
     from llm_savings.langchain import SemanticCache
     from llm_savings.semantic_cache.faq import read_faq
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from llm_savings.cli.shared import print_json
 
 _SIGNS = {"on": ("✓", "green"), "shadow": ("◐", "cyan"), "off": ("–", "dim"), "warning": ("!", "yellow")}
 
@@ -31,7 +32,7 @@ def check(config: Path, options: Path | None, as_json: bool) -> None:
 
     found = checked([config] if options is None else [config, options])
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=2))
+        print_json([asdict(finding) for finding in found])
     else:
         table = Table(box=None, show_header=False, pad_edge=False)
         for finding in found:

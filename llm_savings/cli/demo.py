@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from llm_savings.attribution import attribute
 from llm_savings.cli.pages import write_page
+from llm_savings.cli.shared import print_json, print_notes
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total
@@ -88,14 +88,13 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
     groups, found = check(fresh, answers, book.calls()), attribute(book.calls())
     whole, agreement = total(book.summary("model")), compare(book, after)
     if options["as_json"]:
-        click.echo(json.dumps(outcome(before, found, groups, agreement), indent=2))
+        print_json(outcome(before, found, groups, agreement))
         return agreement.exact
     console.print(before_after(before, after))
     console.print(strategies_table(found, title="The ledger: who saved what"))
     console.print(calls_table(book.summary("tag:feature"), by="tag:feature", title="The ledger, by feature"))
     console.print(checks_table(groups))
-    for note in (*strategies_notes(found), *notes(whole)):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, (*strategies_notes(found), *notes(whole)))
     console.print(f"• Hits spare {spared_seconds(book.calls()):.0f} s of waiting (modelled).", highlight=False)
     if before.total > found.actual:
         console.print(
@@ -132,8 +131,7 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
     console = Console()
     models = book.summary("model")
     console.print(calls_table(models, by="model", title="The ledger, by model"))
-    for note in notes(total(models)):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, notes(total(models)))
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from llm_savings.cli.shared import print_json
 from llm_savings.errors import LogFormatError
 from llm_savings.prompt_cache import Finding, lint
 
@@ -39,7 +40,7 @@ def lint_command(file: str, model: str | None, provider: str | None, as_json: bo
         raise click.BadParameter(str(error), param_hint="FILE") from error
     if as_json:
         document = [asdict(finding) | {"usd_per_1000": _amount(finding)} for finding in found]
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        print_json(document)
     else:
         _show(found)
     if found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 
 import click
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llm_savings.cli.shared import print_json
 from llm_savings.errors import UnknownModelError
 from llm_savings.pricing import PriceBook, update
 
@@ -47,7 +47,7 @@ def prices(models: tuple[str, ...], mode: str, as_json: bool, fetch: bool) -> No
         known = {
             name: rates and {key: format(rate, "f") for key, rate in rates.items()} for name, rates in rows.items()
         }
-        click.echo(json.dumps({"source": book.source, "date": str(book.date), "mode": mode, "models": known}, indent=2))
+        print_json({"source": book.source, "date": str(book.date), "mode": mode, "models": known})
     else:
         _show(book, rows, mode)
     missing = [name for name, rates in rows.items() if rates is None and name in models]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.report import existing, instant
+from llm_savings.cli.shared import JSON, existing, instant, print_json, print_notes
 from llm_savings.ledger import Ledger
 from llm_savings.reconcile import KINDS, WINDOW, Kind, Line, Reconciliation, read_export
 from llm_savings.reconcile import reconcile as compare
@@ -39,7 +38,7 @@ from llm_savings.report.money import dollars, tokens
     help="Seconds after its start in which a call may still be billed; more than your longest call takes.",
 )
 @click.option("--settle", is_flag=True, help="Write into the ledger what unknown calls turned out to have cost.")
-@click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+@JSON
 def reconcile(usage_export: str, ledger: str | None, kind: Kind | None, **options: Any) -> None:
     """Compare the ledger with a provider's USAGE_EXPORT, by day and model.
 
@@ -58,13 +57,12 @@ def reconcile(usage_export: str, ledger: str | None, kind: Kind | None, **option
     found = compare(book.calls(since=early, until=export.end), export, window=window)
     settled = book.reconcile(found.settlements) if options["settle"] else None
     if options["as_json"]:
-        click.echo(json.dumps(_document(found, settled), ensure_ascii=False, indent=2))
+        print_json(_document(found, settled))
         return
     console = Console()
     if found.lines:
         console.print(_table(found))
-    for note in _notes(found, settled):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, _notes(found, settled))
 
 
 _COLOURS = {"agrees": "green", "differs": "red"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, get_args
 
@@ -14,9 +12,10 @@ from rich.console import Console
 from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.cli.pages import serve_page, write_page, write_rows
-from llm_savings.errors import ConfigError, SavingsError
+from llm_savings.cli.shared import JSON, LEDGER, existing, instant, print_json, print_notes
+from llm_savings.errors import SavingsError
 from llm_savings.foreseen import Foreseen, foresee
-from llm_savings.ledger import Ledger, Line, day_start, last_days, masked, total, zone
+from llm_savings.ledger import Ledger, Line, masked, total
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
@@ -32,11 +31,6 @@ from llm_savings.report.strategies import (
 from llm_savings.report.terminal import periods_table, price_notes
 from llm_savings.report.texts import LANGS, Said, say
 
-LEDGER = click.option(
-    "--ledger",
-    metavar="PATH|URL",
-    help="The ledger to read: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
-)
 _SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
 _UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
 _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whose days are meant, as Asia/Seoul.")
@@ -60,7 +54,7 @@ _MANY = 20_000  # calls that the plain report reads one by one; sums are quick a
 @_SINCE
 @_UNTIL
 @_TZ
-@click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+@JSON
 @click.option("--csv", metavar="FILE", type=click.Path(dir_okay=False), help="Write the rows as CSV.")
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page that needs no network.")
 @click.option("--serve", is_flag=True, help="Serve the page, live, to the browser on this machine.")
@@ -100,7 +94,7 @@ def report(
         document["periods"] = {name: _line(line) for name, line in periods.items()}
         document["findings"] = [said.text() for said in found]
         document["prices"] = {"source": prices.source, "date": str(prices.date), "stale": prices.stale}
-        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        print_json(document)
         return
     console = Console()
     if not lines:
@@ -110,8 +104,7 @@ def report(
         return
     console.print(periods_table(periods))
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
-    for note in [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)]:
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)])
 
 
 def _findings(
@@ -137,27 +130,24 @@ def _rows(
 def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool) -> None:
     if as_json:
         document = strategies_document(found, view=view)
-        click.echo(json.dumps(document | ({"shadow": shadow_document(would)} if would.calls else {}), indent=2))
+        print_json(document | ({"shadow": shadow_document(would)} if would.calls else {}))
         return
     console = Console()
     console.print(strategies_table(found, view=view))
     if would.calls:
         console.print(shadow_table(would))
     notes_of = [*strategies_notes(found, view=view), *([say("note.shadow").text()] if would.calls else [])]
-    for note in [*notes_of, _price_note(PriceBook())]:
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, [*notes_of, _price_note(PriceBook())])
 
 
 def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(prefixes_document(found), indent=2))
+        print_json(prefixes_document(found))
         return
     console = Console()
     console.print(prefixes_table(found))
-    console.print(
-        "• read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
-    )
-    console.print(f"• {_price_note(PriceBook())}", markup=False, highlight=False)
+    read = "read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
+    print_notes(console, [read, _price_note(PriceBook())])
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
@@ -171,38 +161,6 @@ def export(path: str, ledger: str | None, since: str | None, until: str | None, 
     book = Ledger(existing(ledger))
     count = export_calls(book.calls(since=instant(since, tz), until=instant(until, tz)), path)
     click.echo(f"{count:,} calls written to {path}")
-
-
-def existing(ledger: str | None) -> str:
-    """The ledger to read; reading never makes one at a mistyped path."""
-    from pathlib import Path
-
-    target = ledger or settings.default_ledger()
-    if ledger and "://" not in ledger and not Path(ledger).exists():
-        raise ConfigError(f"--ledger {ledger!r}: there is no such file")
-    return target if "://" in target or Path(target).exists() else ":memory:"
-
-
-def instant(when: str | None, tz: str) -> datetime | None:
-    """The instant that `24h`, `7d` or an ISO date or time means in a zone.
-
-    Raises:
-        ConfigError: It is none of these.
-    """
-    if when is None:
-        return None
-    if match := re.fullmatch(r"(\d{1,5})([hd])", when.strip()):
-        count = int(match[1])
-        return (
-            datetime.now(UTC) - timedelta(hours=count) if match[2] == "h" else last_days(count, tz, datetime.now(UTC))
-        )
-    try:
-        moment = datetime.fromisoformat(when)
-    except ValueError as error:
-        raise ConfigError(f"time {when!r}: expected 24h, 7d, 2026-11-01 or 2026-11-01T09:00+09:00") from error
-    if moment.tzinfo is None:
-        return day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
-    return moment
 
 
 def _budget_notes(book: Ledger) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llm_savings.audit import Claim, Range, Scenario, article_claims
+from llm_savings.cli.shared import JSON, print_json, print_notes
 from llm_savings.report import dollars
 from llm_savings.report.strategies import strategies_document, strategies_table
 
@@ -44,7 +44,7 @@ def _share(name: str, text: str) -> Any:
     "--uncertainty", metavar="SHARE", default="0.25", show_default=True, help="How far the shares may be off."
 )
 @click.option("--article", is_flag=True, help="The figures of the article that this package started from, and ours.")
-@click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+@JSON
 def scenario(uncertainty: str, article: bool, as_json: bool, **given: Any) -> None:
     """What the strategies would save of a traffic that is known in shares."""
     if article:
@@ -54,12 +54,11 @@ def scenario(uncertainty: str, article: bool, as_json: bool, **given: Any) -> No
     found, spread = asked.attribution(), asked.spread(uncertainty=uncertainty)
     if as_json:
         document = strategies_document(found) | {"range": {n: format(getattr(spread, n), "f") for n in _RANGE}}
-        click.echo(json.dumps(document, indent=2))
+        print_json(document)
         return
     console = Console()
     console.print(strategies_table(found, title=f"{asked.requests:,} requests, {asked.model}"))
-    for note in _notes(found.saved, found.baseline, spread, uncertainty):
-        console.print(f"• {note}", markup=False, highlight=False)
+    print_notes(console, _notes(found.saved, found.baseline, spread, uncertainty))
 
 
 _RANGE = Range.__dataclass_fields__
@@ -78,7 +77,7 @@ def _notes(saved: Decimal, baseline: Decimal, spread: Range, uncertainty: str) -
 def _show_article(claims: list[Claim], as_json: bool) -> None:
     if as_json:
         rows = [{"what": c.what, "said": str(c.said), "found": format(c.found, "f"), "unit": c.unit} for c in claims]
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("")

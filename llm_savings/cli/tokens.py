@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llm_savings import Usage, tokens
+from llm_savings.cli.shared import imported, print_json, print_notes
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.pricing import PriceBook
 from llm_savings.report import dollars
@@ -79,7 +78,7 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
             "strict": lean.strict,
             "why_not_strict": list(lean.loose),
         }
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
     table.title = f"{len(records):,} records of {named}, {'each an answer' if each else 'in one answer'}, {model}"
@@ -91,31 +90,14 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
         )
     console = Console()
     console.print(table)
-    for note in (
-        f"Beside the values themselves, columns take {structure:.0%} of what compact JSON takes.",
-        f"The schema takes {schema['lean']:,} input tokens a call, {schema['pydantic']:,} as pydantic writes it.",
-        "It can be strict." if lean.strict else f"It cannot be strict: {'; '.join(lean.loose)}.",
-    ):
-        console.print(f"• {note}", markup=False, highlight=False)
-
-
-def imported(named: str) -> Any:
-    """What a MODULE:NAME names, found from the current folder too.
-
-    Raises:
-        ConfigError: There is no such thing.
-    """
-    module, _, name = named.partition(":")
-    if not (module and name):
-        raise ConfigError(f"MODULE:MODEL is {named!r}; expected such as shop.models:Review")
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    try:
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{named} cannot be imported from here: {error}") from error
-    return found
+    print_notes(
+        console,
+        (
+            f"Beside the values themselves, columns take {structure:.0%} of what compact JSON takes.",
+            f"The schema takes {schema['lean']:,} input tokens a call, {schema['pydantic']:,} as pydantic writes it.",
+            "It can be strict." if lean.strict else f"It cannot be strict: {'; '.join(lean.loose)}.",
+        ),
+    )
 
 
 def _read(kind: Any, path: Path, prose_key: str) -> tuple[list[Any], list[str]]:

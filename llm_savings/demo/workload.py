@@ -98,8 +98,7 @@ def write_knowledge(path: str | Path, work: Workload) -> None:
     with Path(path).open("w", encoding="utf-8") as file:
         for request in work.requests:  # first, so that a workload can correct what is known
             if request.answer:
-                row: dict[str, Any] = {"id": request.id, "kind": request.feature, "lang": request.lang}
-                row |= {"prompts": [request.prompt], "answer": request.answer}
+                row = {"id": request.id, "prompts": [request.prompt], "answer": request.answer}
                 row |= {"hard": bool(request.wrong), "wrong": request.wrong}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.write(BUNDLED.read_text("utf-8"))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from llm_savings.langchain.messages import readable
 from llm_savings.ledger import Mode, Sent
 from llm_savings.meter import Meter
 from llm_savings.unseen import may_read_more
+from llm_savings.usage import CacheTTL, cache_lives
 
 MODEL_KEYS = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
 _CALLING = ("ai", "AIMessageChunk")  # types of messages that may carry calls of tools
@@ -131,13 +132,10 @@ class Start:
             total += sum(tokens.TOOLS_OVERHEAD + len(_dumped(value)) for value in given)
         return total
 
-    def cache_ttls(self) -> set[str]:
-        """The times to live of the cache marks in the request ("5m", "1h"), as far as they can be seen from here."""
-        found: set[str] = set()
+    def cache_ttls(self) -> set[CacheTTL]:
+        """The times to live of the cache marks in the request, as far as they can be seen from here."""
         messages = () if isinstance(self.prompt, str) else self.prompt or ()
-        for mark in _marks([*(message.content for message in messages), self.params]):
-            found.add("1h" if mark.get("ttl") == "1h" else "5m")
-        return found
+        return cache_lives([*(message.content for message in messages), self.params])
 
 
 def _beside(message: BaseMessage) -> int:
@@ -157,18 +155,3 @@ def _dumped(value: Any) -> str:
     if callable(schema := getattr(value, "model_json_schema", None)):
         value = schema()  # ChatOpenAI passes the pydantic class on
     return json.dumps(value, default=str)
-
-
-def _marks(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every cache mark inside, whatever key holds it: blocks, tools and LiteLLM's injection points differ."""
-    if isinstance(value, Mapping):
-        if value.get("type") == "ephemeral":
-            yield value
-        elif isinstance(point := value.get("cachePoint"), Mapping):  # Bedrock's
-            yield point
-        else:
-            for item in value.values():
-                yield from _marks(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _marks(item)

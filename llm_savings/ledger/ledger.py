@@ -153,7 +153,7 @@ class Ledger:
                 changed += rows.reconcile(db, entries, self._store.mark)
         return changed
 
-    def outputs(self, route: tuple[str, str | None], *, most: int = 500) -> list[int]:
+    def outputs(self, route: tuple[str, str | None]) -> list[int]:
         """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
         model, feature = route
         ours = (
@@ -161,9 +161,9 @@ class Ledger:
             for row in self._recent(model)
             if json.loads(row["tags"] or "{}").get("feature") == feature
         )
-        return list(islice(ours, most))[::-1]
+        return list(islice(ours, 500))[::-1]
 
-    def answers(self, model: str, schema: str, *, most: int = 1_000) -> list[tuple[int, bool]]:
+    def answers(self, model: str, schema: str) -> list[tuple[int, bool]]:
         """Output tokens of a model's last measured first answers to a schema, and which were held out of shortening."""
         found: list[tuple[int, bool]] = []
         for row in self._recent(model):
@@ -171,7 +171,7 @@ class Ledger:
             output: dict[str, Any] = done.get("output") or {}
             if output.get("schema") == schema and not output.get("shadow"):
                 found.append((row["output_tokens"] or 0, bool(output.get("holdout"))))
-                if len(found) == most:
+                if len(found) == 1_000:
                     break
         return found[::-1]
 

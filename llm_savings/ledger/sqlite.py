@@ -19,6 +19,7 @@ from llm_savings.ledger.schema import VERSION, pending_migrations
 from llm_savings.storage.sqlite import connect, is_busy, patiently, prepare, transaction, uri, wipe_log
 
 _EVERY_ID = (0, 2**62)
+_BUSY = 0.25  # seconds that other writers are given
 
 
 class SqliteStore:
@@ -29,10 +30,10 @@ class SqliteStore:
 
     mark = "?"
 
-    def __init__(self, path: str, *, busy_timeout: float = 0.25) -> None:
+    def __init__(self, path: str) -> None:
         self._memory = path == ":memory:"
         # The program may change its folder before the file is opened, or between a write and a report.
-        self.path, self._busy = path if self._memory else str(Path(path).absolute()), busy_timeout
+        self.path = path if self._memory else str(Path(path).absolute())
         if not self._memory and not Path(path).parent.is_dir():
             raise ConfigError(f"ledger path {path!r}: the folder {str(Path(path).parent)!r} does not exist; create it")
         self._lock = threading.RLock()
@@ -47,7 +48,7 @@ class SqliteStore:
     @contextmanager
     def transaction(self, *, patience: float | None = None) -> Generator[sqlite3.Connection]:
         """See `Store.transaction`."""
-        patience = self._busy if patience is None else patience
+        patience = _BUSY if patience is None else patience
         # `_using` written out: this is in every call's way
         if (not patience and self._connection is None) or not self._lock.acquire(blocking=patience > 0):
             raise BusyError(f"ledger {self.path}: others hold it")
@@ -87,7 +88,7 @@ class SqliteStore:
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """See `Store.fetch`."""
         with self._using() as db:
-            return patiently(db, sql, self._busy, parameters).fetchall()
+            return patiently(db, sql, _BUSY, parameters).fetchall()
 
     def parts(self) -> list[tuple[int, int]]:
         """See `Store.parts`."""
@@ -105,7 +106,7 @@ class SqliteStore:
     def forget(self) -> None:
         """See `Store.forget`: the write-ahead log still holds the old pages until it is truncated."""
         with self._using() as db:
-            wipe_log(db, self._busy)
+            wipe_log(db, _BUSY)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -138,9 +139,9 @@ class SqliteStore:
         return error if isinstance(error, LedgerError) else LedgerError(f"ledger {self.path}: {error}")
 
     @contextmanager
-    def _using(self, patience: float | None = None) -> Generator[sqlite3.Connection]:
+    def _using(self) -> Generator[sqlite3.Connection]:
         with self._lock, self._translated():
-            yield self._here(patience or self._busy)
+            yield self._here(_BUSY)
 
     @contextmanager
     def _translated(self) -> Generator[None]:

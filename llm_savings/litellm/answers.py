@@ -16,7 +16,7 @@ from llm_savings.errors import UsageError
 from llm_savings.ledger import Sent
 from llm_savings.litellm.calls import base_model, mode_of, question
 from llm_savings.meter import Answer
-from llm_savings.usage import CacheTTL, Usage
+from llm_savings.usage import Usage, cache_lives
 
 _REQUEST_IDS = ("llm_provider-x-request-id", "llm_provider-request-id", "llm_provider-x-amzn-requestid")
 _REDACTED = "redacted-by-litellm"
@@ -98,23 +98,10 @@ def usage_of(details: Mapping[str, Any], raw: Any) -> tuple[Usage | None, bool]:
     if not written or "claude" not in str(details.get("model")) or _is_split(raw):
         return usage, True
     # Not split by time to live: the request says which it asked for.
-    lives = set(cache_lives((details.get("messages"), details.get("optional_params"))))
+    lives = cache_lives((details.get("messages"), details.get("optional_params")))
     if len(lives) > 1:
         return usage, False
     return Usage.from_litellm(raw, cache_ttl="1h" if lives == {"1h"} else "5m"), True
-
-
-def cache_lives(value: Any) -> Iterable[CacheTTL]:
-    """The times to live of every cache mark in a request, whatever key holds it."""
-    if isinstance(value, Mapping):
-        mapping = cast("Mapping[str, Any]", value)
-        if mapping.get("type") == "ephemeral":
-            yield "1h" if mapping.get("ttl") == "1h" else "5m"
-        for item in mapping.values():
-            yield from cache_lives(item)
-    elif isinstance(value, list | tuple):
-        for item in cast("Sequence[Any]", value):
-            yield from cache_lives(item)
 
 
 def response_id(provider: str | None, response: Any) -> str | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from llm_savings.labels import USER_KEYS, text
 from llm_savings.ledger import tenant_hash
+from llm_savings.litellm.calls import part_of
 from llm_savings.semantic_cache.scope import Request
 
 Kind = Literal["chat", "text", "responses", "messages"]
@@ -96,7 +97,6 @@ _LEFT_OUT = (frozenset(all_litellm_params) - _SHAPING) | _ASIDE
 _HEADERS = frozenset(("headers", "extra_headers"))
 _TRACING = ("traceparent", "tracestate", "baggage", "x-request-id", "x-correlation-id", "idempotency-key", "user-agent")
 _PROXY_KEY, _TEAM = "user_api_key", "user_api_key_team_id"
-_NOTHING: Mapping[str, Any] = {}
 
 _hashed = lru_cache(maxsize=1024)(tenant_hash)
 _schemas: WeakKeyDictionary[type[BaseModel], Any] = WeakKeyDictionary()
@@ -134,7 +134,7 @@ def request_of(call: Mapping[str, Any], kind: Kind, *, namespace: str = "", per:
         per: Who shares answers.
     """
     control = control_of(call)
-    metadata = [_part(call, "metadata"), _part(call, "litellm_metadata")]
+    metadata = [part_of(call, "metadata"), part_of(call, "litellm_metadata")]
     model, where, key = _where(call)
     shared = _is_deployment(call, metadata)
     parameters: dict[str, Any] = {
@@ -167,7 +167,7 @@ def request_of(call: Mapping[str, Any], kind: Kind, *, namespace: str = "", per:
 
 def control_of(call: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the call says of caching: `cache={"ttl": 60, "namespace": ..., "s-maxage": ..., "tags": [...]}`."""
-    return _part(call, "cache")
+    return part_of(call, "cache")
 
 
 def lasting(call: Mapping[str, Any]) -> float | None:
@@ -236,7 +236,7 @@ def _set(provider: str, what: str) -> str | None:
 def _is_deployment(call: Mapping[str, Any], metadata: list[Mapping[str, Any]]) -> bool:
     """Whether a Router chose where to send it, and with its own key: that says nothing of who asks."""
     routed = any(part.get("model_group") for part in metadata)
-    return routed and "original_model_id" not in _part(call, "model_info")
+    return routed and "original_model_id" not in part_of(call, "model_info")
 
 
 def _tenant(metadata: list[Mapping[str, Any]], key: str | None, per: Per) -> list[Any]:
@@ -277,8 +277,3 @@ def _user_hash(user: object) -> str | None:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = source.get(name)
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING

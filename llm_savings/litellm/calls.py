@@ -63,14 +63,14 @@ def call_sent(
         tags: Labels of every call of this logger; those of the call itself win.
         tenant: Turns a team or API key hash into what the ledger may keep.
     """
-    params, metadata = _part(details, "litellm_params"), metadata_of(details)
+    params, metadata = part_of(details, "litellm_params"), metadata_of(details)
     key = text(metadata, _TENANT_KEYS) if metadata else None
     return Sent(
         call_id=call_id,
         host="litellm",
         requested_model=base_model(details) or _bare(details),
         provider=details.get("custom_llm_provider"),
-        mode=mode_of(_part(details, "optional_params").get("service_tier")) or "standard",
+        mode=mode_of(part_of(details, "optional_params").get("service_tier")) or "standard",
         stream=bool(details.get("stream")),
         tags={**tags, **_labels(metadata)} if metadata else tags,
         user=details.get("user") or text(metadata, USER_KEYS),
@@ -82,12 +82,12 @@ def call_sent(
 def question(details: Mapping[str, Any]) -> tuple[Any, Any]:
     """The messages or input, and the tools: what is counted when a provider reports no tokens."""
     prompt = details.get("messages") or details.get("input")
-    return prompt, _part(details, "optional_params").get("tools")
+    return prompt, part_of(details, "optional_params").get("tools")
 
 
 def prompt_bound(details: Mapping[str, Any]) -> int | None:
     """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
-    asked, prompt = _part(details, "optional_params"), details.get("input") or details.get("messages")
+    asked, prompt = part_of(details, "optional_params"), details.get("input") or details.get("messages")
     if may_read_more(str(details.get("model")), asked, prompt):
         return None
     bound = tokens.upper_bound(asked)
@@ -109,8 +109,8 @@ def output_limit(details: Mapping[str, Any]) -> int | None:
     """The most output tokens that the request allows, or None when it sets no limit."""
     if str(details.get("call_type")).endswith("embedding"):
         return 0
-    wire = _part(_part(details, "additional_args"), "complete_input_dict")
-    for source in (_part(details, "optional_params"), wire):
+    wire = part_of(part_of(details, "additional_args"), "complete_input_dict")
+    for source in (part_of(details, "optional_params"), wire):
         if (most := limits(source)[0]) is not None:
             return most
     return None
@@ -118,7 +118,7 @@ def output_limit(details: Mapping[str, Any]) -> int | None:
 
 def choices(details: Mapping[str, Any]) -> int:
     """How many answers are paid for."""
-    asked = _part(details, "optional_params")
+    asked = part_of(details, "optional_params")
     _, each = limits(asked)
     prompt = details.get("input")
     many = isinstance(prompt, list) and str(details.get("call_type")).endswith("text_completion")
@@ -127,9 +127,9 @@ def choices(details: Mapping[str, Any]) -> int:
 
 def base_model(details: Mapping[str, Any]) -> str | None:
     """The model that the user declared a deployment to be, as Azure deployments need."""
-    params = _part(details, "litellm_params")
-    declared = params.get("base_model") or _part(params, "model_info").get("base_model")
-    return declared or _part(metadata_of(details), "model_info").get("base_model")
+    params = part_of(details, "litellm_params")
+    declared = params.get("base_model") or part_of(params, "model_info").get("base_model")
+    return declared or part_of(metadata_of(details), "model_info").get("base_model")
 
 
 def mode_of(tier: object) -> Mode | None:
@@ -137,10 +137,16 @@ def mode_of(tier: object) -> Mode | None:
     return _TIERS.get(tier, "standard") if isinstance(tier, str) else None
 
 
+def part_of(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The mapping under a name; an empty one where there is none."""
+    value = source.get(name)
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
+
+
 def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     """The user's metadata, wherever this kind of call carries it."""
-    params = _part(details, "litellm_params")
-    own, other = _part(params, "metadata"), _part(params, "litellm_metadata")
+    params = part_of(details, "litellm_params")
+    own, other = part_of(params, "metadata"), part_of(params, "litellm_metadata")
     return {**other, **own} if own and other else own or other
 
 
@@ -179,11 +185,6 @@ def _bare(details: Mapping[str, Any]) -> str:
     return str(details.get("model") or "unknown").removeprefix(f"{details.get('custom_llm_provider')}/")
 
 
-def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = source.get(name)
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
-
-
 def _labels(metadata: Mapping[str, Any]) -> dict[str, str]:
     # The proxy keeps what its client sent in a part of its own.
-    return labels(metadata.get("tags"), metadata, _part(metadata, "requester_metadata"))
+    return labels(metadata.get("tags"), metadata, part_of(metadata, "requester_metadata"))

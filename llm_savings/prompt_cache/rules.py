@@ -76,7 +76,7 @@ class Terms:
         return self.dialect in ("anthropic", "bedrock", "openai")
 
 
-def terms_of(model: str, provider: str | None, prices: PriceBook, *, base: str | None = None, prompt: int = 0) -> Terms:
+def terms_of(model: str, provider: str | None, prices: PriceBook, *, base: str | None = None) -> Terms:
     """The terms of a model.
 
     Args:
@@ -85,14 +85,13 @@ def terms_of(model: str, provider: str | None, prices: PriceBook, *, base: str |
         prices: The price book.
         base: The URL that the call goes to, where it is not the provider's own. Another server that speaks OpenAI's
             protocol may reject what OpenAI takes, so nothing is added for it.
-        prompt: The prompt's tokens, which pick the price tier.
 
     Raises:
         ConfigError: `LLM_SAVINGS_CACHE_RULES` names a file that cannot be used.
     """
     try:
         entry = prices.entry(model, provider=provider)
-        rates = prices.rates(model, prompt=prompt, provider=provider)
+        rates = prices.rates(model, provider=provider)
     except UnknownModelError:
         return Terms("none", model, why=f"no price is known for {model}, so nothing says whether marks pay")
     owner = str(entry.get("litellm_provider"))

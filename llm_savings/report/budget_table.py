@@ -15,6 +15,7 @@ from llm_savings.report.money import dollars
 
 _HEAD = ("limit", "used", "spent\nheld", "left\nof", "an hour\nlast hour", "forecast\nruns out", "resets")
 _BLOCKS = 8
+_MOST = 5  # limits that are told in sentences
 _YEAR = timedelta(days=360)
 
 
@@ -36,20 +37,15 @@ def budget_table(state: BudgetState, *, past: bool = False) -> Table:
     return table
 
 
-def budget_notes(states: Sequence[BudgetState], most: int = 5) -> list[str]:
-    """The limits that are used most, each in a sentence.
-
-    Args:
-        states: The budgets.
-        most: How many sentences at most.
-    """
+def budget_notes(states: Sequence[BudgetState]) -> list[str]:
+    """The limits that are used most, each in a sentence."""
     ranked = sorted(
         ((standing, state) for state in states for standing in state.standings),
         key=lambda pair: -(pair[0].share or 0),
     )
-    said = [_sentence(*pair) for pair in ranked[:most]]
-    if len(ranked) > most:
-        said.append(f"{len(ranked) - most:,} more limits: llm-savings budget show")
+    said = [_sentence(*pair) for pair in ranked[:_MOST]]
+    if len(ranked) > _MOST:
+        said.append(f"{len(ranked) - _MOST:,} more limits: llm-savings budget show")
     return said
 
 

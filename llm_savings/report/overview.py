@@ -23,6 +23,7 @@ _ZERO = Decimal(0)
 _CHUNK = 1_000  # calls attributed at once
 _TAGS = 4  # names of tags that are shown
 _SHORT_IN, _SHORT_OUT = 300, 100  # tokens of a call that any model can answer, perhaps
+_MOST = 5  # findings that are told
 _FEW = 20  # short calls below which nothing is said of them
 _CACHEABLE = 1024  # tokens from which OpenAI caches a prompt (platform.openai.com/docs/guides/prompt-caching)
 PERIODS = {"today": 1, "week": 7, "month": 30}
@@ -223,17 +224,16 @@ def _note(told: Told, call: Call) -> None:
         told.short[model] = count + 1, usage + used, usd + actual
 
 
-def findings(told: Told, whole: Line, prices: PriceBook, most: int = 5) -> list[Said]:
+def findings(told: Told, whole: Line, prices: PriceBook) -> list[Said]:
     """What is worth knowing, what costs most first.
 
     Args:
         told: What the calls say.
         whole: The sum of the same period.
         prices: The price book.
-        most: How many at most.
     """
     found: list[tuple[Decimal, Said]] = []
-    found += _short_ones(told, whole, prices)
+    found += _short_ones(told, prices)
     lost = [line for line in told.prefixes if line.lost > 0]
     if lost:
         worst, all_lost = max(lost, key=lambda line: line.lost), sum((line.lost for line in lost), _ZERO)
@@ -262,10 +262,10 @@ def findings(told: Told, whole: Line, prices: PriceBook, most: int = 5) -> list[
     failed, usd = told.failed
     if failed:
         found.append((usd, say("finding.errors", failed, dollars(usd))))
-    return [said for _, said in sorted(found, key=lambda pair: -pair[0])][:most]
+    return [said for _, said in sorted(found, key=lambda pair: -pair[0])][:_MOST]
 
 
-def _short_ones(told: Told, whole: Line, prices: PriceBook) -> Iterator[tuple[Decimal, Said]]:
+def _short_ones(told: Told, prices: PriceBook) -> Iterator[tuple[Decimal, Said]]:
     """Dear models that were asked short questions, where a much cheaper one is in use already."""
     for model, (count, usage, usd) in told.short.items():
         others: dict[str, Decimal] = {}

@@ -6,6 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -75,7 +76,7 @@ def build(service: Service) -> Starlette:
                 return JSONResponse({"error": str(error)}, 400)
         elif request.method == "DELETE":
             service.faults.reset()
-        return JSONResponse([fault.as_dict() for fault in service.faults.armed])
+        return JSONResponse([asdict(fault) for fault in service.faults.armed])
 
     async def stats(_: Request) -> Response:
         total = Bill(tuple(service.rows)).total

@@ -126,11 +126,10 @@ class Batches:
     Args:
         service: What answers and bills the requests.
         render: An error of a line in its provider's format.
-        seed: Repeats the order of results and the dice of `line_errors`.
     """
 
-    def __init__(self, service: Service, render: Callable[[WireError, Provider], JSON], seed: int = 0) -> None:
-        self._service, self._render, self._seed = service, render, seed
+    def __init__(self, service: Service, render: Callable[[WireError, Provider], JSON]) -> None:
+        self._service, self._render = service, render
         self.reset()
 
     def reset(self) -> None:
@@ -138,7 +137,7 @@ class Batches:
         self.conditions = Conditions()
         self.files: dict[str, tuple[JSON, bytes]] = {}
         self.all: dict[str, Batch] = {}
-        self._dice = random.Random(self._seed)  # noqa: S311 - repeatable trouble, no secret
+        self._dice = random.Random(0)  # noqa: S311 - repeatable trouble, no secret
         self._expired = 0
 
     def limits(self, provider: Provider) -> tuple[int, int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from .spoil import SPOILS
 from .wire import JSON, WireError, check_range, check_types
@@ -72,10 +71,6 @@ class Fault:
         check_range(body, "times", 1, 1e9)
         check_range(body, "seconds", 0, 3600)
         return cls(**body)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fault for JSON."""
-        return asdict(self)
 
 
 class Faults:

@@ -24,8 +24,6 @@ class Entry:
     """
 
     id: str
-    kind: str
-    lang: str
     answer: str
     wrong: str | None
 
@@ -34,7 +32,7 @@ class Knowledge:
     """Entries by prompt.
 
     Args:
-        path: A JSON lines file: `{"id", "kind", "lang", "prompts": [...], "answer", "hard", "wrong"}`. A bundled
+        path: A JSON lines file: `{"id", "prompts": [...], "answer", "hard", "wrong"}`. A bundled
             file that is missing is an empty one.
 
     Raises:
@@ -56,7 +54,7 @@ class Knowledge:
             try:
                 row = json.loads(line)
                 wrong = str(row["wrong"]) if row.get("hard") else None
-                entry = Entry(row["id"], row["kind"], row["lang"], row["answer"], wrong)
+                entry = Entry(row["id"], row["answer"], wrong)
                 prompts = [str(prompt) for prompt in row["prompts"]]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ConfigError(f"knowledge file {path}, line {number}: {error!r}") from error

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .answers import Ask, Replies, Tool
+from .answers import Replies, Tool
 from .catalog import Model, find
 from .count import openai_tokens
-from .openai_prompt import cached, prompt_blocks, text_of
+from .openai_prompt import cached, prompt_blocks
 from .openai_rules import (
     RESPONSES_PARAMETERS,
     billed_tier,
@@ -22,9 +22,9 @@ from .openai_rules import (
     read_format,
     read_function,
 )
-from .openai_wire import Choice, Writing, check_context
+from .openai_wire import Choice, Writing, check_context, read_ask
 from .prompt_cache import Account, Split
-from .wire import JSON, Event, WireError, Work, check_range, dumps, heard, is_object, mapping, pieces, sequence
+from .wire import JSON, Event, WireError, Work, check_range, dumps, mapping, pieces, sequence
 
 
 def respond(body: JSON, answers: Replies, account: Account) -> Work:
@@ -46,7 +46,7 @@ def respond(body: JSON, answers: Replies, account: Account) -> Work:
     schema = read_format(mapping(mapping(body.get("text")).get("format")), messages)
     blocks = prompt_blocks(messages, tools, schema)
     check_context(sum(block.tokens for block in blocks), model)
-    ask = _ask(body, messages, model, tools, schema)
+    ask = read_ask(body, messages, model, tools, schema)
     limit = body.get("max_output_tokens") or model.max_output
     choice = Writing(model, openai_tokens(), limit).write(answers.reply(ask), ask, effort or "medium")
     return _work(body, model, cached(account, model, body, blocks), choice)
@@ -104,22 +104,6 @@ def _tools(body: JSON) -> tuple[Tool, ...]:
             raise WireError(400, "The sandbox runs no tools of the provider's own.", param=f"tools[{number}].type")
         tools.append(read_function(mapping(tool), f"tools[{number}]"))
     return tuple(tools)
-
-
-def _ask(body: JSON, messages: list[JSON], model: Model, tools: tuple[Tool, ...], schema: JSON | None) -> Ask:
-    asked = [text_of(message["content"]) for message in messages if message["role"] == "user"]
-    chosen = body.get("tool_choice") or "auto"
-    last = messages[-1]
-    return Ask(
-        prompt=asked[-1] if asked else text_of(last["content"]),
-        context=dumps([[message["role"], heard(message["content"])] for message in messages]),
-        small=model.small,
-        tool_result=text_of(last["content"]) if last["role"] == "tool" else None,
-        tools=tools,
-        choice=str(mapping(chosen).get("name", "required") if is_object(chosen) else chosen),
-        several=body.get("parallel_tool_calls") is not False,
-        schema=schema,
-    )
 
 
 def _work(body: JSON, model: Model, split: Split, choice: Choice) -> Work:

@@ -144,11 +144,11 @@ def check_model_parameters(body: JSON, model: Model) -> None:
         raise WireError(400, message, code="unrecognized_request_argument", param="reasoning_effort")
 
 
-def check_messages(messages: list[Any], where: str = "messages") -> None:
+def check_messages(messages: list[Any]) -> None:
     """Refuse messages that OpenAI refuses: roles, contents and unanswered or unasked tool calls."""
     open_calls: set[str] = set()
     for number, message in enumerate(messages):
-        place = f"{where}[{number}]"
+        place = f"messages[{number}]"
         if not is_object(message):
             raise WireError(400, f"Invalid type for '{place}': expected object.", code="invalid_type", param=place)
         role = message.get("role")

@@ -61,7 +61,7 @@ def chat(body: JSON, answers: Replies, account: Account) -> Work:
     tokens = openai_tokens()
     tools = read_tools(body)
     schema = read_format(mapping(body.get("response_format")), messages)
-    ask = _ask(body, messages, model, tools, schema)
+    ask = read_ask(body, messages, model, tools, schema)
     blocks = prompt_blocks(messages, tools, schema)
     check_context(sum(block.tokens for block in blocks), model)
     writing = Writing(model, tokens, limit or model.max_output, tuple(stops))
@@ -136,21 +136,21 @@ def check_context(prompt_tokens: int, model: Model) -> None:
         raise WireError(400, message, code="context_length_exceeded", param="messages")
 
 
-def _ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...], schema: JSON | None) -> Ask:
+def read_ask(body: JSON, messages: list[Any], model: Model, tools: tuple[Tool, ...], schema: JSON | None) -> Ask:
+    """What is asked by a chat request, or by one of the Responses API whose input is chat messages by now."""
     asked = [text_of(message.get("content")) for message in messages if message["role"] == "user"]
-    prompt = asked[-1] if asked else text_of(messages[-1].get("content"))
     chosen = body.get("tool_choice") or body.get("function_call") or "auto"
     if is_object(chosen):
         chosen = mapping(chosen.get("function")).get("name") or chosen.get("name") or "required"
         if not any(tool.name == chosen for tool in tools):
             message = f"Tool choice '{chosen}' not found in 'tools' parameter."
             raise WireError(400, message, param="tool_choice")
-    results = [text_of(message.get("content")) for message in messages if message["role"] in ("tool", "function")]
+    last = messages[-1]
     return Ask(
-        prompt=prompt,
+        prompt=asked[-1] if asked else text_of(last.get("content")),
         context=dumps([[message["role"], heard(message.get("content"))] for message in messages]),
         small=model.small,
-        tool_result=results[-1] if results and messages[-1]["role"] in ("tool", "function") else None,
+        tool_result=text_of(last.get("content")) if last["role"] in ("tool", "function") else None,
         tools=tools,
         choice=str(chosen),
         several=body.get("parallel_tool_calls") is not False,
@@ -228,7 +228,7 @@ def _choice(number: int, choice: Choice, legacy: bool) -> JSON:
     return {"index": number, "message": message, "logprobs": None, "finish_reason": finish}
 
 
-def sse(payload: object) -> bytes:
+def _sse(payload: object) -> bytes:
     """One server-sent event without a name."""
     return f"data: {dumps(payload)}\n\n".encode()
 
@@ -239,7 +239,7 @@ def _stream(chunk: JSON, choices: list[JSON], usage: JSON | None) -> Callable[[]
 
     def event(number: int, delta: JSON, text: str = "", finish: str | None = None, complete: bool = False) -> Event:
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return Event(sse({**chunk, "choices": [choice], **quiet}), text, complete)
+        return Event(_sse({**chunk, "choices": [choice], **quiet}), text, complete)
 
     def events() -> Iterator[Event]:
         for number, choice in enumerate(choices):
@@ -258,7 +258,7 @@ def _stream(chunk: JSON, choices: list[JSON], usage: JSON | None) -> Callable[[]
             last = number == len(choices) - 1
             yield event(number, {}, finish=choice["finish_reason"], complete=last)
         if usage is not None:
-            yield Event(sse({**chunk, "choices": [], "usage": usage}))
+            yield Event(_sse({**chunk, "choices": [], "usage": usage}))
         yield Event(b"data: [DONE]\n\n")
 
     return events

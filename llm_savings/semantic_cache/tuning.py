@@ -24,6 +24,7 @@ from llm_savings.semantic_cache.match.bounds import at_least, at_most, safe_thre
 FEWEST = 30
 """Pairs of a language below which nothing is fitted."""
 
+_STEPS = 20  # thresholds on a curve, at most about so many
 _FIRST = ("a", "question1", "first", "질문1", "질문a", "질문 1")
 _SECOND = ("b", "question2", "second", "질문2", "질문b", "질문 2")
 _SAME = ("same", "duplicate", "is_duplicate", "label", "같음", "동일", "중복", "일치")
@@ -162,7 +163,6 @@ def tune(
     probability: Callable[[str, str], float],
     language: Callable[[str], str],
     max_error: float = 0.01,
-    steps: int = 20,
 ) -> Tuning:
     """Calibrate the match model's probability on a user's pairs, and find the threshold that they support.
 
@@ -172,7 +172,6 @@ def tune(
         probability: The match model's for (question asked, question stored), 0 when blocked.
         language: Of a question.
         max_error: Allowed share of lookups answered wrongly, above 0 and below 1.
-        steps: Thresholds on the curve, at most about so many.
 
     Raises:
         ConfigError: No language has enough pairs of both kinds, or `max_error` is out of range.
@@ -200,7 +199,7 @@ def tune(
         )
     return Tuning(
         max_error,
-        {name: _fit(found, max_error, steps) for name, found in sorted(enough.items())},
+        {name: _fit(found, max_error) for name, found in sorted(enough.items())},
         {name: len(found) for name, found in sorted(scored.items()) if name not in enough},
     )
 
@@ -239,7 +238,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     return pairs
 
 
-def _fit(scored: Sequence[tuple[float, bool]], max_error: float, steps: int) -> Fit:
+def _fit(scored: Sequence[tuple[float, bool]], max_error: float) -> Fit:
     slope, shift = _platt([(p, same) for p, same in scored if p > 0])
     total = len(scored)
     served = sorted(((p, same) for p, same in scored if p > 0), reverse=True)
@@ -249,7 +248,7 @@ def _fit(scored: Sequence[tuple[float, bool]], max_error: float, steps: int) -> 
 
     curve: list[Step] = []
     right = due = 0
-    growth = len(served) ** (1 / steps)  # the steps lie closest where few are served, and those are right
+    growth = len(served) ** (1 / _STEPS)  # the steps lie closest where few are served, and those are right
     for count, (p, same) in enumerate(served, 1):
         right += same
         follows = served[count][0] if count < len(served) else -1.0
@@ -263,7 +262,7 @@ def _fit(scored: Sequence[tuple[float, bool]], max_error: float, steps: int) -> 
     return Fit(total, sum(same for _, same in scored), slope, shift, threshold, tuple(curve))
 
 
-def _platt(scored: Sequence[tuple[float, bool]], rounds: int = 50) -> tuple[float, float]:
+def _platt(scored: Sequence[tuple[float, bool]]) -> tuple[float, float]:
     """Slope and shift of the log odds, by Newton steps, drawn towards the shipped calibration (1, 0).
 
     Targets are Platt's, a little inside 0 and 1, so that separable pairs do not make the curve a step.
@@ -272,7 +271,7 @@ def _platt(scored: Sequence[tuple[float, bool]], rounds: int = 50) -> tuple[floa
     high, low = (right + 1) / (right + 2), 1 / (len(scored) - right + 2)
     points = [(_odds(p), high if same else low) for p, same in scored]
     slope, shift = 1.0, 0.0
-    for _ in range(rounds):
+    for _ in range(50):
         ga, gb, haa, hab, hbb = slope - 1.0, shift, 1.0, 0.0, 1.0  # the pull towards (1, 0): worth a pair or so
         for x, y in points:
             chance = _logistic(slope * x + shift)

@@ -17,7 +17,7 @@ from llm_savings.structured.rules import Provider
 from llm_savings.structured.schema import Dialect, Lean, Rule, defs_of, is_list, is_object, leaned, raw_schema
 
 FormName = Literal["rows", "short", "columns", "short columns"]
-_EXPECTED = 20
+_EXPECTED = 20  # records of a list, for want of a sample
 
 
 class _Layout(Protocol):
@@ -193,9 +193,7 @@ class Form:
         return isinstance(self.layout, Columns)
 
 
-def smallest(
-    target: Target, sample: Any = None, *, short: bool = False, model: str = "gpt-4o", records: int = _EXPECTED
-) -> Form:
+def smallest(target: Target, sample: Any = None, *, short: bool = False, model: str = "gpt-4o") -> Form:
     """The form that takes the fewest tokens for a sample; never one that takes more than compact JSON.
 
     Args:
@@ -203,9 +201,8 @@ def smallest(
         sample: Objects such as the answers will hold; without it stand-ins for every field.
         short: Letters may stand for names.
         model: Whose tokens are counted.
-        records: How many stand-ins each list has.
     """
-    values = target.dumped(sample) if sample is not None else _stand_in(target, records)
+    values = target.dumped(sample) if sample is not None else _stand_in(target)
 
     def size(form: Form) -> int:
         return tokens.count(form.written(values), model)
@@ -308,9 +305,9 @@ def _values(value: Any) -> Iterator[str]:
         yield value if isinstance(value, str) else json.dumps(value)
 
 
-def _stand_in(target: Target, records: int) -> Any:
+def _stand_in(target: Target) -> Any:
     """Values of the shape that is asked for; their content does not matter."""
-    made = _made(target.root, records)
+    made = _made(target.root, _EXPECTED)
     return made[target.wrapper] if target.wrapper else made
 
 

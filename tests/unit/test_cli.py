@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from llm_savings import ConfigError, Ledger, Usage
 from llm_savings.cli import main
-from llm_savings.cli.report import instant
+from llm_savings.cli.shared import instant
 from llm_savings.ledger import Sent, Settled
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from llm_savings import settings
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.ledger import Ledger
+from llm_savings.litellm.calls import part_of
 from llm_savings.litellm.proxy.options import FILE, Options, options_beside, read_options
 from llm_savings.litellm.routing import ComplexityRouting, model_of
 from llm_savings.litellm.routing_config import read_yaml
@@ -89,7 +90,7 @@ def config_of(path: Path) -> Mapping[str, Any]:
 def unknown_tiers(routing: ComplexityRouting, config: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the tiers' groups, where the config says which models there are."""
     names = _groups(config)
-    if not names or _part(config, "general_settings").get("store_model_in_db"):
+    if not names or part_of(config, "general_settings").get("store_model_in_db"):
         return  # the rest is in the proxy's database
     if routing.group in names:
         yield f"routing.group={routing.group!r}: model_list has such a model already; give another name"
@@ -100,18 +101,18 @@ def unknown_tiers(routing: ComplexityRouting, config: Mapping[str, Any]) -> Iter
 
 
 def _groups(config: Mapping[str, Any]) -> list[str]:
-    aliases = _part(_part(config, "router_settings"), "model_group_alias")
+    aliases = part_of(part_of(config, "router_settings"), "model_group_alias")
     return [*(str(each.get("model_name")) for each in _deployments(config)), *map(str, aliases)]
 
 
 def _deployments(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     models = config.get("model_list")
     found = models if isinstance(models, list) else []
-    return [each for each in found if isinstance(each, Mapping) and _part(each, "litellm_params").get("model")]
+    return [each for each in found if isinstance(each, Mapping) and part_of(each, "litellm_params").get("model")]
 
 
 def _plugged(config: Mapping[str, Any], options: Options) -> Iterator[Finding]:
-    litellm_settings = _part(config, "litellm_settings")
+    litellm_settings = part_of(config, "litellm_settings")
     callbacks = litellm_settings.get("callbacks") or []
     if PLUGIN in ([callbacks] if isinstance(callbacks, str) else callbacks):
         yield Finding("plug-in", "on", f"litellm_settings.callbacks has {PLUGIN}")
@@ -125,7 +126,7 @@ def _plugged(config: Mapping[str, Any], options: Options) -> Iterator[Finding]:
         if "*" in model:
             continue
         try:
-            prices.rates(model, provider=_part(each, "litellm_params").get("custom_llm_provider"))
+            prices.rates(model, provider=part_of(each, "litellm_params").get("custom_llm_provider"))
         except SavingsError as error:
             # A budget refuses what it cannot hold.
             state: State = "wrong" if options.budgets else "warning"
@@ -196,8 +197,3 @@ def _writable(path: Path) -> None:
         database.execute("PRAGMA schema_version").fetchone()
         database.execute("BEGIN IMMEDIATE")
         database.rollback()
-
-
-def _part(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = source.get(name)
-    return value if isinstance(value, Mapping) else {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+_STEPS = 200  # thresholds that are tried over the lookups
+
 
 def at_most(wrong: int, total: int, *, confidence: float = 0.95) -> float:
     """Return the upper Clopper-Pearson bound of the rate behind `wrong` of `total`; 1 when nothing was seen.
@@ -43,7 +45,7 @@ def _tail(wrong: int, total: int, rate: float) -> float:
 
 
 def safe_threshold(
-    scored: Sequence[tuple[float, bool]], *, lookups: int, max_error: float, confidence: float = 0.95, steps: int = 200
+    scored: Sequence[tuple[float, bool]], *, lookups: int, max_error: float, confidence: float = 0.95
 ) -> float:
     """Return the lowest score at which serving keeps wrong answers within `max_error` of the lookups, or infinity.
 
@@ -57,10 +59,9 @@ def safe_threshold(
         lookups: All lookups, those without a candidate too.
         max_error: Allowed share of lookups answered wrongly.
         confidence: Of the bound.
-        steps: How many thresholds are tried over the lookups.
     """
     ordered = sorted(scored, reverse=True)
-    stride = max(lookups // steps, 1)
+    stride = max(lookups // _STEPS, 1)
     best = math.inf
     wrong, due = 0, stride
     for count, (score, right) in enumerate(ordered, 1):

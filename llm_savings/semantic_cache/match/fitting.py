@@ -10,11 +10,10 @@ import numpy.typing as npt
 from llm_savings.semantic_cache.match.features import SIGNS
 
 Floats = npt.NDArray[np.float64]
+_SHRINK = 1e-3  # ridge penalty on the standardised coefficients
 
 
-def fit(
-    rows: Floats, right: Floats, *, weights: Floats | None = None, shrink: float = 1e-3, rounds: int = 3000
-) -> Floats:
+def fit(rows: Floats, right: Floats, *, weights: Floats | None = None, rounds: int = 3000) -> Floats:
     """Return the coefficients of `features.NAMES` and, last, the intercept: shape (features + 1,).
 
     Minimises the weighted logistic loss by accelerated projected gradient; a coefficient against its sign in
@@ -24,17 +23,16 @@ def fit(
         rows: Features, shape (pairs, features).
         right: 1 where the two questions share an answer, else 0, shape (pairs,).
         weights: Weight of each pair, shape (pairs,); equal when not given.
-        shrink: Ridge penalty on the standardised coefficients.
         rounds: Gradient steps.
     """
     share = np.full(len(rows), 1.0 / len(rows)) if weights is None else weights / weights.sum()
     center = share @ rows
     scale = np.sqrt(share @ (rows - center) ** 2) + 1e-6
     table = np.column_stack([(rows - center) / scale, np.ones(len(rows))])
-    ridge = np.array([*[shrink] * rows.shape[1], 0.0])
+    ridge = np.array([*[_SHRINK] * rows.shape[1], 0.0])
     low = np.array([0.0 if sign > 0 else -np.inf for sign in SIGNS] + [-np.inf])
     high = np.array([0.0 if sign < 0 else np.inf for sign in SIGNS] + [np.inf])
-    rate = 1.0 / (0.25 * np.linalg.eigvalsh((table.T * share) @ table)[-1] + 2 * shrink)
+    rate = 1.0 / (0.25 * np.linalg.eigvalsh((table.T * share) @ table)[-1] + 2 * _SHRINK)
     point: Any = np.zeros(table.shape[1])
     ahead, speed = point, 1.0
     for _ in range(rounds):

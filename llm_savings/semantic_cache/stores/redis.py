@@ -62,7 +62,7 @@ class RedisStore:
 
     local = False
 
-    def __init__(self, url: str, *, dimensions: Dimensions, timeout: float = 1.0) -> None:
+    def __init__(self, url: str, *, dimensions: Dimensions) -> None:
         self._url, self._length = url, dimensions
         self._ready = False
         try:
@@ -70,8 +70,8 @@ class RedisStore:
                 url,
                 protocol=2,
                 decode_responses=False,
-                socket_connect_timeout=max(2.0, timeout),
-                socket_timeout=timeout,
+                socket_connect_timeout=2.0,
+                socket_timeout=1.0,
                 # Once more, for a connection that the server has closed meanwhile.
                 retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             )

@@ -1,0 +1,84 @@
+"""What several commands take, and how they print."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from llm_savings import settings
+from llm_savings.errors import ConfigError
+from llm_savings.ledger import day_start, last_days, zone
+
+LEDGER = click.option(
+    "--ledger",
+    metavar="PATH|URL",
+    help="The ledger to read: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+
+
+def print_json(document: Any) -> None:
+    """A document for machines."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def print_notes(console: Console, notes: Iterable[object]) -> None:
+    """Sentences below a table; what looks like markup in them is shown, not obeyed."""
+    for note in notes:
+        console.print(f"• {note}", markup=False, highlight=False)
+
+
+def existing(ledger: str | None) -> str:
+    """The ledger to read; reading never makes one at a mistyped path."""
+    target = ledger or settings.default_ledger()
+    if ledger and "://" not in ledger and not Path(ledger).exists():
+        raise ConfigError(f"--ledger {ledger!r}: there is no such file")
+    return target if "://" in target or Path(target).exists() else ":memory:"
+
+
+def instant(when: str | None, tz: str) -> datetime | None:
+    """The instant that `24h`, `7d` or an ISO date or time means in a zone.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if when is None:
+        return None
+    if match := re.fullmatch(r"(\d{1,5})([hd])", when.strip()):
+        count, now = int(match[1]), datetime.now(UTC)
+        return now - timedelta(hours=count) if match[2] == "h" else last_days(count, tz, now)
+    try:
+        moment = datetime.fromisoformat(when)
+    except ValueError as error:
+        raise ConfigError(f"time {when!r}: expected 24h, 7d, 2026-11-01 or 2026-11-01T09:00+09:00") from error
+    if moment.tzinfo is None:
+        return day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
+    return moment
+
+
+def imported(named: str) -> Any:
+    """What a MODULE:NAME names, found from the current folder too.
+
+    Raises:
+        ConfigError: There is no such thing.
+    """
+    module, _, name = named.partition(":")
+    if not (module and name):
+        raise ConfigError(f"MODULE:MODEL is {named!r}; expected such as shop.models:Review")
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{named} cannot be imported from here: {error}; expected MODULE:MODEL") from error
+    return found
