@@ -25,7 +25,7 @@ NEIGHBOURS = 5
 SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
-LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
+LONELY: dict[Language, float] = {"en": 1.0, "ko": 0.68}
 # Log odds that a content word without a partner costs, for its weight (1 to 13), where the scope has not shown that its
 # questions come again in other words: there a near question asks something else as often as the same.
 UNMATCHED = 0.8
