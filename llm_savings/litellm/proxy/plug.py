@@ -127,6 +127,9 @@ class ProxySavings(CostLogger):
             _log.debug("an answer does not say what was saved: %s", type(error).__name__)
             return None
 
+    def __str__(self) -> str:
+        return repr(self)  # the proxy asks for it at every answer, and a table of all calls takes its time
+
     def attach(self) -> Any:
         """The proxy's Router with the routing group; None while there is none. The proxy may make another one."""
         router = getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
