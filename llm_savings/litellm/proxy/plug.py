@@ -17,9 +17,9 @@ import litellm
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
-from llm_savings.evidence import METADATA_KEY
+from llm_savings.evidence import CACHE_KEY, METADATA_KEY
 from llm_savings.litellm.caching import SemanticCache
-from llm_savings.litellm.calls import EVIDENCE, strategies_of
+from llm_savings.litellm.calls import strategies_of
 from llm_savings.litellm.costs import CostLogger
 from llm_savings.litellm.prompt_caching import PromptCaching
 from llm_savings.litellm.proxy.options import Options, options_beside, read_options
@@ -30,7 +30,7 @@ _log = logging.getLogger("llm_savings.litellm")
 _METADATA = ("metadata", "litellm_metadata")
 # What only the package or the proxy's Router may write in a call; a client's is taken out. The Router says which model
 # a deployment is, by which it is priced, later than this.
-_OURS = (METADATA_KEY, METERED, EVIDENCE, ALLOWED, "model_info", "base_model")
+_OURS = (METADATA_KEY, METERED, CACHE_KEY, ALLOWED, "model_info", "base_model")
 _HEADER = "x-llm-savings-"
 _SOON, _PATIENCE = 0.1, 600  # the proxy makes its Router after its callbacks
 
