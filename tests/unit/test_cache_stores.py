@@ -7,8 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
-from llm_savings.semantic_cache.stores import Entry, Store, Which, open_store
+from llm_savings.semantic_cache.stores import Distant, Entry, Store, Which, open_store
 from llm_savings.semantic_cache.stores.memory import MemoryStore
 from llm_savings.semantic_cache.stores.sqlite import packed, unpacked
 
@@ -375,7 +376,31 @@ def test_a_child_goes_on_with_the_store(store: Store) -> None:
     assert (store.get("40", NOW) is None) == (getattr(store, "path", "") == ":memory:")
 
 
-# Many on a server
+# On a server
+
+
+def test_a_server_says_in_one_journey_what_it_says_in_two(store: Store) -> None:
+    assert isinstance(store, Distant) is not store.local
+    if not isinstance(store, Distant):
+        return
+    v, others = vectors(1)[0], vectors(8)
+    assert store.look("a", "s", v, 5, NOW) == []
+    store.put(entry("a", expires_at=NOW + HOUR), v)
+    for i, near in enumerate(others):
+        store.put(entry(f"{i}", expires_at=NOW + HOUR if i < 6 else None), near)
+    store.put(entry("there", "t"), v)
+    store.add(counters_of("a"), {"wrong": 1})
+    assert store.look("a", "s", v, 5, NOW) == store.get("a", NOW)
+
+    def told(found: Any) -> list[Any]:
+        return [(near.entry, near.cosine, near.counts) for near in found]
+
+    assert told(store.look("new", "s", v, 5, NOW)) == told(store.nearest("s", v, 5, NOW)) != []
+    later = NOW + HOUR  # the same one is over, and so are most of those that are near
+    assert told(store.look("a", "s", v, 5, later)) == told(store.nearest("s", v, 5, later))
+    assert {near.entry.id for near in store.look("a", "s", v, 5, later)} == {"6", "7"}
+    with pytest.raises(CacheError, match="a vector has"):
+        store.look("a", "s", np.full(D, np.nan, np.float32), 5, NOW)
 
 
 def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
@@ -397,31 +422,42 @@ def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
             right += len(best & {int(near.entry.id) for near in store.nearest("s0", asked, 5, NOW)})
         return right / (5 * (count // 30))
 
-    def index() -> str:
-        found = server.execute_command("FT.INFO", "llm-savings:cache:2:64")
-        return dict(zip(found[::2], found[1::2], strict=True))[b"index_name"].decode()
+    name = f"llm-savings:cache:2:{2 * D}"
 
+    def told(index: str, what: bytes) -> Any:
+        found = server.execute_command("FT.INFO", index)
+        return dict(zip(found[::2], found[1::2], strict=True))[what]
+
+    def forget_indexes() -> None:
+        for command in (("FT.ALIASDEL", name), ("FT.DROPINDEX", f"{name}:flat"), ("FT.DROPINDEX", f"{name}:graph")):
+            with suppress(redis.ResponseError):
+                server.execute_command(*command)
+
+    forget_indexes()
     mine.remove(Which())
     for i in range(450):
         mine.put(entry(f"{i}", f"s{i % 3}"), made[i])
-    assert index().endswith(":flat")
+    assert told(name, b"index_name").endswith(b":flat")
     assert recall(mine, 450) == recall(theirs, 450) == 1
     for i in range(450, 900):
+        if i == 700:  # the server builds it on the side
+            until = time.monotonic() + 20
+            while int(told(f"{name}:graph", b"indexing")) and time.monotonic() < until:
+                time.sleep(0.02)
         theirs.put(entry(f"{i}", f"s{i % 3}"), made[i])
-    assert index().endswith(":graph")
+    assert told(name, b"index_name").endswith(b":graph")
     for fresh in (mine, theirs, open_store(redis_url, dimensions=2 * D)):
         assert recall(fresh, 900) >= 0.97
     assert {near.entry.scope for near in theirs.nearest("s1", made[0], 400, NOW)} == {"s1"}
     assert mine.remove(Which(scope="s1")) == 300
     assert theirs.nearest("s1", made[1], 5, NOW) == []
     assert mine.remove(Which()) == 600
-    server.execute_command("FT.ALIASDEL", "llm-savings:cache:2:64")
-    server.execute_command("FT.DROPINDEX", "llm-savings:cache:2:64:graph")
+    forget_indexes()
     with pytest.raises(CacheError):
         theirs.nearest("s0", made[0], 5, NOW)
     theirs.put(entry("new", "s0"), made[0])  # an emptied server is prepared anew
     assert [near.entry.id for near in mine.nearest("s0", made[0], 5, NOW)] == ["new"]
-    assert index().endswith(":flat")
+    assert told(name, b"index_name").endswith(b":flat")
     theirs.remove(Which())
 
 

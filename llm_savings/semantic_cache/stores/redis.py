@@ -61,6 +61,11 @@ if KEYS[2] then
   end
 end
 """
+_LOOK_UP = """
+local own = redis.call('HMGET', KEYS[1], 'row', 'hits', 'used_us', 'expires_us', 'counts')
+if own[1] then return {own} end
+return redis.call(unpack(ARGV))
+"""
 # One write: each one makes the server index the entry again.
 _USED = """
 local old = redis.call('HMGET', KEYS[1], 'hits', 'used_us', 'expires_us')
@@ -102,7 +107,8 @@ class RedisStore:
             )
         except ValueError as error:
             raise ConfigError(f"cache {masked(url)!r}: {self._hidden(error)}") from None
-        self._put, self._add, self._used = map(self._redis.register_script, (_PUT, _ADD, _USED))
+        scripts = map(self._redis.register_script, (_LOOK_UP, _PUT, _ADD, _USED))
+        self._look, self._put, self._add, self._used = scripts
 
     @cached_property
     def _dimensions(self) -> int:
@@ -114,34 +120,32 @@ class RedisStore:
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
-        rows.instant(now)
+        moment = rows.instant(now)
         with self._using():
             found = self._ask("HMGET", self._key(entry_id), *_READ)
-        entry = None if (row := _row_of(found)) is None else rows.entry_of(row)
-        return entry if entry is not None and (entry.expires_at is None or entry.expires_at > now) else None
+        return _answer(found, moment)
 
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
-        asked = _packed(rows.unit(vector, self._dimensions))
-        own, wanted, moment = f"@scope:{{{_digest(scope)}}}", count, rows.instant(now)
+        wanted, moment = count, rows.instant(now)
         while True:
-            with self._using() as server:
-                policy = self._policy(server, own)
-                _, *found = self._ask(
-                    "FT.SEARCH", self._index, f"{own}=>[KNN {wanted} @vector $asked {policy} AS far]",
-                    "PARAMS", 2, "asked", asked, "SORTBY", "far", "RETURN", 1 + len(_READ), "far", *_READ,
-                    "LIMIT", 0, wanted, "DIALECT", 2,
-                )  # fmt: skip
-            nearest: list[Near] = []
-            for fields in map(_named, found[1::2]):
-                row = _row_of(_values(fields))
-                if row is not None and (row[7] is None or row[7] > moment):
-                    nearest.append(rows.near_of(row, 1 - float(fields[b"far"]), _counts(fields[b"counts"])))
-                if len(nearest) == count:
-                    return nearest
-            if len(found) < 2 * wanted:
+            with self._using():
+                found = self._ask(*self._search(scope, vector, wanted))
+            nearest = _nearest_of(found, moment)[:count]
+            if len(nearest) == count or len(found) <= 2 * wanted:
                 return nearest
             wanted *= 4
+
+    def look(self, entry_id: str, scope: str, vector: Vector, count: int, now: datetime) -> Entry | list[Near]:
+        """See `Distant.look`."""
+        moment = rows.instant(now)
+        with self._using():
+            found = self._run(self._look, [self._key(entry_id)], *self._search(scope, vector, count))
+        if isinstance(found[0], list):
+            return _answer(found[0], moment) or self.nearest(scope, vector, count, now)
+        nearest = _nearest_of(found, moment)
+        some_are_over = len(nearest) < count < len(found) // 2
+        return self.nearest(scope, vector, count, now) if some_are_over else nearest
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
@@ -169,11 +173,7 @@ class RedisStore:
         ends = "" if expires == _FOREVER else -(-expires // 1000)
         keys = [self._key(entry.id), f"{_PREFIX}seq", _counters(counters_of(entry.id))]
         with self._using() as server:
-            try:
-                seq = self._ask("EVALSHA", self._put.sha, len(keys), *keys, ends, *given)
-            except NoScriptError:
-                seq = self._put(keys=keys, args=[ends, *given])
-            if seq % _LOOK == 0:
+            if self._run(self._put, keys, ends, *given) % _LOOK == 0:
                 self._grow(server)
 
     def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
@@ -305,6 +305,21 @@ class RedisStore:
         finally:
             pool.release(connection)
 
+    def _run(self, script: Any, keys: Sequence[str], *given: Any) -> Any:
+        try:
+            return self._ask("EVALSHA", script.sha, len(keys), *keys, *given)
+        except NoScriptError:
+            return script(keys=keys, args=given)
+
+    def _search(self, scope: str, vector: Vector, count: int) -> Sequence[Any]:
+        """The command for the nearest of a scope."""
+        asked, own = _packed(rows.unit(vector, self._dimensions)), f"@scope:{{{_digest(scope)}}}"
+        return (
+            "FT.SEARCH", self._index, f"{own}=>[KNN {count} @vector $asked {self._policy(own)} AS far]",
+            "PARAMS", 2, "asked", asked, "SORTBY", "far", "RETURN", 1 + len(_READ), "far", *_READ,
+            "LIMIT", 0, count, "DIALECT", 2,
+        )  # fmt: skip
+
     def _make_index(self) -> None:
         flat, server = f"{self._index}:flat", self._redis
         try:
@@ -342,9 +357,9 @@ class RedisStore:
             server.execute_command("FT.ALIASUPDATE", self._index, graph)
             _done(server, "FT.DROPINDEX", used["index_name"])
 
-    def _policy(self, server: Any, own: str) -> str:
+    def _policy(self, own: str) -> str:
         """How many entries are searched for those of one scope, given as a query."""
-        now = monotonic()
+        server, now = self._redis, monotonic()
         if now > self._many[0]:
             self._many = now + _REMEMBERED, int(_info(server, self._index)["num_docs"])
         every = self._many[1]
@@ -424,6 +439,24 @@ def _row_of(found: Sequence[bytes | None]) -> list[Any] | None:
     except (ValueError, TypeError, IndexError):
         return None
     return row
+
+
+def _answer(found: Sequence[bytes | None], moment: int) -> Entry | None:
+    row = _row_of(found)
+    return None if row is None or _is_over(row, moment) else rows.entry_of(row)
+
+
+def _is_over(row: Sequence[Any], moment: int) -> bool:
+    return row[7] is not None and row[7] <= moment
+
+
+def _nearest_of(found: Sequence[Any], moment: int) -> list[Near]:
+    """What a search has found and is still an answer."""
+    nearest: list[Near] = []
+    for fields in map(_named, found[2::2]):
+        if (row := _row_of(_values(fields))) is not None and not _is_over(row, moment):
+            nearest.append(rows.near_of(row, 1 - float(fields[b"far"]), _counts(fields[b"counts"])))
+    return nearest
 
 
 def _query(which: Which, ids: Sequence[str] | None) -> str:
