@@ -40,7 +40,8 @@ from llm_savings.semantic_cache.tuning import read_tuned
 from llm_savings.storage.urls import masked
 
 _NEAREST = 5
-_LOOKS = 128  # answers kept between two looks at the cache's size
+_LOOKS = 128  # answers kept between two looks at the cache's size, which servers count
+_SHARE = 200  # the same of a large one, as a part of it
 _WAITS = 2
 _VECTORS = 256  # remembered
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
@@ -113,7 +114,8 @@ class AnswerCache:
             self._errors.refresh = inf
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
-        self._kept = 0
+        self._unseen = 0
+        self._few = self._looks(0)
         self._text_of, self._chance, self._clock = text_of, chance, clock
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
         self._judging = Trouble("the cache's judge")
@@ -400,17 +402,21 @@ class AnswerCache:
     def _make_room(self, now: datetime) -> None:
         """Remove what has expired and what saves least, every so often."""
         settings = self.settings
-        self._kept += 1
-        few = min(_LOOKS, (settings.max_entries or _LOOKS) // 20 + 1)
-        if self._kept % few:
+        self._unseen += 1
+        if self._unseen < self._few or settings.max_entries is settings.max_bytes is None:
             return
         entries, size = self._store.size()
+        self._unseen, self._few = 0, self._looks(entries)
         if entries > (settings.max_entries or entries) or size > (settings.max_bytes or size):
             self._store.remove(Which(expired_at=now))
             limits = {"entries": settings.max_entries, "size": settings.max_bytes}
             going = victims(self._store.weights(), **limits, now_us=int(now.timestamp() * 1e6))
             if going:
                 self._store.remove(Which(ids=tuple(going)))
+
+    def _looks(self, entries: int) -> int:
+        """How many answers are kept between two looks at the size of a cache that has so many."""
+        return max(min(_LOOKS, (self.settings.max_entries or _LOOKS) // 20 + 1), entries // _SHARE)
 
     def _leaves(self, found: Lookup, waits: int) -> bool:
         """Whether the model will be asked by somebody, so that an answer may be on its way to all who ask the same."""
