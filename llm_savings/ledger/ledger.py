@@ -257,6 +257,9 @@ class Ledger:
     def erase(self, *, user: str) -> int:
         """Forget who made this user's calls: user, session, tags and the provider's ids go, the amounts stay.
 
+        Counters of budgets that bear the name of the user or of a session of his go as well, so a limit per user or
+        session begins anew. A budget per tag names the tag's value in its counters, whoever it is of: that stays.
+
         Returns:
             How many calls were made anonymous.
 
@@ -265,9 +268,17 @@ class Ledger:
         """
         if not self.flush():
             raise LedgerError(f"ledger {masked(self.target)} is behind its journal; erase again once it can be written")
+        mark = self._store.mark
+        sql = f"SELECT DISTINCT session_id, budgets FROM calls WHERE user_id = {mark} AND budgets IS NOT NULL"  # noqa: S608
+        named: set[str] = set()
+        for session, keys in self._store.fetch(sql, (user,)):
+            whose = (f"user={user}", f"session={session}")
+            named.update(key for key in json.loads(keys) if key.split("|", 3)[3] in whose)
+        if named:
+            self.budgets.reset(sorted(named))
         changed = self._store.execute(
             "UPDATE calls SET user_id = NULL, session_id = NULL, tags = NULL, response_id = NULL "  # noqa: S608
-            f"WHERE user_id = {self._store.mark}",
+            f"WHERE user_id = {mark}",
             (user,),
         )
         self._store.forget()
