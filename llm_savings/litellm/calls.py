@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from llm_savings.bounds import limits
 from llm_savings.evidence import evidence_in
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent
+from llm_savings.storage.forks import Latch
 from llm_savings.unseen import may_read_more
 
 _NAMES = (
@@ -160,7 +160,7 @@ class CallIds:
     """Row ids: LiteLLM's call id, and `id#2` and so on when it is used again (the proxy's retries share one)."""
 
     def __init__(self, remembered: int = 16_384) -> None:
-        self._most, self._uses, self._lock = remembered, OrderedDict[str, int](), threading.Lock()
+        self._most, self._uses, self._lock = remembered, OrderedDict[str, int](), Latch()
 
     def take(self, call_id: str | None) -> str:
         """A row id for one more attempt of this call."""
