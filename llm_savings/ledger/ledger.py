@@ -157,7 +157,7 @@ class Ledger:
         """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
         model, feature = route
         ours = (
-            row["output_tokens"] or 0
+            sum(row[f"{kind}_tokens"] or 0 for kind in ("output", "audio_output", "image_output"))
             for row in self._recent(model)
             if json.loads(row["tags"] or "{}").get("feature") == feature
         )
@@ -179,7 +179,7 @@ class Ledger:
         """A model's last measured calls, the newest first; none where they cannot be read."""
         mark = self._store.mark
         sql = (
-            "SELECT tags, strategies, output_tokens FROM calls "  # noqa: S608
+            "SELECT tags, strategies, output_tokens, audio_output_tokens, image_output_tokens FROM calls "  # noqa: S608
             f"WHERE id > (SELECT COALESCE(MAX(id), 0) FROM calls) - {mark} "
             f"AND requested_model = {mark} AND status = 'ok' AND basis = 'measured' ORDER BY id DESC"
         )
