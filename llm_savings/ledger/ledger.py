@@ -311,4 +311,4 @@ def tenant_hash(name: str) -> str:
         >>> len(tenant_hash("team-a"))
         24
     """
-    return hmac.new(settings.hash_key(), name.encode(), "sha256").hexdigest()[:24]
+    return hmac.digest(settings.hash_key(), name.encode("utf-8", "surrogatepass"), "sha256").hex()[:24]
