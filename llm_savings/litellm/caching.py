@@ -288,7 +288,7 @@ class SemanticCache(Cache):
     def _cost(self, details: Mapping[str, Any], body: Mapping[str, Any]) -> Decimal | None:
         """USD that an answer took, or None where that cannot be told."""
         try:
-            sent = call_sent(details, "", tags={}, tenant=str)
+            sent = call_sent(details, "", tags={})
             return settle(self._prices, sent, answer_of(details, body), "ok").actual
         except Exception as error:  # noqa: BLE001 (an answer is worth keeping whatever it took)
             _log.debug("an answer has no price: %s", type(error).__name__)
