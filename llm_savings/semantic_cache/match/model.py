@@ -140,6 +140,8 @@ class MatchModel:
             question = prepared(stored) if isinstance(stored, str) else stored
             if question.language != language:
                 continue
+            if nearest is not None and (question.facts != asked.facts or question.negations != asked.negations):
+                continue  # blocked; which guards do it is told of the nearest alone
             blocked = blocks(asked, question)
             if nearest is None:
                 nearest = blocked
