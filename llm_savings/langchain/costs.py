@@ -369,7 +369,9 @@ class CostCallback(Metered, BaseCallbackHandler):
     def _answered(self, run: _Open, response: LLMResult, *, shared: bool = False) -> None:
         answer = Answer(shared=True) if shared else read_answer(response, run.start, self.meter.prices)
         if run.hit:
-            answer = replace(answer, hit=True, usage=answer.usage or Usage(), response_id=None)
+            said = {"semantic_cache": run.mark.evidence} if run.mark and run.mark.evidence else {}
+            strategies = {**answer.strategies, **said}
+            answer = replace(answer, hit=True, usage=answer.usage or Usage(), response_id=None, strategies=strategies)
         self.meter.answered(run.live, answer)
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from llm_savings import tokens
 from llm_savings.bounds import limits
-from llm_savings.evidence import evidence_in
+from llm_savings.evidence import CACHE_KEY, evidence_in
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
 from llm_savings.ledger import Mode, Sent, tenant_hash
 from llm_savings.storage.forks import Latch
@@ -40,8 +40,6 @@ BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_end
 """The call types that a provider bills for an answer; files, lists and the like cost nothing."""
 
 _TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
-EVIDENCE = "llm_savings_cache"
-"""Where a call's details tell what the semantic cache found."""
 
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
 
@@ -145,7 +143,7 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def strategies_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     """What each saving did for the call, as its row keeps it."""
-    found, said = details.get(EVIDENCE), evidence_in(metadata_of(details))
+    found, said = details.get(CACHE_KEY), evidence_in(metadata_of(details))
     return {**said, "semantic_cache": found} if isinstance(found, dict) else said
 
 
