@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from operator import add
 from typing import Any, Literal, cast
 
+from llm_savings.counts import count, mapping, part
 from llm_savings.errors import UsageError
 
 CacheTTL = Literal["5m", "1h"]
-# No call has so many tokens; no sum of calls has so many, and beyond it databases' integers would end.
-_MOST_IN_A_CALL, _MOST = 10**12, 10**18
+_MOST = 10**18  # no sum of calls has so many tokens, and beyond it databases' integers would end
 
 
 @dataclass(frozen=True, init=False)
@@ -154,31 +154,31 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "openai")
+        u = mapping(raw, "openai")
         if "prompt_cache_hit_tokens" in u or "prompt_cache_miss_tokens" in u:
             return cls.from_deepseek(u)
-        prompt = _count(u, "prompt_tokens", "input_tokens")
-        completion = _count(u, "completion_tokens", "output_tokens")
-        detail_in = _part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
-        detail_out = _part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
+        prompt = count(u, "prompt_tokens", "input_tokens")
+        completion = count(u, "completion_tokens", "output_tokens")
+        detail_in = part(u, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+        detail_out = part(u, "completion_tokens_details", "output_tokens_details", "output_token_details")
         if not any(detail_in.values()) and not any(detail_out.values()):  # zeros and None say nothing
             return _text(prompt, completion)
-        audio_cached = _count(_part(detail_in, "cached_tokens_details"), "audio_tokens")
-        reasoning = _count(detail_out, "reasoning_tokens")
+        audio_cached = count(part(detail_in, "cached_tokens_details"), "audio_tokens")
+        reasoning = count(detail_out, "reasoning_tokens")
         # openai 3.57 tells writes of 30 minutes from those of 12 hours, which have a price of their own.
-        split = _part(detail_in, "cache_write_tokens_details")
-        written, kept_long = _count(detail_in, "cache_write_tokens"), _count(split, "ttl_12h_tokens")
+        split = part(detail_in, "cache_write_tokens_details")
+        written, kept_long = count(detail_in, "cache_write_tokens"), count(split, "ttl_12h_tokens")
         return _inclusive(
             prompt,
             completion + _outside(u, prompt, completion, reasoning),
-            cache_read=_count(detail_in, "cached_tokens") - audio_cached,
+            cache_read=count(detail_in, "cached_tokens") - audio_cached,
             cache_write_5m=written - kept_long,
             cache_write_1h=kept_long,
-            audio_input=_count(detail_in, "audio_tokens") - audio_cached,
+            audio_input=count(detail_in, "audio_tokens") - audio_cached,
             audio_cache_read=audio_cached,
-            image_input=_count(detail_in, "image_tokens"),
-            audio_output=_count(detail_out, "audio_tokens"),
-            image_output=_count(detail_out, "image_tokens"),
+            image_input=count(detail_in, "image_tokens"),
+            audio_output=count(detail_out, "audio_tokens"),
+            image_output=count(detail_out, "image_tokens"),
             reasoning=reasoning,
         )
 
@@ -189,13 +189,13 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "deepseek")
-        hit, miss = _count(u, "prompt_cache_hit_tokens"), _count(u, "prompt_cache_miss_tokens")
-        prompt = _count(u, "prompt_tokens") if u.get("prompt_tokens") is not None else hit + miss
+        u = mapping(raw, "deepseek")
+        hit, miss = count(u, "prompt_cache_hit_tokens"), count(u, "prompt_cache_miss_tokens")
+        prompt = count(u, "prompt_tokens") if u.get("prompt_tokens") is not None else hit + miss
         if u.get("prompt_cache_miss_tokens") is not None and hit + miss != prompt:
             raise UsageError(f"prompt_tokens is {prompt}, but cache hit ({hit}) + miss ({miss}) is {hit + miss}")
-        reasoning = _count(_part(u, "completion_tokens_details"), "reasoning_tokens")
-        return _inclusive(prompt, _count(u, "completion_tokens"), cache_read=hit, reasoning=reasoning)
+        reasoning = count(part(u, "completion_tokens_details"), "reasoning_tokens")
+        return _inclusive(prompt, count(u, "completion_tokens"), cache_read=hit, reasoning=reasoning)
 
     @classmethod
     def from_anthropic(cls, raw: Any, *, cache_ttl: CacheTTL = "5m") -> Usage:
@@ -208,19 +208,19 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "anthropic")
-        written = _count(u, "cache_creation_input_tokens")
-        split = _part(u, "cache_creation")
+        u = mapping(raw, "anthropic")
+        written = count(u, "cache_creation_input_tokens")
+        split = part(u, "cache_creation")
         w5, w1 = _writes(
-            written, _count(split, "ephemeral_5m_input_tokens"), _count(split, "ephemeral_1h_input_tokens"), cache_ttl
+            written, count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens"), cache_ttl
         )
         return cls(
-            input=_count(u, "input_tokens"),
-            cache_read=_count(u, "cache_read_input_tokens"),
+            input=count(u, "input_tokens"),
+            cache_read=count(u, "cache_read_input_tokens"),
             cache_write_5m=w5,
             cache_write_1h=w1,
-            output=_count(u, "output_tokens"),
-            web_searches=_count(_part(u, "server_tool_use"), "web_search_requests"),
+            output=count(u, "output_tokens"),
+            web_searches=count(part(u, "server_tool_use"), "web_search_requests"),
         )
 
     @classmethod
@@ -232,11 +232,11 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = {_snake(key): value for key, value in _mapping(raw, "gemini").items()}
-        prompt, candidates = _count(u, "prompt_token_count"), _count(u, "candidates_token_count")
-        tools, thoughts = _count(u, "tool_use_prompt_token_count"), _count(u, "thoughts_token_count")
-        cached = _count(u, "cached_content_token_count")
-        inside = bool(thoughts) and _count(u, "total_token_count") == prompt + tools + candidates
+        u = {_snake(key): value for key, value in mapping(raw, "gemini").items()}
+        prompt, candidates = count(u, "prompt_token_count"), count(u, "candidates_token_count")
+        tools, thoughts = count(u, "tool_use_prompt_token_count"), count(u, "thoughts_token_count")
+        cached = count(u, "cached_content_token_count")
+        inside = bool(thoughts) and count(u, "total_token_count") == prompt + tools + candidates
         audio_cached = _modality(u.get("cache_tokens_details"), "AUDIO")
         return _inclusive(
             prompt + tools,
@@ -256,19 +256,19 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "bedrock")
-        written = _count(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+        u = mapping(raw, "bedrock")
+        written = count(u, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
         split = {"5m": 0, "1h": 0}
         for item in u.get("cacheDetails") or ():
-            detail = _mapping(item, "bedrock cacheDetails")
-            split["1h" if detail.get("ttl") == "1h" else "5m"] += _count(detail, "inputTokens")
+            detail = mapping(item, "bedrock cacheDetails")
+            split["1h" if detail.get("ttl") == "1h" else "5m"] += count(detail, "inputTokens")
         w5, w1 = _writes(written, split["5m"], split["1h"], cache_ttl)
         return cls(
-            input=_count(u, "inputTokens"),
-            cache_read=_count(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
+            input=count(u, "inputTokens"),
+            cache_read=count(u, "cacheReadInputTokens", "cacheReadInputTokenCount"),
             cache_write_5m=w5,
             cache_write_1h=w1,
-            output=_count(u, "outputTokens"),
+            output=count(u, "outputTokens"),
         )
 
     @classmethod
@@ -281,22 +281,22 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "langchain")
-        details = {_untiered(key): value for key, value in _part(u, "input_token_details").items()}
-        out = {_untiered(key): value for key, value in _part(u, "output_token_details").items()}
-        split5, split1 = _count(details, "ephemeral_5m_input_tokens"), _count(details, "ephemeral_1h_input_tokens")
-        w5, w1 = _writes(_count(details, "cache_creation") or split5 + split1, split5, split1, cache_ttl)
-        prompt, completion = _count(u, "input_tokens"), _count(u, "output_tokens")
-        reasoning = _count(out, "reasoning")
+        u = mapping(raw, "langchain")
+        details = {_untiered(key): value for key, value in part(u, "input_token_details").items()}
+        out = {_untiered(key): value for key, value in part(u, "output_token_details").items()}
+        split5, split1 = count(details, "ephemeral_5m_input_tokens"), count(details, "ephemeral_1h_input_tokens")
+        w5, w1 = _writes(count(details, "cache_creation") or split5 + split1, split5, split1, cache_ttl)
+        prompt, completion = count(u, "input_tokens"), count(u, "output_tokens")
+        reasoning = count(out, "reasoning")
         return _inclusive(
             prompt,
             completion + _outside(u, prompt, completion, reasoning),
-            cache_read=_count(details, "cache_read"),
+            cache_read=count(details, "cache_read"),
             cache_write_5m=w5,
             cache_write_1h=w1,
-            audio_input=_count(details, "audio"),
-            audio_output=_count(out, "audio"),
-            image_output=_count(out, "image"),
+            audio_input=count(details, "audio"),
+            audio_output=count(out, "audio"),
+            image_output=count(out, "image"),
             reasoning=reasoning,
         )
 
@@ -309,33 +309,33 @@ class Usage:
         Raises:
             UsageError: The counts contradict each other.
         """
-        u = _mapping(raw, "litellm")
-        if carried := _part(u, "metadata").get("usage_object"):
-            u = _mapping(carried, "litellm usage_object")
-        detail_in, detail_out = _part(u, "prompt_tokens_details"), _part(u, "completion_tokens_details")
-        split = _part(detail_in, "cache_creation_token_details")
+        u = mapping(raw, "litellm")
+        if carried := part(u, "metadata").get("usage_object"):
+            u = mapping(carried, "litellm usage_object")
+        detail_in, detail_out = part(u, "prompt_tokens_details"), part(u, "completion_tokens_details")
+        split = part(detail_in, "cache_creation_token_details")
         written = max(
-            _count(u, "cache_creation_input_tokens"),
-            _count(detail_in, "cache_creation_tokens", "cache_write_tokens"),
+            count(u, "cache_creation_input_tokens"),
+            count(detail_in, "cache_creation_tokens", "cache_write_tokens"),
         )
         w5, w1 = _writes(
-            written, _count(split, "ephemeral_5m_input_tokens"), _count(split, "ephemeral_1h_input_tokens"), cache_ttl
+            written, count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens"), cache_ttl
         )
-        prompt, completion = _count(u, "prompt_tokens"), _count(u, "completion_tokens")
-        reasoning = _count(detail_out, "reasoning_tokens")
+        prompt, completion = count(u, "prompt_tokens"), count(u, "completion_tokens")
+        reasoning = count(detail_out, "reasoning_tokens")
         searches = max(
-            _count(_part(u, "server_tool_use"), "web_search_requests"), _count(detail_in, "web_search_requests")
+            count(part(u, "server_tool_use"), "web_search_requests"), count(detail_in, "web_search_requests")
         )
         return _inclusive(
             prompt,
             completion + _outside(u, prompt, completion, reasoning),
-            cache_read=max(_count(u, "cache_read_input_tokens"), _count(detail_in, "cached_tokens")),
+            cache_read=max(count(u, "cache_read_input_tokens"), count(detail_in, "cached_tokens")),
             cache_write_5m=w5,
             cache_write_1h=w1,
-            audio_input=_count(detail_in, "audio_tokens"),
-            image_input=_count(detail_in, "image_tokens"),
-            audio_output=_count(detail_out, "audio_tokens"),
-            image_output=_count(detail_out, "image_tokens"),
+            audio_input=count(detail_in, "audio_tokens"),
+            image_input=count(detail_in, "image_tokens"),
+            audio_output=count(detail_out, "audio_tokens"),
+            image_output=count(detail_out, "image_tokens"),
             reasoning=reasoning,
             web_searches=searches,
         )
@@ -434,55 +434,17 @@ def _writes(total: int, split_5m: int, split_1h: int, ttl: CacheTTL) -> tuple[in
 
 def _outside(u: Mapping[str, Any], prompt: int, completion: int, reasoning: int) -> int:
     """Reasoning tokens that the completion count leaves out, seen from the total."""
-    total = _count(u, "total_tokens")
+    total = count(u, "total_tokens")
     return reasoning if reasoning and total == prompt + completion + reasoning else 0
-
-
-def _mapping(raw: Any, dialect: str) -> Mapping[str, Any]:
-    if type(raw) is dict or isinstance(raw, Mapping):  # told at once, as it nearly always is one
-        return raw  # pyright: ignore[reportUnknownVariableType] (a cast takes time, and this is a part of every call)
-    for method in ("model_dump", "to_dict"):
-        if callable(dump := getattr(raw, method, None)):
-            return cast("Mapping[str, Any]", dump())
-    if hasattr(raw, "__dict__"):
-        return dict(raw.__dict__)
-    raise UsageError(f"{dialect} usage is {type(raw).__name__}; expected a mapping or an SDK object")
-
-
-def _part(u: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    for name in names:
-        if (value := u.get(name)) is not None:
-            return value if type(value) is dict else _mapping(value, name)  # pyright: ignore[reportUnknownVariableType]
-    return {}
-
-
-def _count(u: Mapping[str, Any], *names: str) -> int:
-    """The first of these that is given."""
-    for name in names:
-        if (value := u.get(name)) is not None:
-            break
-    else:
-        return 0
-    if type(value) is int and 0 <= value <= _MOST_IN_A_CALL:
-        return value
-    if type(value) is float and value.is_integer():  # some JSON writers make every number a float
-        value = int(value)
-    if type(value) is not int:
-        raise UsageError(f"{name} is {value!r}; expected a whole number of tokens")
-    if value < 0:
-        raise UsageError(f"{name} is {value}; a token count cannot be negative")
-    if value > _MOST_IN_A_CALL:
-        raise UsageError(f"{name} is {value}; no call has so many tokens")
-    return value
 
 
 def _modality(details: Any, kind: str) -> int:
     total = 0
     for item in details or ():
-        entry = {_snake(key): value for key, value in _mapping(item, "modality").items()}
+        entry = {_snake(key): value for key, value in mapping(item, "modality").items()}
         modality = entry.get("modality")
         if str(getattr(modality, "value", modality)).upper() == kind:
-            total += _count(entry, "token_count")
+            total += count(entry, "token_count")
     return total
 
 

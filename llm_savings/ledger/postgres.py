@@ -15,12 +15,12 @@ from llm_savings.errors import LedgerError
 from llm_savings.ledger import rows
 from llm_savings.ledger.records import Entry
 from llm_savings.ledger.schema import VERSION, pending_migrations
-from llm_savings.storage.patient import PatientConnection, is_over
-from llm_savings.storage.urls import masked, passwords
+from llm_savings.storage.patient import connect, is_over
+from llm_savings.storage.urls import masked, told
 
 _EVERY_ID = (0, 2**62)
+
 _READER_SECONDS = 600.0  # a report may take its time; a user's call may not
-_SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
 
 class PostgresStore:
@@ -53,7 +53,7 @@ class PostgresStore:
         """See `Store.rows`. Read through a connection and a server-side cursor of its own."""
         with self._using():
             pass  # the tables exist from here on
-        with self._translated(), closing(self._connect(_READER_SECONDS)) as db:
+        with self._translated(), closing(connect(self._url, _READER_SECONDS)) as db:
             db.autocommit = False
             with db.cursor(name="llm_savings", row_factory=psycopg.rows.dict_row) as cursor:
                 cursor.execute(sql, parameters)
@@ -98,7 +98,7 @@ class PostgresStore:
     def _using(self) -> Generator[Any]:
         with self._lock, self._translated():
             if self._connection is None or self._pid != os.getpid() or is_over(self._connection):
-                db = self._connect()
+                db = connect(self._url, self._timeout)
                 try:
                     self._migrate(db)
                 except BaseException:
@@ -114,25 +114,7 @@ class PostgresStore:
         except (psycopg.Error, OSError) as error:
             if isinstance(error, LedgerError):
                 raise
-            text = str(error).strip()
-            for secret in passwords(self._url):
-                text = text.replace(secret, "***")
-            raise LedgerError(f"ledger {masked(self._url)}: {text}") from None
-
-    def _connect(self, patience: float | None = None) -> Any:
-        patience = patience or self._timeout
-        milliseconds = round(patience * 1000)
-        db = PatientConnection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=max(2, round(self._timeout)),  # libpq's smallest
-            # A machine that stands still in the middle of a transaction must not keep the others from their budgets.
-            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
-            # A machine that is gone without a word is noticed after this, not after a quarter of an hour.
-            tcp_user_timeout=milliseconds,
-        )
-        db.patience = patience + _SERVER_SECONDS
-        return db
+            raise LedgerError(f"ledger {masked(self._url)}: {told(error, self._url)}") from None
 
     def _migrate(self, db: Any) -> None:
         with db.transaction():

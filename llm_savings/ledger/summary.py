@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from llm_savings.errors import ConfigError
 from llm_savings.ledger.records import from_microseconds, from_picodollars, microseconds
 from llm_savings.ledger.stores import Store
+from llm_savings.periods import midnight
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.usage import FIELDS, Usage
 
@@ -60,6 +61,11 @@ class Line:
     def saved(self) -> Decimal:
         """Baseline minus actual, in USD; negative when a strategy cost more than it saved."""
         return EXACT.subtract(self.baseline, self.actual)
+
+    @property
+    def known(self) -> bool:
+        """Whether the price of any of its calls is known; else its amounts are unknown, and not $0."""
+        return not self.calls or self.unknown + self.unpriced < self.calls
 
     def __add__(self, other: Line) -> Line:
         return Line(self.key, *(_plus(getattr(self, n), getattr(other, n)) for n in _ADDED))
@@ -135,13 +141,13 @@ def zone(tz: str | tzinfo) -> tzinfo:
         return tz
     try:
         return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    except (ZoneInfoNotFoundError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"tz is {tz!r}; expected an IANA zone name such as 'Asia/Seoul' or 'UTC'") from error
 
 
 def day_start(day: date, tz: str | tzinfo) -> datetime:
-    """The first instant of a day in a zone."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone(tz))
+    """The first instant (UTC) of a day in a zone, also where its clocks change at midnight."""
+    return midnight(day, zone(tz))
 
 
 # Sums are taken in two halves of the bits, because a plain sum of picodollars overflows 64 bits at 9.2 million

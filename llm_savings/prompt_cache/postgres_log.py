@@ -10,8 +10,8 @@ import psycopg
 
 from llm_savings.errors import CacheError
 from llm_savings.prompt_cache.logs import TABLE, append, following
-from llm_savings.storage.patient import PatientConnection, is_over
-from llm_savings.storage.urls import masked, passwords
+from llm_savings.storage.patient import connect, is_over
+from llm_savings.storage.urls import masked, told
 
 _TIMEOUT = 2.0
 _LOCK = "SELECT pg_advisory_xact_lock(7311805553)"
@@ -45,16 +45,9 @@ class PostgresLog:
 
     def _here(self) -> Any:
         if self._db is None or is_over(self._db):
-            milliseconds = round(_TIMEOUT * 1000)
-            db = PatientConnection.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=round(_TIMEOUT),
-                options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds} "
-                "-c synchronous_commit=off",  # a power cut may take the last second's lessons
-                tcp_user_timeout=milliseconds,
-            )
+            db = connect(self._url, _TIMEOUT)
             try:
+                db.execute("SET synchronous_commit = off")  # a power cut may take the last second's lessons
                 if db.execute("SELECT to_regclass('llm_savings_prefixes')").fetchone() == (None,):
                     with db.transaction():
                         db.execute(_LOCK)
@@ -70,7 +63,4 @@ class PostgresLog:
         try:
             yield
         except psycopg.Error as error:
-            text = str(error).strip()
-            for secret in passwords(self._url):
-                text = text.replace(secret, "***")
-            raise CacheError(f"{masked(self._url)}: {text}") from None
+            raise CacheError(f"{masked(self._url)}: {told(error, self._url)}") from None

@@ -10,7 +10,7 @@ import redis
 
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.prompt_cache import logs
-from llm_savings.storage.urls import masked, passwords
+from llm_savings.storage.urls import masked, told
 
 _KEY = "llm-savings:prefixes:1"
 _TIMEOUT = 2.0
@@ -36,7 +36,7 @@ class RedisLog:
                 url, protocol=2, decode_responses=False, socket_connect_timeout=_TIMEOUT, socket_timeout=_TIMEOUT
             )
         except ValueError as error:
-            raise ConfigError(f"memory {masked(url)!r}: {self._hidden(error)}") from None
+            raise ConfigError(f"memory {masked(url)!r}: {told(error, url)}") from None
         self._add = self._redis.register_script(_ADD)
 
     def add(self, worker: bytes, lessons: Sequence[bytes]) -> None:
@@ -62,10 +62,4 @@ class RedisLog:
         try:
             yield
         except redis.RedisError as error:
-            raise CacheError(f"{masked(self._url)}: {self._hidden(error)}") from None
-
-    def _hidden(self, error: Exception) -> str:
-        text = str(error).strip()
-        for secret in passwords(self._url):
-            text = text.replace(secret, "***")
-        return text
+            raise CacheError(f"{masked(self._url)}: {told(error, self._url)}") from None

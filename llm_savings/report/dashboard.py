@@ -91,8 +91,7 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
 
 
 def _sums(line: Line) -> tuple[Words, Words, str]:
-    nothing_known = line.calls > 0 and line.unknown + line.unpriced == line.calls
-    if nothing_known:
+    if not line.known:
         return say("page.unknown"), say("page.unknown"), "–"
     part = f"{line.saved / line.baseline:.0%}" if line.baseline > 0 else "0%"
     return dollars(line.actual), dollars(line.saved), part
@@ -156,12 +155,12 @@ def _grouped(by: str, lines: Sequence[Line], number: int) -> Markup:
 
 def _line(name: Words, line: Line) -> list[Cell]:
     used = line.usage
-    known = line.calls == 0 or line.unknown + line.unpriced < line.calls
+
     return [
         name,
         count(line.calls),
-        usd(line.actual if known else None),
-        usd(line.saved, tone=True) if known else usd(None),
+        usd(line.actual if line.known else None),
+        usd(line.saved, tone=True) if line.known else usd(None),
         share(line.saved, line.baseline),
         count(used.prompt),
         count(used.cache_read + used.audio_cache_read),

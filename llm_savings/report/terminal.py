@@ -53,8 +53,7 @@ def _cells(line: Line) -> list[Text]:
 
 def spent_and_saved(line: Line) -> tuple[str, str]:
     """The two amounts of a line; "unknown", not $0.00, where not one of its calls has a known price."""
-    nothing_known = line.calls > 0 and line.unknown + line.unpriced == line.calls
-    return dollars(None if nothing_known else line.actual), dollars(None if nothing_known else line.saved)
+    return (dollars(line.actual), dollars(line.saved)) if line.known else (dollars(None), dollars(None))
 
 
 def _unsure(line: Line) -> int:
@@ -106,7 +105,7 @@ def said_notes(whole: Line) -> list[Said]:
 
 def price_notes(prices: PriceBook) -> list[Said]:
     """How old the prices are."""
-    said = [say("note.prices", prices.source, str(prices.date))]
+    said = [say("note.prices", prices.source, str(prices.date)) if prices.date else say("note.undated", prices.source)]
     return [*said, say("note.prices_old")] if prices.stale else said
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+_SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
+
 
 class PatientConnection(psycopg.Connection[Any]):
     """A connection that waits for each answer no longer than `patience` seconds, and is closed when none has come.
@@ -33,6 +35,26 @@ class PatientConnection(psycopg.Connection[Any]):
             if not ready and time.monotonic() > deadline:
                 self.pgconn.finish()  # what it would still say belongs to no statement of ours
                 raise psycopg.OperationalError(f"no answer in {self.patience:g} seconds")
+
+
+def connect(url: str, seconds: float) -> Any:
+    """Open a connection on which no statement takes longer than so many seconds; each commits alone.
+
+    Raises:
+        psycopg.Error: There is no such server, or it does not answer.
+    """
+    milliseconds = round(seconds * 1000)
+    db = PatientConnection.connect(
+        url,
+        autocommit=True,
+        connect_timeout=2,  # libpq's smallest
+        # A machine that stands still in the middle of a transaction must not keep the others from their budgets.
+        options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}",
+        # A machine that is gone without a word is noticed after this, not after a quarter of an hour.
+        tcp_user_timeout=milliseconds,
+    )
+    db.patience = seconds + _SERVER_SECONDS
+    return db
 
 
 def is_over(db: Any) -> bool:

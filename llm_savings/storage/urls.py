@@ -26,3 +26,16 @@ def passwords(url: str) -> list[str]:
     """The passwords in a URL, in the forms in which an error may repeat them."""
     found = [match[2] for pattern in (_BEFORE_HOST, _IN_QUERY) for match in pattern.finditer(url)]
     return [form for secret in found if secret for form in (secret, unquote(secret))]
+
+
+def told(error: BaseException, url: str) -> str:
+    """What an error about a URL says, without its passwords.
+
+    Example:
+        >>> told(OSError("no user me with password secret"), "postgresql://me:secret@db/costs")
+        'no user me with password ***'
+    """
+    text = str(error).strip() or type(error).__name__
+    for secret in passwords(url):
+        text = text.replace(secret, "***")
+    return text

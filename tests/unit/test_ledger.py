@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from llm_savings import ConfigError, Ledger, LedgerError, RecordError, Usage
 from llm_savings.ledger import Sent, Settled, export, last_days, masked, tenant_hash, total
 from llm_savings.ledger import schema as ledger_schema
 from llm_savings.ledger.records import from_picodollars, to_picodollars
+from llm_savings.periods import window
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -223,6 +225,12 @@ def test_text_that_no_database_takes_is_mended(ledger: Ledger) -> None:
 def test_unknown_groups_are_refused(by: str) -> None:
     with pytest.raises(ConfigError, match="by is"):
         Ledger(":memory:").summary(by)
+
+
+def test_a_day_begins_where_a_budget_says_so_though_the_clocks_go_back_over_midnight() -> None:
+    zone = ZoneInfo("America/St_Johns")  # on 2010-11-07 at 0:01 it was 23:01 again
+    begins = last_days(1, zone, datetime(2010, 11, 7, 12, tzinfo=zone))
+    assert begins == window("daily", begins, zone).begins == datetime(2010, 11, 7, 3, 30, tzinfo=UTC)
 
 
 def test_unknown_zone_and_naive_times_are_refused() -> None:

@@ -22,6 +22,8 @@ from llm_savings.meter import Answer, Meter, settle
 from llm_savings.report import dollars
 from llm_savings.report.dashboard import report_page, trouble_page
 from llm_savings.report.overview import overview
+from llm_savings.report.terminal import price_notes
+from llm_savings.report.texts import LANGS
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 PRICES = PriceBook()
@@ -215,6 +217,14 @@ def test_a_line_of_nothing_known_is_unknown_in_the_headline() -> None:
     html = report_page(overview(ledger, at=NOW), "x", lang="ko")
     assert "알 수 없음 지출" in html
     assert Line("x").saved == 0
+
+
+def test_prices_of_an_unknown_day_are_not_said_to_be_of_none(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"mine": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}')
+    undated = price_notes(PriceBook.from_file(tmp_path / "map.json"))
+    assert [said.key for said in undated] == ["note.undated", "note.prices_old"]
+    assert "None" not in "".join(said.text(lang) for said in undated for lang in LANGS)
+    assert price_notes(PriceBook())[0].key == "note.prices"
 
 
 def test_the_plain_report_stays_quick_on_a_large_ledger(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
