@@ -7,7 +7,7 @@ Every line runs in a process of its own, peers by a Python that has them; peers 
 `--large` takes the servers, too, to more than 10,000 entries, `--million` all the others to 1,000,000. Nearest means:
 the five nearest with the answer of the best read; of numpy and faiss only their numbers; of redisvl what it does as it
 comes, the best one within 0.1, while its recall is that of five. Ready: seconds until all are stored and every index
-is built. Of more than 10,000 PostgreSQL's graph is built of all but the last 1,000 at once, which takes a tenth of the
+is built. Of more than 10,000 PostgreSQL's graph is built of all but the last 1,000 at once, which takes far less
 time, and put is of those.
 """
 
