@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from llm_savings import settings
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.audit.choices import Choices
+from llm_savings.audit.order import UnsortedError
 from llm_savings.audit.reading import Log, read_logs
 from llm_savings.audit.records import Record
 from llm_savings.audit.replay import Replay
@@ -126,13 +127,13 @@ def audit(
     """
     wanted, book = choices or Choices(), prices or PriceBook()
     records = _records(logs)
-    prompts: list[Record] = []
-    with settings.unswitched(), closing(Replay(wanted, book)) as replay:
-        for record, ahead in Reading(records, replay, each, since, until):
-            replay.take(record, ahead)
-            if record.messages and len(prompts) < _LINTED:
-                prompts.append(record)
-    seen = replay.seen
+    reading = Reading(records, each, since, until)
+    with settings.unswitched():
+        try:
+            seen, prompts = _replayed(reading, wanted, book)
+        except UnsortedError:
+            reading.sort = True
+            seen, prompts = _replayed(reading, wanted, book)
     if not seen.calls:
         raise LogFormatError(_nothing_in(records))
     unread = dict(records.unread.counts) if isinstance(records, Log) else {}
@@ -154,6 +155,17 @@ def _records(logs: Any) -> Iterable[Record]:
         return logs
     found = list(logs)
     return found if not found or isinstance(found[0], Record) else read_logs(found)
+
+
+def _replayed(reading: Reading, choices: Choices, prices: PriceBook) -> tuple[Seen, list[Record]]:
+    """What the calls came to, and some of those with a prompt."""
+    prompts: list[Record] = []
+    with closing(Replay(choices, prices)) as replay:
+        for record, ahead in reading.calls(replay):
+            replay.take(record, ahead)
+            if record.messages and len(prompts) < _LINTED:
+                prompts.append(record)
+    return replay.seen, prompts
 
 
 def _nothing_in(records: Iterable[Record]) -> str:

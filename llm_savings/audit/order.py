@@ -1,4 +1,8 @@
-"""Calls of the past in order of time, in bounded memory: what does not fit is sorted on disk, piece by piece."""
+"""Calls of the past in order of time, in bounded memory.
+
+A log that is about in order is put in order as it is read. Any other is sorted: on disk, piece by piece, where it does
+not fit into memory.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,46 @@ ROOM = 64_000_000
 """Characters of prompts and answers that are held in memory at once."""
 
 _EARLY = datetime.min.replace(tzinfo=UTC)
+_NEAR = 1_000  # calls that one may be late by, where they are not sorted
 _at = attrgetter("at")
+
+
+class UnsortedError(Exception):
+    """A call came when later ones had been given."""
+
+
+def as_they_come(records: Iterable[Record], late: Callable[[], None], *, room: int = ROOM) -> Iterator[Record]:
+    """As `in_order`, without waiting for the last call.
+
+    Args:
+        records: As a log has them.
+        late: Called for each call that is earlier than one before it in the log.
+        room: Characters held at once.
+
+    Raises:
+        UnsortedError: A call is more than some hundreds of calls late.
+
+    Example:
+        >>> noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+        >>> calls = [Record(source="log", line=n, model="gpt-4o", at=noon.replace(hour=n)) for n in (2, 1)]
+        >>> [record.line for record in as_they_come(calls, lambda: None)]
+        [1, 2]
+    """
+    near: list[Record] = []
+    held, given = 0, _EARLY
+    for record in _timed(records, late):
+        if _at(record) < given:
+            raise UnsortedError
+        near.append(record)
+        held += _size(record)
+        if len(near) >= 2 * _NEAR or held > room:
+            near.sort(key=_at)
+            some = near[: (len(near) + 1) // 2]
+            del near[: len(some)]
+            held, given = sum(map(_size, near)), _at(some[-1])
+            yield from map(_untimed, some)
+    near.sort(key=_at)
+    yield from map(_untimed, near)
 
 
 def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int = ROOM) -> Iterator[Record]:
@@ -36,15 +79,10 @@ def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int =
         [1, 2]
     """
     piece: list[Record] = []
-    held, last = 0, _EARLY
+    held = 0
     with ExitStack() as files:
         pieces: list[Iterator[Record]] = []
-        for record in records:
-            if record.at is None:
-                record = replace(record, at=last)
-            elif record.at < last:
-                late()
-            last = record.at or last
+        for record in _timed(records, late):
             piece.append(record)
             held += _size(record)
             if held > room:
@@ -52,8 +90,23 @@ def in_order(records: Iterable[Record], late: Callable[[], None], *, room: int =
                 pieces.append(of_plain(values) for values, _ in frames.read(file))
                 piece, held = [], 0
         piece.sort(key=_at)
-        for record in heapq.merge(*pieces, piece, key=_at):
-            yield replace(record, at=None) if record.at == _EARLY else record
+        yield from map(_untimed, heapq.merge(*pieces, piece, key=_at))
+
+
+def _timed(records: Iterable[Record], late: Callable[[], None]) -> Iterator[Record]:
+    """The calls, each with a time."""
+    last = _EARLY
+    for record in records:
+        if record.at is None:
+            record = replace(record, at=last)
+        elif record.at < last:
+            late()
+        last = record.at or last
+        yield record
+
+
+def _untimed(record: Record) -> Record:
+    return replace(record, at=None) if record.at == _EARLY else record
 
 
 def _size(record: Record) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -83,8 +84,8 @@ class Automatic:
         if prompt < terms.minimum:
             return Reads()
         used = self._used.setdefault(whose, {})
-        gaps = [at - used.get(key, _NEVER) for key in begins.keys]
-        first = [next((n for n, gap in enumerate(gaps) if gap > idle), len(gaps)) for idle in IDLE]
+        # Whoever used a beginning used all that are shorter, so that none of them was used longer ago.
+        first = [bisect_left(begins.keys, True, key=lambda key: at - used.get(key, _NEVER) > idle) for idle in IDLE]
         self._count -= len(used)
         used.update(dict.fromkeys(begins.keys, at))
         self._count += len(used)

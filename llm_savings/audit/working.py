@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from llm_savings.audit import frames
 from llm_savings.audit.ahead import Ahead
-from llm_savings.audit.order import in_order
+from llm_savings.audit.order import UnsortedError, as_they_come, in_order
 from llm_savings.audit.reading import Log, Unread
 from llm_savings.audit.records import Message, Record, of_plain, plain
 from llm_savings.audit.replay import Replay
@@ -29,20 +29,33 @@ class Reading:
 
     Attributes:
         records: As a log has them.
-        replay: What they are for.
-        each: Called once a record.
+        each: Called once a call, when it is given.
         since: Only calls from then on.
         until: Only calls before then.
+        sort: Whether they are sorted first; else it is seen on the way that they have to be.
+        given: The most calls that were given at one time.
     """
 
     records: Iterable[Record]
-    replay: Replay
     each: Callable[[], object] | None = None
     since: datetime | None = None
     until: datetime | None = None
+    sort: bool = False
+    given: int = 0
 
-    def __iter__(self) -> Iterator[tuple[Record, Ahead | None]]:
-        return self._abreast() if self._pays() else self._alone()
+    def calls(self, replay: Replay) -> Iterator[tuple[Record, Ahead | None]]:
+        """The calls for a replay, from the first on.
+
+        Raises:
+            UnsortedError: They are to be sorted first, for another replay.
+        """
+        found = self._abreast(replay) if self._pays() else ((record, None) for record in self._in_order(replay))
+        for number, one in enumerate(found, 1):
+            if number > self.given:
+                self.given = number
+                if self.each is not None:
+                    self.each()
+            yield one
 
     def _pays(self) -> bool:
         """Whether there is so much to be read that another process is worth its start: prompts, and many."""
@@ -50,55 +63,53 @@ class Reading:
         much = isinstance(log, Log) and log.size > _MUCH and frames.can_fork()
         return much and any(record.messages for record in islice(log, _LOOKED_AT))
 
-    def _alone(self) -> Iterator[tuple[Record, Ahead | None]]:
-        for record in in_order(self._chosen(self.each), self._late):
-            yield record, None
-
-    def _abreast(self) -> Iterator[tuple[Record, Ahead | None]]:
+    def _abreast(self, replay: Replay) -> Iterator[tuple[Record, Ahead | None]]:
         """With another process, which reads. What ends that one too early, this one meets when it goes on by itself."""
         given, texts = 0, _Texts()
         try:
-            for (values, ahead), vector in frames.abreast(self._plain, meanwhile=partial(count, "")):
-                if values is None:
-                    self._told(*ahead)
+            for (values, ahead), vector in frames.abreast(partial(self._plain, replay), meanwhile=partial(count, "")):
+                if values is not None:
+                    given += 1
+                    yield texts.received(of_plain(values)), ahead and Ahead.of(ahead, vector)
+                elif ahead is None:
+                    raise UnsortedError
+                else:
+                    self._told(replay, *ahead)
                     return
-                given += 1
-                if self.each is not None:
-                    self.each()
-                record = of_plain(values)
-                yield texts.received(record), ahead and Ahead.of(ahead, vector)
         except ChildProcessError:
-            self.replay.seen.late = 0
-        for number, record in enumerate(in_order(self._chosen(None), self._late)):
-            ahead = self.replay.foresight.read(record)  # from the first on: routing remembers conversations
+            replay.seen.late = 0
+        for number, record in enumerate(self._in_order(replay)):
+            ahead = replay.foresight.read(record)  # from the first on: routing remembers conversations
             if number >= given:
-                if self.each is not None:
-                    self.each()
                 yield record, ahead
 
-    def _plain(self) -> Iterator[tuple[Any, bytes]]:
+    def _plain(self, replay: Replay) -> Iterator[tuple[Any, bytes]]:
         """In the other process: what `_abreast` makes all of again, and at last what is told of the log."""
-        see, log, texts = self.replay.foresight.read, self.records, _Texts()
-        for record in in_order(self._chosen(None), self._late):
-            ahead, vector = found.plain() if (found := see(record)) is not None else (None, b"")
-            yield (plain(texts.sent(record)), ahead), vector
+        see, log, texts = replay.foresight.read, self.records, _Texts()
+        try:
+            for record in self._in_order(replay):
+                ahead, vector = found.plain() if (found := see(record)) is not None else (None, b"")
+                yield (plain(texts.sent(record)), ahead), vector
+        except UnsortedError:
+            yield (None, None), b""
         if isinstance(log, Log):
             unread = dict(log.unread.counts), log.unread.lines
-            yield (None, (self.replay.seen.late, log.read, unread, dict(log.notes), log.refused)), b""
+            yield (None, (replay.seen.late, log.read, unread, dict(log.notes), log.refused)), b""
 
-    def _told(self, late: int, read: int, unread: Any, notes: Any, refused: Any) -> None:
-        self.replay.seen.late = late
+    def _told(self, replay: Replay, late: int, read: int, unread: Any, notes: Any, refused: Any) -> None:
+        replay.seen.late = late
         if isinstance(log := self.records, Log):
             log.read, log.unread = read, Unread(Counter(unread[0]), unread[1])
             log.notes, log.refused = Counter(notes), refused
 
-    def _late(self) -> None:
-        self.replay.seen.late += 1
+    def _in_order(self, replay: Replay) -> Iterator[Record]:
+        def late() -> None:
+            replay.seen.late += 1
 
-    def _chosen(self, each: Callable[[], object] | None) -> Iterator[Record]:
+        return (in_order if self.sort else as_they_come)(self._chosen(), late)
+
+    def _chosen(self) -> Iterator[Record]:
         for record in self.records:
-            if each is not None:
-                each()
             early = self.since is not None and record.at is not None and record.at < self.since
             if not early and (self.until is None or record.at is None or record.at < self.until):
                 yield record

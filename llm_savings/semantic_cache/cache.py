@@ -20,6 +20,7 @@ from typing import Any
 from llm_savings import settings as environment
 from llm_savings.embedding import bundled_embedder
 from llm_savings.errors import CacheError
+from llm_savings.semantic_cache.agreement import Agreement
 from llm_savings.semantic_cache.comparing import compare
 from llm_savings.semantic_cache.embedders import embedder
 from llm_savings.semantic_cache.entries import Entry, Near, Vector, Which
@@ -117,6 +118,7 @@ class AnswerCache:
         self._unseen = 0
         self._few = self._looks(0)
         self._text_of, self._chance, self._clock = text_of, chance, clock
+        self._agreement = Agreement(text_of)
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
         self._judging = Trouble("the cache's judge")
         self._embedding = Trouble(f"embedder {self._embedder.name}")
@@ -350,6 +352,8 @@ class AnswerCache:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
         best, p = near[found.best], found.probability
         entry = best.entry
+        if p < limit.value <= self._match.agreed(p, len(near) - 1):
+            p = self._match.agreed(p, self._agreement.others(near, found.best))
         miss = Miss(reason="unlike", question=asked, nearest=entry, probability=p, cosine=best.cosine, judged=True)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold

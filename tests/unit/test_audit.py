@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_savings import ConfigError, LogFormatError, PriceBook, Usage
-from llm_savings.audit import Choices, Record, audit
-from llm_savings.audit.order import in_order
+from llm_savings.audit import Choices, Record, audit, order
+from llm_savings.audit.order import UnsortedError, as_they_come, in_order
 from llm_savings.audit.show import audit_page
 from llm_savings.cli import main
 
@@ -165,6 +166,11 @@ def test_order_loses_no_call_and_keeps_time(minutes: list[int | None], room: int
     assert sorted(one.line for one in found) == [one.line for one in calls]
     known = [one.at for one in found if one.at is not None]
     assert known == sorted(known)
+    with patch.object(order, "_NEAR", room):
+        try:
+            assert [one.line for one in as_they_come(calls, lambda: None)] == [one.line for one in found]
+        except UnsortedError:
+            assert late
 
 
 def test_the_command_and_the_page(tmp_path: Path) -> None:

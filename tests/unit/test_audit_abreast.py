@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_savings.audit import Choices, Record, audit, frames, read_logs, working
+from llm_savings.audit import Choices, Record, audit, frames, order, read_logs, working
 from llm_savings.audit.order import in_order
 from llm_savings.routing import ComplexityRouter
 from llm_savings.semantic_cache import AnswerCache, Hit, Request, Settings
@@ -70,9 +70,10 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def told(log: Path, monkeypatch: pytest.MonkeyPatch, *, forks: bool) -> dict[str, Any]:
+def told(log: Path, monkeypatch: pytest.MonkeyPatch, *, forks: bool, near: int = 1_000) -> dict[str, Any]:
     with monkeypatch.context() as patch:
         patch.setattr(working, "_MUCH", 0)
+        patch.setattr(order, "_NEAR", near)
         patch.setattr(frames, "can_fork", lambda: forks)
         counted: list[None] = []
         found = audit(log, each=lambda: counted.append(None))
@@ -95,6 +96,16 @@ forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @forking
 def test_another_process_changes_nothing(log: Path, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(log, monkeypatch, forks=True) == alone
+
+
+@pytest.mark.parametrize("forks", [False, pytest.param(True, marks=forking)])
+def test_a_log_that_has_to_be_sorted_comes_out_the_same(
+    forks: bool, log: Path, alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[bool] = []
+    monkeypatch.setattr(working, "in_order", lambda *given: again.append(True) or in_order(*given))
+    assert told(log, monkeypatch, forks=forks, near=5) == alone
+    assert forks or again  # some calls are later than five places
 
 
 @forking

@@ -13,7 +13,9 @@ from llm_savings.semantic_cache.stores.rows import Small
 WORD = 64
 """Numbers whose signs stand in one word."""
 
-_FEW = 1_500  # vectors that are compared as they stand
+FEW = 1_500
+"""Vectors that are compared as they stand."""
+
 _LIKELY = 98_304  # numbers of the likely rows, which are compared exactly: the shorter their signs, the more of them
 _SAMPLE = 8_192  # rows whose signs tell how alike those are
 
@@ -36,8 +38,9 @@ class Matrix:
         self._keys: Any = np.empty(0, np.int64)
         self._rows: Any = np.empty((0, width), np.int8)
         self._scale: Any = np.empty(0, np.float32)  # 1 / length of a row; 0 for one that was removed
-        # Which numbers are above zero, 64 to a word, a line for all rows' first words, and so on.
+        # Which numbers are above zero, 64 to a word, a line for all rows' first words, and so on; none while few.
         self._signs: Any = np.empty((-(-width // WORD), 0), np.uint64)
+        self._signed = 0
         self.count = self.gone = 0
         """Rows, and how many of them were removed."""
 
@@ -50,12 +53,12 @@ class Matrix:
                 np.concatenate([old[: self.count], np.empty((room, *old.shape[1:]), old.dtype)])
                 for old in (self._keys, self._rows, self._scale)
             )
-            signs = self._signs[:, : self.count]
-            self._signs = np.concatenate([signs, np.empty((len(signs), room), signs.dtype)], axis=1)
         new = slice(self.count, count)
-        self._keys[new], self._rows[new], self._signs[:, new] = keys, rows, _signs(rows)
+        self._keys[new], self._rows[new] = keys, rows
         self._scale[new] = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
         self.count = count
+        if count > FEW:
+            self._sign()
 
     def remove(self, key: int) -> bool:
         """Forget a vector; whether it was here."""
@@ -85,9 +88,11 @@ class Matrix:
     def keep(self, some: Any) -> None:
         """Keep these of its rows."""
         n = self.count
-        self._signs = self._signs[:, :n][:, some].copy()
+        if self._signed:
+            self._signs = self._signs[:, :n][:, some].copy()
         self._keys, self._rows, self._scale = (old[:n][some].copy() for old in (self._keys, self._rows, self._scale))
         self.count, self.gone = len(self._keys), int(np.count_nonzero(self._scale == 0))
+        self._signed = self._signed and self.count
 
     def nearest(self, vector: Vector, asked: Small, span: Span, count: int) -> list[tuple[float, int]]:
         """The nearest in no order: their cosines and keys.
@@ -100,21 +105,35 @@ class Matrix:
         """
         first, last = max(span[0], self.span[0]), min(span[1], self.span[1])
         if first >= last:  # they have nothing in common
-            return [(0.0, key) for key in self._keys[: self.count][self._scale[: self.count] > 0][:count].tolist()]
+            some = slice(min(self.count, count + self.gone))
+            return [(0.0, key) for key in self._keys[some][self._scale[some] > 0][:count].tolist()]
         part = slice(WORD * first, min(WORD * last, self._dimensions))
         lines = slice(first - self.span[0], last - self.span[0])
         own = slice(WORD * lines.start, WORD * lines.start + part.stop - part.start)
-        some = self._likely(asked[part], lines) if self.count > _FEW else np.arange(self.count)
-        scale, rows = self._scale[some], self._rows[some, own]
-        cosines = np.asarray(cdist(asked[None, part], rows, "dot"))[0] * scale
-        if self.gone:
-            cosines[scale == 0] = -np.inf
-        if len(some) > count:
-            best = np.argpartition(cosines, -count)[-count:]
-            some, scale, rows = some[best], scale[best], rows[best]
+        keys, scale, rows = (old[: self.count] for old in (self._keys, self._scale, self._rows))
+        if self._signed:
+            some = self._likely(asked[part], lines)
+            keys, scale, rows = keys.take(some), scale.take(some), rows.take(some, 0)
+        rows = rows[:, own]
+        if len(keys) > count:
+            cosines = np.asarray(cdist(asked[None, part], rows, "dot"))[0] * scale
+            if self.gone:
+                cosines[scale == 0] = -np.inf
+            best = cosines.argpartition(-count)[-count:]
+            keys, scale, rows = keys[best], scale[best], rows[best]
         exact = rows.astype(np.float32).dot(vector[part]) * scale
-        found = zip(exact.tolist(), self._keys[some].tolist(), scale.tolist(), strict=True)
+        found = zip(exact.tolist(), keys.tolist(), scale.tolist(), strict=True)
         return [(cosine, key) for cosine, key, there in found if there]
+
+    def _sign(self) -> None:
+        """Take the signs of the rows that have none yet."""
+        if self._signs.shape[1] < self.count:
+            signs = np.empty((len(self._signs), len(self._keys)), np.uint64)
+            signs[:, : self._signed] = self._signs[:, : self._signed]
+            self._signs = signs
+        new = slice(self._signed, self.count)
+        self._signs[:, new] = _signs(self._rows[new])
+        self._signed = self.count
 
     def _likely(self, asked: Small, lines: slice) -> Any:
         """Where those rows are whose signs in these words are the most alike.
@@ -132,17 +151,19 @@ class Matrix:
         if self.gone:
             unlike[self._scale[:n] == 0] = np.iinfo(unlike.dtype).max
         step = n // _SAMPLE | 1  # odd, since languages may come in turns
-        place = max(_LIKELY // (WORD * len(signs)), 128) // step
+        place = min(max(_LIKELY // (WORD * len(signs)), 128), n - 1) // step
         return np.flatnonzero(unlike <= np.partition(unlike[::step], place)[place])
 
 
-def spans(rows: Small) -> Any:
-    """The span of each vector, shape (len(rows), 2)."""
-    words = -(-rows.shape[1] // WORD)
-    there = np.zeros((len(rows), words), bool)
-    for word in range(words):
-        there[:, word] = rows[:, WORD * word : WORD * (word + 1)].any(axis=1)
-    return np.stack([there.argmax(axis=1), words - there[:, ::-1].argmax(axis=1)], axis=1)
+def span_of(row: Small) -> Span:
+    """From where to where a vector has numbers.
+
+    Example:
+        >>> span_of(np.array([0] * 64 + [5] + [0] * 127, np.int8))
+        (1, 2)
+    """
+    numbers = row.tobytes()
+    return (len(numbers) - len(numbers.lstrip(b"\0"))) // WORD, -(-len(numbers.rstrip(b"\0")) // WORD)
 
 
 def _signs(rows: Small) -> Any:

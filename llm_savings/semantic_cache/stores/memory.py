@@ -184,7 +184,7 @@ class MemoryStore(Guarded):
         if nearby is None:
             loose = self._loose[scope]
             nearby = Nearby(rows.dimensions_of(self._length), self._lock)
-            nearby.add(list(loose), np.stack(list(loose.values())))
+            nearby.add(list(loose), np.array(list(loose.values())))
             if len(loose) > _FEW:
                 self._scopes[scope] = nearby
                 del self._loose[scope]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_savings.semantic_cache.entries import Vector
-from llm_savings.semantic_cache.stores.matrix import WORD, Matrix, Span, spans
+from llm_savings.semantic_cache.stores.matrix import FEW, WORD, Matrix, Span, span_of
 from llm_savings.semantic_cache.stores.rows import Small, small
 
 _MANY = 200_000  # vectors that are found by their signs within a millisecond; more go into a graph
@@ -21,14 +21,16 @@ _KINDS = 8  # spans that have a matrix of their own; an embedder whose zeros are
 class Nearby:
     """Finds the nearest of one scope's vectors, each under a key that is greater than those before it.
 
-    New vectors stand in a matrix for each span (texts of one script have the other's part empty), which is searched
-    exactly, or nearly so by signs. When they have become many, a thread moves them into the graph, and lookups go on
-    meanwhile. Every method, and the thread, holds the lock that was given.
+    New vectors stand in one matrix while few, then in one for each span (texts of one script have the other's part
+    empty), which is searched exactly, or nearly so by signs. When they have become many, a thread moves them into the
+    graph, and lookups go on meanwhile. Every method, and the thread, holds the lock that was given.
     """
 
     def __init__(self, dimensions: int, lock: Any) -> None:
         self._lock, self._dimensions = lock, dimensions
+        self._whole = 0, -(-dimensions // WORD)
         self._matrices: dict[Span, Matrix] = {}
+        self._together = True
         self._graph: Any = None
         self._thread: threading.Thread | None = None
         self._dropped = 0
@@ -49,14 +51,20 @@ class Nearby:
 
     def add(self, keys: list[int], rows: Small, *, more: int = 0) -> None:
         """Take vectors in, shape (len(keys), dimensions), and make room for so many more."""
+        self.last = keys[-1]
+        count = len(keys) + sum(matrix.count for matrix in self._matrices.values())
+        if self._together and count > FEW and self._thread is None:
+            self._together = False
+            if whole := self._matrices.pop(self._whole, None):
+                older, theirs = whole.vectors()
+                keys, rows = [*older.tolist(), *keys], np.concatenate([theirs, rows])
         places: dict[Span, list[int]] = {}
-        for place, (first, last) in enumerate(spans(rows).tolist()):
-            places.setdefault(self._matrix((first, last)).span, []).append(place)
+        for place, row in enumerate(rows):
+            span = self._whole if self._together else span_of(row)
+            places.setdefault(self._matrix(span).span, []).append(place)
         for span, some in places.items():  # a matrix gets all of its own at once, in the order of their keys
             own = [keys[place] for place in some]
             self._matrices[span].add(own, rows[some], more=more * len(own) // len(keys))
-        self.last = keys[-1]
-        count = sum(matrix.count for matrix in self._matrices.values())
         if count > (_MANY if self._graph is None else min(_TAIL, _MANY)) and self._thread is None:
             if sum(matrix.gone for matrix in self._matrices.values()) > count // 2:
                 for matrix in self._matrices.values():
@@ -74,8 +82,7 @@ class Nearby:
     def search(self, vector: Vector, count: int) -> tuple[list[int], list[float]]:
         """The keys of the nearest and their cosines, best first."""
         asked = small(vector)
-        first, last = spans(asked[None])[0]
-        span = int(first), int(last)
+        span = span_of(asked)
         found: list[tuple[float, int]] = []
         for matrix in self._matrices.values():
             if matrix.count:
@@ -115,7 +122,7 @@ class Nearby:
     def _matrix(self, span: Span) -> Matrix:
         if span not in self._matrices:
             if len(self._matrices) >= _KINDS - 1:
-                span = 0, -(-self._dimensions // WORD)
+                span = self._whole
             self._matrices.setdefault(span, Matrix(span, self._dimensions))
         return self._matrices[span]
 
