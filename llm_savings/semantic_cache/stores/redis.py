@@ -25,7 +25,7 @@ from llm_savings.storage.urls import masked, passwords
 
 _PREFIX = "llm-savings:cache:2:"
 _PAGE = 1_000
-_REMOVED = 50  # at once: mending the graph takes the server a millisecond or more each
+_REMOVED = 10  # at once: mending the graph takes the server a millisecond or more each, and a busy one ten times that
 _FOREVER = 2**53  # later than any expiry, and exact as the index's numbers are
 _KEPT = 30 * 86_400  # seconds an entry's counters outlive their last addition: Redis removes expired entries alone
 _READ = ("row", "hits", "used_us", "expires_us", "counts")
