@@ -24,8 +24,8 @@ from llm_savings.storage.urls import masked, passwords
 _VERSION = 1
 _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
-_EXACT = 1_000  # entries of a scope that are compared one by one in no more time than the graph takes
-_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to ten times as many
+_EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
+_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
@@ -185,12 +185,12 @@ class PostgresStore(rows.Paged):
         """Whether a scope is better looked up in the graph."""
         until, large = self._large.get(scope, (0.0, False))
         if monotonic() > until:
-            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {10 * _EXACT}) AS own"
+            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own"
             (own,) = db.execute(sql, (scope,)).fetchone()
             (every,) = db.execute(
                 "SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass", (self._table,)
             ).fetchone()
-            large = own > _EXACT and (own * _SHARE > every or own == 10 * _EXACT)
+            large = own > _EXACT and (own * _SHARE > every or own == 20 * _EXACT)
             if len(self._large) > 10_000:
                 self._large.clear()
             self._large[scope] = monotonic() + _REMEMBERED, large

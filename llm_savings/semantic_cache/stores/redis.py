@@ -25,13 +25,13 @@ from llm_savings.storage.urls import masked, passwords
 
 _PREFIX = "llm-savings:cache:2:"
 _PAGE = 1_000
-_REMOVED = 50  # at once: mending the graph takes the server a millisecond or more each
+_REMOVED = 10  # at once: mending the graph takes the server a millisecond or more each, and a busy one ten times that
 _FOREVER = 2**53  # later than any expiry, and exact as the index's numbers are
 _KEPT = 30 * 86_400  # seconds an entry's counters outlive their last addition: Redis removes expired entries alone
 _READ = ("row", "hits", "used_us", "expires_us", "counts")
 _MANY = 10_000  # entries that are compared one by one in no more time than they take to be put into a graph
 _LOOK = 1_000  # entries stored, by whomever, between two looks at whether there are many
-_DEAR, _SPREAD = 4_000, 80  # see `_policy`
+_DEAR, _BATCH = 4_000, 20  # see `_policy`
 _REMEMBERED = 60.0  # seconds for which a scope's share of many entries is taken to stay
 
 # Text is indexed by its digest: no question of escaping, and no limit to its length.
@@ -371,7 +371,8 @@ class RedisStore:
             policy = "HYBRID_POLICY ADHOC_BF"
             # One by one takes 0.1 us each; the graph 0.4 ms, and more where most of what it finds is others'.
             if count * count > _DEAR * every:
-                policy = f"HYBRID_POLICY BATCHES BATCH_SIZE {max(20, _SPREAD * every // count)}"
+                size = max(_BATCH, _BATCH * every * every // (count * count))
+                policy = f"HYBRID_POLICY BATCHES BATCH_SIZE {size}"
             if len(self._policies) > 10_000:
                 self._policies.clear()
             self._policies[own] = now + _REMEMBERED, policy
