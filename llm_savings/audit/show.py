@@ -16,13 +16,13 @@ from llm_savings.evidence import Strategy
 from llm_savings.report.charts import waterfall
 from llm_savings.report.money import dollars
 from llm_savings.report.page import (
-    Markup,
     Words,
     bullets,
     cards,
     code,
     element,
     headline,
+    joined,
     page,
     section,
     table,
@@ -80,7 +80,8 @@ def quality(found: Audit) -> Iterator[Said]:
     """What may get worse: the router's estimate, and the bound of the cache's false hits."""
     seen = found.seen
     if seen.routed:
-        yield say("audit.risk_routing", seen.routed, f"{seen.doubt:,.0f}", f"{found.doubtful:.1%}")
+        doubt = f"{seen.doubt:,.0f}" if seen.doubt >= 10 else f"{seen.doubt:.1f}"
+        yield say("audit.risk_routing", seen.routed, doubt, f"{found.doubtful:.1%}")
     if seen.served:
         wrong, share = ceil(round(found.false_hits * seen.lookups, 6)), f"{found.false_hits:.2%}"
         yield say(
@@ -176,7 +177,6 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
         (element("h3", say(f"strategy.{name}")), code(f"# LangChain\n{one}\n\n# LiteLLM\n{other}"))
         for name, one, other in advice(found)
     ]
-    risks = bullets(quality(found))
     wrong = [f"{one.place}: {one.reason} {one.fix}" for one in found.findings]
     return page(
         say("audit.title"),
@@ -199,9 +199,15 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
             ),
             name="spans",
         ),
-        section(say("audit.quality"), risks, name="quality", lead=say("audit.quality_lead")) if risks else Markup(""),
-        section(say("audit.advice"), *chain.from_iterable(told), name="advice"),
-        section(say("audit.findings"), bullets(wrong), name="findings"),
+        *(
+            section(say(f"audit.{name}"), block, name=name, lead=lead)
+            for name, block, lead in (
+                ("quality", bullets(quality(found)), say("audit.quality_lead")),
+                ("advice", joined(chain.from_iterable(told)), ""),
+                ("findings", bullets(wrong), ""),
+            )
+            if block
+        ),
         section(say("report.notes"), bullets([*sentences(found), *found.notes]), name="notes"),
         lang=lang,
     )

@@ -241,7 +241,7 @@ def test_the_quality_at_risk_is_told_everywhere_in_both_languages(risky: Audit, 
         "kind": "bound", "calls": seen.lookups, "wrong": seen.by_meaning, "share": risky.false_hits
     }  # fmt: skip
     routing, cache = quality(risky)
-    assert f"{seen.routed} calls sent to a smaller model about {seen.doubt:.0f} ({risky.doubtful:.1%})" in str(routing)
+    assert f"{seen.routed} calls sent to a smaller model about {seen.doubt:.1f} ({risky.doubtful:.1%})" in str(routing)
     assert f"at most {seen.by_meaning} of {seen.lookups} lookups ({risky.false_hits:.2%})" in str(cache)
     for lang, estimate, bound in (("en", "an estimate", "a bound"), ("ko", "추정치", "상한")):
         for page in (audit_page(risky, lang=lang), in_notebook(risky, lang=lang)):  # type: ignore[arg-type]
