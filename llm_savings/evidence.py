@@ -20,6 +20,9 @@ METADATA_KEY = "llm_savings"
 AT_END = "at_end"
 """Where evidence holds a function of the answer's text and output tokens that gives the rest of the evidence."""
 
+CACHE_KEY = "llm_savings_cache"
+"""Where LiteLLM's details of a call say what our cache, as `litellm.cache`, did."""
+
 AtEnd = Callable[[str, int], Mapping[str, Any]]
 
 _log = logging.getLogger("llm_savings.evidence")

@@ -25,6 +25,7 @@ from llm_savings.ledger import Ledger, Sent, Settled
 from llm_savings.ledger.counters import BusyError, Cap, Charged, CorruptError, RefusedError
 from llm_savings.ledger.records import from_picodollars, to_picodollars
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import EXACT
 
 _log = logging.getLogger("llm_savings.budget")
 
@@ -239,7 +240,7 @@ class Gate:
                 f"model {sent.requested_model!r} has no price, so no budget can hold it; give it one with "
                 f'PriceBook().with_overrides({{{sent.requested_model!r}: {{"input": "0.10", "output": "0.40"}}}})'
             )
-        amount = rates.fee + prompt * rates.prompt + output * size.choices * rates.output
+        amount = EXACT.fma(output * size.choices, rates.output, EXACT.fma(prompt, rates.prompt, rates.fee))
         for budget in budgets:
             if (most := budget.per_call_limit) is not None and amount > most:
                 raise BudgetExceededError(
@@ -342,5 +343,5 @@ def _pico(amount: Decimal) -> int:
 def _usd(pico: int) -> Decimal:
     amount = from_picodollars(pico)
     assert amount is not None  # noqa: S101
-    short = amount.normalize()
-    return short.quantize(Decimal(1)) if short == short.to_integral_value() else short
+    short = amount.normalize(EXACT)
+    return short.quantize(Decimal(1), context=EXACT) if short == short.to_integral_value() else short

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -21,7 +20,6 @@ _log = logging.getLogger("llm_savings.prompt_cache")
 _PARTS = ("model", "messages", "system", "tools")
 _open: WeakValueDictionary[str, Memory] = WeakValueDictionary()
 _opening = threading.Lock()
-_scope = lru_cache(maxsize=1024)(tenant_hash)
 
 
 class Marking:
@@ -76,7 +74,7 @@ class Marking:
         if settings.disabled() or not isinstance(asked.get("messages"), list):
             return asked, None
         try:
-            memory = self.memory.scoped(_scope(key)) if key else self.memory
+            memory = self.memory.scoped(tenant_hash(key)) if key else self.memory
             options = {name: value for name, value in asked.items() if name not in _PARTS}
             if base and not base.rstrip("/").startswith(self._own):
                 options["api_base"] = base
@@ -100,7 +98,7 @@ class Marking:
     def learn(self, plan: Plan, usage: Usage | None, *, key: str | None = None) -> None:
         """Learn from a call that was answered."""
         try:
-            memory = self.memory.scoped(_scope(key)) if key else self.memory
+            memory = self.memory.scoped(tenant_hash(key)) if key else self.memory
             memory.record(plan, usage, sent=not self.shadow)
         except Exception as error:  # noqa: BLE001
             self._warn(error)

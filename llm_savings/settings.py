@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def hash_key() -> bytes:
     """
     if named := os.environ.get("LLM_SAVINGS_HASH_KEY"):
         return named.encode()
+    return _machine_key(os.environ.get("XDG_DATA_HOME"))
+
+
+@lru_cache(maxsize=2)  # read once: it is asked for in every call, and what it hashes takes a tenth of reading it
+def _machine_key(_data_home: str | None) -> bytes:
     import platformdirs
 
     folder = Path(platformdirs.user_data_dir("llm-savings", appauthor=False))

@@ -6,8 +6,9 @@ named in `embedder/corpora.py`.
 
     PYTHONPATH=.:scripts python scripts/build_embedder.py --data ../shared/data --repositories DIR --cache DIR
 
-The Hangul table that is shipped was built with --known-only, when 59,966 of the 75,208 sentences had been embedded by
-the teacher. With --report it only prints what the packed weights and the teachers reach on held-out streams.
+Then teach_intents.py teaches the Latin table that this packs. The Hangul table that is shipped was built with
+--known-only, when 59,966 of the 75,208 sentences had been embedded by the teacher. With --report it only prints what
+the packed weights and the teachers reach on held-out streams.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
     python scripts/fit_match.py                      with the bundled embedder, a few minutes on one core
     python scripts/fit_match.py --dry-run            prints what it would write, and the tables behind it
 
+The Korean model rests on English streams too, as the embedder saw them before it was taught their intents: what is
+shipped was fitted with --only ko between build_embedder.py and teach_intents.py, and with --only en behind them.
+
 Weights are fitted on CLINC150 and Banking77 (CC BY), for Korean with Question_pair (MIT) too, each with negatives made
 by exchanging one content word. Thresholds come from whole streams, the strictest domain decides: CLINC150 and Banking77
 for English, PARAKQC's calibration half, which no weights ever see, for Korean. What a model fitted without one of the
@@ -28,34 +31,43 @@ from llm_savings.semantic_cache.match.canonical import canonical
 from llm_savings.semantic_cache.match.features import NAMES, features
 from llm_savings.semantic_cache.match.fitting import fit
 from llm_savings.semantic_cache.match.guards import blocks
-from llm_savings.semantic_cache.match.model import LONELY, SCORED, SPARSE
+from llm_savings.semantic_cache.match.model import LONELY, NEIGHBOURS, SCORED, SPARSE
 from llm_savings.semantic_cache.match.question import Question, prepare
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "llm_savings" / "semantic_cache" / "match" / "weights.json"
+CAUTION = 0.6  # log odds
 ERRORS = (0.001, 0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05)
 
 
 Table = list[tuple[float, float]]  # allowed error, threshold
+Found = tuple[tuple[float, ...], bool, int, int]  # features, right, others with the candidate's answer, lookup
 
 
 @dataclass
 class Pairs:
-    """Pairs that no guard blocks: features, whether the answer is shared, and the lookup each belongs to."""
+    """Pairs that no guard blocks: features, whether the answer is shared, and the lookup each belongs to.
+
+    `others` is how many of the other near questions share the candidate's answer.
+    """
 
     name: str
     rows: np.ndarray
     right: np.ndarray
+    others: np.ndarray
     lookup: np.ndarray
     lookups: int
 
+    def best(self, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The place of the best candidate of each lookup that has one, and its logit."""
+        logits = self.rows @ coefficients[:-1] + coefficients[-1]
+        order = np.lexsort((-logits, self.lookup))
+        places = order[np.r_[True, np.diff(self.lookup[order]) != 0][: len(order)]]
+        return places, logits[places]
+
     def scored(self, coefficients: np.ndarray) -> list[tuple[float, bool]]:
         """The best candidate's logit and whether it is right, for each lookup that has one."""
-        logits = self.rows @ coefficients[:-1] + coefficients[-1]
-        best: dict[int, tuple[float, bool]] = {}
-        for lookup, logit, right in zip(self.lookup.tolist(), logits.tolist(), self.right.tolist(), strict=True):
-            if lookup not in best or logit > best[lookup][0]:
-                best[lookup] = (logit, bool(right))
-        return list(best.values())
+        places, logits = self.best(coefficients)
+        return list(zip(logits.tolist(), self.right[places].astype(bool).tolist(), strict=True))
 
 
 class Fitting:
@@ -74,9 +86,10 @@ class Fitting:
         places, cosines = nearest_earlier(self.embedder.embed(stream.texts))
         asked = [prepare(text) for text in stream.texts]
         forms = [canonical(text) for text in stream.texts]  # equal forms are the exact tier's, whatever the threshold
-        found: list[tuple[tuple[float, ...], bool, int]] = []
+        found: list[Found] = []
         for lookup, question in enumerate(asked):
             kept = 0
+            answers = [stream.labels[place] for place in places[lookup] if place >= 0]
             near = [float(cosine) for place, cosine in zip(places[lookup], cosines[lookup], strict=True) if place >= 0]
             crowd = near[4] if len(near) > 4 else LONELY[question.language]
             for place, cosine in zip(places[lookup], cosines[lookup], strict=True):
@@ -85,19 +98,20 @@ class Fitting:
                 row = self.pair(question, asked[place], cosine, crowd)
                 if row:
                     kept += 1
-                    found.append((row, stream.labels[lookup] == stream.labels[place], lookup))
+                    answer = stream.labels[place]
+                    found.append((row, stream.labels[lookup] == answer, answers.count(answer) - 1, lookup))
         return _pairs(stream.name, found, len(stream.texts))
 
     def judged(self, name: str, pairs: Sequence[tuple[str, str, bool]]) -> Pairs:
         """Pairs labelled by people, each a lookup of its own against one stored question."""
         first = self.embedder.embed([a for a, _, _ in pairs])
         second = self.embedder.embed([b for _, b, _ in pairs])
-        found: list[tuple[tuple[float, ...], bool, int]] = []
+        found: list[Found] = []
         for lookup, ((a, b, right), cosine) in enumerate(zip(pairs, (first * second).sum(1), strict=True)):
             asked = prepare(a)
             row = self.pair(asked, prepare(b), float(cosine), LONELY[asked.language])
             if row:
-                found.append((row, right, lookup))
+                found.append((row, right, 0, lookup))
         return _pairs(name, found, len(pairs))
 
     def swapped(self, stream: Stream, seed: int = 1) -> Pairs:
@@ -116,14 +130,14 @@ class Fitting:
         chosen = [changed[i] for i in np.random.default_rng(seed).permutation(len(changed))[:most]]
         scores = self.embedder.embed([text for _, text in chosen]) @ self.embedder.embed(stream.texts).T
         nearest = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-        found: list[tuple[tuple[float, ...], bool, int]] = []
+        found: list[Found] = []
         for lookup, ((original, text), places) in enumerate(zip(chosen, nearest.tolist(), strict=True)):
             asked, crowd = prepare(text), float(scores[lookup, places[4]])
             for place in places:
                 row = self.pair(asked, prepare(stream.texts[place]), float(scores[lookup, place]), crowd)
                 if row:
                     if place == original:
-                        found.append((row, False, lookup))
+                        found.append((row, False, 0, lookup))
                     break
         return _pairs(f"{stream.name} swapped within", found, len(chosen))
 
@@ -149,12 +163,13 @@ class Fitting:
         return changed
 
 
-def _pairs(name: str, found: list[tuple[tuple[float, ...], bool, int]], lookups: int) -> Pairs:
+def _pairs(name: str, found: list[Found], lookups: int) -> Pairs:
     return Pairs(
         name=name,
-        rows=np.array([row for row, _, _ in found], dtype=np.float64).reshape(-1, len(NAMES)),
-        right=np.array([right for _, right, _ in found], dtype=np.float64),
-        lookup=np.array([lookup for _, _, lookup in found], dtype=np.int64),
+        rows=np.array([row for row, *_ in found], dtype=np.float64).reshape(-1, len(NAMES)),
+        right=np.array([right for _, right, _, _ in found], dtype=np.float64),
+        others=np.array([others for _, _, others, _ in found], dtype=np.int64),
+        lookup=np.array([lookup for *_, lookup in found], dtype=np.int64),
         lookups=lookups,
     )
 
@@ -257,6 +272,28 @@ def korean(pairs: dict[str, Pairs]) -> tuple[dict[str, float], Table]:
     return _written(final), thresholds([(part, final) for part in unseen])
 
 
+def agreement(judged: Sequence[tuple[Pairs, np.ndarray]]) -> list[float]:
+    """How the log odds change where three or four of the other near questions have the best one's answer.
+
+    A slope, and what is added for three and for four: logistic regression by Newton's method over the best candidates,
+    less what an unseen domain may lack.
+    """
+    tables, answers = [], []
+    for pairs, coefficients in judged:
+        places, logits = pairs.best(coefficients)
+        kept = pairs.others[places] >= NEIGHBOURS - 2
+        four = pairs.others[places][kept] >= NEIGHBOURS - 1
+        tables.append(np.column_stack([logits[kept], ~four, four]))
+        answers.append(pairs.right[places][kept])
+    table, right = np.concatenate(tables), np.concatenate(answers)
+    point = np.zeros(3)
+    for _ in range(30):
+        chances = 1 / (1 + np.exp(-table @ point))
+        bent = (table.T * (chances * (1 - chances))) @ table + 1e-3 * np.eye(3)
+        point += np.linalg.solve(bent, table.T @ (right - chances))
+    return [round(float(value), 3) for value in point - np.array([0.0, CAUTION, CAUTION])]
+
+
 def shift(pairs: Pairs, coefficients: np.ndarray, max_error: float = 0.01) -> float:
     """What to add to all log odds so that where `max_error` of the lookups are wrong, as many are expected to be."""
     scored = sorted(pairs.scored(coefficients), reverse=True)
@@ -311,20 +348,23 @@ def main() -> None:
     parser.add_argument(
         "--words", default="llm_savings.semantic_cache.match.wordspace:bundled_words", help="module:callable"
     )
+    parser.add_argument("--only", choices=("en", "ko"), help="one language, the other keeps its weights")
     parser.add_argument("--dry-run", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     fitting = Fitting(made(options.embedder), made(options.words))
-    models: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
+    found: dict[str, Any] = json.loads(WEIGHTS.read_text("utf-8"))
+    models, limits = found["models"], found["thresholds"]
     pairs = all_pairs(fitting)
     for language, build in (("en", english), ("ko", korean)):
-        models[language], limits[language] = build(pairs)
-        print(language, json.dumps(models[language]), json.dumps(limits[language]), sep="\n  ")
+        if options.only in (None, language):
+            models[language], limits[language] = build(pairs)
+            print(language, json.dumps(models[language]), json.dumps(limits[language]), sep="\n  ")
+    coefficients = np.array(list(models["en"].values()))
+    agreed = agreement([(floored(pairs[name], SPARSE["en"]), coefficients) for name in ("clinc", "banking")])
+    print("agreement", agreed)
+    found["agreement"] = agreed
     if not options.dry_run:
-        about = "Made by scripts/fit_match.py from CLINC150, Banking77 (CC BY) and Question_pair (MIT)."
-        WEIGHTS.write_text(
-            json.dumps({"about": about, "models": models, "thresholds": limits}, indent=1) + "\n", "utf-8"
-        )
+        WEIGHTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 
 def made(name: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from llm_savings.batch import (
     Answered,
@@ -36,6 +36,7 @@ from llm_savings.batch.schemas import answer_format
 from llm_savings.cli.shared import JSON, imported
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.meter import Meter
+from llm_savings.report.tables import plain_table
 
 _journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
 _ledger = click.option("--ledger", help="The ledger for the costs. [LLM_SAVINGS_LEDGER]")
@@ -173,14 +174,14 @@ def erase(job: str, journal: str | None) -> None:
 def list_(journal: str | None) -> None:
     """Every job, the newest first."""
     book = Journal(journal)
-    table = Table("job", "state", "model", "from", "inputs", "may cost at most")
+    heads = ("job", "state", "model", "from", "inputs", "may cost at most")
+    table = plain_table(*heads, left=heads[1:4])
     for row in list_jobs(book):
         told = Estimate.from_dict(row.estimate) if row.estimate else None
         at = datetime.fromtimestamp(row.created, UTC).astimezone()
         most = "" if told is None or told.upper_bound is None else f"${told.upper_bound:.4f}"
-        table.add_row(
-            row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", "" if told is None else f"{told.inputs:,}", most
-        )
+        cells = (row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", f"{told.inputs:,}" if told else "", most)
+        table.add_row(*map(Text, cells))
     Console().print(table)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from llm_savings.cli.shared import print_json
 from llm_savings.errors import UnknownModelError
 from llm_savings.pricing import PriceBook, update
+from llm_savings.report.tables import plain_table
 
 # The five of the article that this package's first user started from. The last is anybody's own machine.
 _DEFAULT = ("gpt-4o", "gpt-4o-mini", "claude-3-5-sonnet-20241022", "claude-3-haiku-20240307", "llama-3.1-70b")
@@ -63,15 +62,9 @@ def _rates(book: PriceBook, model: str, mode: str) -> dict[str, Decimal] | None:
 
 
 def _show(book: PriceBook, rows: dict[str, dict[str, Decimal] | None], mode: str) -> None:
-    table = Table(
-        title=f"USD per million tokens, {mode} (read, write: the provider's prompt cache)",
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-    )
-    table.add_column("model", overflow="fold", min_width=20)
-    for bucket in _HEADS:
-        table.add_column(_HEADS[bucket], justify="right")
+    title = f"USD per million tokens, {mode} (read, write: the provider's prompt cache)"
+    table = plain_table("model", *_HEADS.values(), title=title)
+    table.columns[0].min_width = 20
     for name, rates in rows.items():
         cells = [_cell(rates.get(bucket) if rates else None) for bucket in _HEADS]
         table.add_row(Text(name), *cells)

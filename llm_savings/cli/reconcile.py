@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from llm_savings.ledger import Ledger
 from llm_savings.reconcile import KINDS, WINDOW, Kind, Line, Reconciliation, read_export
 from llm_savings.reconcile import reconcile as compare
 from llm_savings.report.money import dollars, tokens
+from llm_savings.report.tables import plain_table
 
 
 @click.command(epilog="Example: llm-savings reconcile completions_usage.csv --settle")
@@ -76,13 +76,9 @@ _SAID = {
 
 def _table(found: Reconciliation) -> Table:
     title = f"{found.kind}, {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC"
-    table = Table(title=Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)  # it has to fit 80 columns
-    table.add_column("day", no_wrap=True)
-    table.add_column("model", overflow="fold", min_width=8)
-    for name in ("ledger", "provider", "difference", "unknown"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    heads = ("day", "model", "ledger", "provider", "difference", "unknown", "")
+    table = plain_table(*heads, title=title, left=("model",))
+    table.columns[0].no_wrap, table.columns[1].no_wrap, table.columns[1].min_width = True, False, 8
     for line in found.lines:
         # Text, not markup: a model named "[red]" is shown, not obeyed.
         cells = [Text(cell) for cell in (str(line.day), line.model or "(all)", *_amounts(line))]

@@ -6,14 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from llm_savings.audit import Claim, Range, Scenario, article_claims
 from llm_savings.cli.shared import JSON, print_json, print_notes
 from llm_savings.report import dollars
 from llm_savings.report.strategies import strategies_document, strategies_table
+from llm_savings.report.tables import plain_table
 
 
 def _share(name: str, text: str) -> Any:
@@ -79,11 +78,8 @@ def _show_article(claims: list[Claim], as_json: bool) -> None:
         rows = [{"what": c.what, "said": str(c.said), "found": format(c.found, "f"), "unit": c.unit} for c in claims]
         print_json(rows)
         return
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    table.add_column("")
-    table.add_column("the article", justify="right", no_wrap=True)
-    table.add_column("really", justify="right", no_wrap=True)
-    table.add_column("why", style="dim")
+    table = plain_table("", "the article", "really", "why", left=("why",))
+    table.columns[-1].no_wrap, table.columns[-1].style = False, "dim"
     for claim in claims:
         table.add_row(claim.what, _shown(claim.said, claim.unit), _shown(claim.found, claim.unit), claim.why)
     Console().print(table)

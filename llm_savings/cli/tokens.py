@@ -9,15 +9,14 @@ from typing import Any
 
 import click
 from pydantic import TypeAdapter, ValidationError
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from llm_savings import Usage, tokens
 from llm_savings.cli.shared import imported, print_json, print_notes
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.pricing import PriceBook
 from llm_savings.report import dollars
+from llm_savings.report.tables import plain_table
 from llm_savings.structured import Sizes, Target, lean_schema, sizes
 from llm_savings.structured.forms import compact_json
 from llm_savings.structured.schema import is_object
@@ -80,10 +79,8 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
         }
         print_json(document)
         return
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, title_justify="left")
-    table.title = f"{len(records):,} records of {named}, {'each an answer' if each else 'in one answer'}, {model}"
-    for head in ("", "output tokens an answer", "to compact JSON", "per 1,000 calls"):
-        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    title = f"{len(records):,} records of {named}, {'each an answer' if each else 'in one answer'}, {model}"
+    table = plain_table("", "output tokens an answer", "to compact JSON", "per 1,000 calls", title=title)
     for name, count in counts.items():
         table.add_row(
             _FORMS[name], f"{count:,.0f}", f"{count / counts['compact'] - 1:+.0%}", dollars(per_thousand[name])

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from llm_savings.attribution import Attribution
 from llm_savings.ledger import Ledger, Line
 from llm_savings.report import dollars, tokens
 from llm_savings.report.strategies import strategies_document
+from llm_savings.report.tables import plain_table
 
 if TYPE_CHECKING:
     from llm_savings.demo.check import Group
@@ -74,9 +74,8 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
 
 def checks_table(groups: Sequence[Group]) -> Table:
     """Answers by how they came about, and how many of them say something else than the fresh answer."""
-    table = Table(title="Every answer beside the strong model's fresh one", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("", "answers", "wrong", "at most (95%)"):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    title = "Every answer beside the strong model's fresh one"
+    table = plain_table("", "answers", "wrong", "at most (95%)", title=title)
     for group in groups:
         table.add_row(group.name, f"{group.answers:,}", f"{group.wrong:,}", f"{group.bound:.1%}")
     return table
@@ -95,15 +94,9 @@ def outcome(before: Bill, found: Attribution, groups: Sequence[Group], agreement
 
 def before_after(before: Bill, after: Bill) -> Table:
     """The two bills by model."""
-    table = Table(
-        title="The provider's bill by model: as it is today, then with llm-savings",
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-    )
-    table.add_column("model", min_width=12)
-    for name in ("calls", "then", "tokens", "then", "cost", "then"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = "The provider's bill by model: as it is today, then with llm-savings"
+    table = plain_table("model", "calls", "then", "tokens", "then", "cost", "then", title=title)
+    table.columns[0].min_width = 12
     sums = [_by_model(before), _by_model(after)]
     for model in sorted(sums[0].keys() | sums[1].keys()):
         table.add_row(model, *_pairs(sums[0][model], sums[1][model]))

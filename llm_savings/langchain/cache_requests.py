@@ -124,7 +124,7 @@ class Calling:
             messages=[{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(map(_message, prompt)),
             parameters=parameters,
             namespace=chosen_namespace(namespace, self.metadata),
-            user=_hashed(user) if user else None,
+            user=tenant_hash(user) if user else None,
         )
 
     def when_failed(self, tell: Callable[[], None]) -> None:
@@ -327,8 +327,3 @@ def _block(block: Any) -> Any:
     if isinstance(block, Mapping) and block.get("source_type") == "id":
         return {**block, "file": block.get("id")}  # here the id is the content
     return block
-
-
-@lru_cache(maxsize=4096)
-def _hashed(user: str) -> str:
-    return tenant_hash(user)

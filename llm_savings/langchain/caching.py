@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from llm_savings.langchain.cached_costs import price_of, report
 from llm_savings.semantic_cache import AnswerCache, Miss, Options, Refusal, Request, Settings, Stats, Which
 from llm_savings.semantic_cache.settings import seconds
 from llm_savings.semantic_cache.trouble import Trouble
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.langchain")
 _MOST = 1_000  # misses whose answers are awaited; of older ones only the latency is lost
@@ -82,7 +82,7 @@ class SemanticCache(BaseCache):
         self.answers = AnswerCache(target, Settings.of(options), text_of=words)
         self._missed: OrderedDict[tuple[int, int], _Missed] = OrderedDict()
         self._told: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = Latch()
         self.trouble = Trouble("LangChain's semantic cache")
         watch_structured()
 

@@ -35,6 +35,7 @@ from llm_savings.meter import Answer, Live, Meter, current_call, may_have_billed
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.resends import RetriedError
+from llm_savings.storage.forks import Latch
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.langchain")
@@ -184,7 +185,7 @@ class CostCallback(Metered, BaseCallbackHandler):
         self.user, self.session = user, session
         self._open: OrderedDict[UUID, _Open] = OrderedDict()
         self._batches: WeakValueDictionary[int, _Batch] = WeakValueDictionary()
-        self._lock = threading.Lock()
+        self._lock = Latch()
         current.register(self)
         if budget:
             current.expect_refusals()
@@ -368,7 +369,9 @@ class CostCallback(Metered, BaseCallbackHandler):
     def _answered(self, run: _Open, response: LLMResult, *, shared: bool = False) -> None:
         answer = Answer(shared=True) if shared else read_answer(response, run.start, self.meter.prices)
         if run.hit:
-            answer = replace(answer, hit=True, usage=answer.usage or Usage(), response_id=None)
+            said = {"semantic_cache": run.mark.evidence} if run.mark and run.mark.evidence else {}
+            strategies = {**answer.strategies, **said}
+            answer = replace(answer, hit=True, usage=answer.usage or Usage(), response_id=None, strategies=strategies)
         self.meter.answered(run.live, answer)
 
 

@@ -68,6 +68,7 @@ class Mark(Live):
     Attributes:
         task: Who makes the call.
         hit: LiteLLM's cache answered.
+        evidence: What it says of that, if it is ours.
         cached: The parameters of the request, if LangChain will ask a cache before it leaves.
         request: The parameters of the request that was let through, or stopped.
         refusal: Why no request of this call will leave any more.
@@ -75,6 +76,7 @@ class Mark(Live):
 
     task: asyncio.Task[Any] | None = None
     hit: bool = False
+    evidence: Mapping[str, Any] | None = None
     cached: Mapping[str, Any] | None = None
     request: Mapping[str, Any] | None = None
     refusal: BudgetError | None = None
@@ -194,9 +196,9 @@ def _resent(error: BaseException, _model: str | None) -> None:
             raise stop
 
 
-def _hit() -> str | None:
+def _hit(evidence: Mapping[str, Any] | None) -> str | None:
     mark = current_call.get()
     if not isinstance(mark, Mark) or not mark.target or mark.done:
         return None
-    mark.hit = True
+    mark.hit, mark.evidence = True, evidence
     return mark.target

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from llm_savings.evidence import CACHE_KEY
 from llm_savings.meter import METERED
 
 _log = logging.getLogger("llm_savings.langchain")
@@ -25,8 +26,12 @@ _lock = threading.Lock()
 _unwatched = {_MODULE}
 
 
-def watch(tell: Callable[[], str | None]) -> None:
-    """Have `tell` called when LiteLLM's cache answers, once LiteLLM is imported; it says who meters the call."""
+Tell = Callable[[Mapping[str, Any] | None], str | None]
+"""Hears what our cache says of its answer, None where it is another cache's; says who meters the call."""
+
+
+def watch(tell: Tell) -> None:
+    """Have `tell` called when LiteLLM's cache answers, once LiteLLM is imported."""
     if not _unwatched or _MODULE not in sys.modules:
         return
     with _lock:
@@ -38,14 +43,16 @@ def watch(tell: Callable[[], str | None]) -> None:
             setattr(handler, _METHOD, _watched(method, tell))
 
 
-def _watched(method: Callable[..., Any], tell: Callable[[], str | None]) -> Callable[..., Any]:
+def _watched(method: Callable[..., Any], tell: Tell) -> Callable[..., Any]:
     @wraps(method)
     def answered(handler: Any, logging_obj: Any, *args: Any, **named: Any) -> Any:
         found = method(handler, logging_obj, *args, **named)
         try:
-            if getattr(logging_obj, "call_type", None) in _CALLS and (ledger := tell()):
+            if getattr(logging_obj, "call_type", None) in _CALLS:
                 # LiteLLM's callbacks get these details, in a thread or task of its own.
-                logging_obj.model_call_details[METERED] = ledger
+                details = logging_obj.model_call_details
+                if ledger := tell(details.get(CACHE_KEY)):
+                    details[METERED] = ledger
         except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
             _log.exception("an answer of LiteLLM's cache was not metered as one")
         return found

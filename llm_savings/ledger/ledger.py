@@ -157,7 +157,7 @@ class Ledger:
         """Output tokens of the last measured calls of a model and feature; of none where they cannot be read."""
         model, feature = route
         ours = (
-            row["output_tokens"] or 0
+            sum(row[f"{kind}_tokens"] or 0 for kind in ("output", "audio_output", "image_output"))
             for row in self._recent(model)
             if json.loads(row["tags"] or "{}").get("feature") == feature
         )
@@ -179,7 +179,7 @@ class Ledger:
         """A model's last measured calls, the newest first; none where they cannot be read."""
         mark = self._store.mark
         sql = (
-            "SELECT tags, strategies, output_tokens FROM calls "  # noqa: S608
+            "SELECT tags, strategies, output_tokens, audio_output_tokens, image_output_tokens FROM calls "  # noqa: S608
             f"WHERE id > (SELECT COALESCE(MAX(id), 0) FROM calls) - {mark} "
             f"AND requested_model = {mark} AND status = 'ok' AND basis = 'measured' ORDER BY id DESC"
         )
@@ -257,6 +257,9 @@ class Ledger:
     def erase(self, *, user: str) -> int:
         """Forget who made this user's calls: user, session, tags and the provider's ids go, the amounts stay.
 
+        Counters of budgets that bear the name of the user or of a session of his go as well, so a limit per user or
+        session begins anew. A budget per tag names the tag's value in its counters, whoever it is of: that stays.
+
         Returns:
             How many calls were made anonymous.
 
@@ -265,9 +268,17 @@ class Ledger:
         """
         if not self.flush():
             raise LedgerError(f"ledger {masked(self.target)} is behind its journal; erase again once it can be written")
+        mark = self._store.mark
+        sql = f"SELECT DISTINCT session_id, budgets FROM calls WHERE user_id = {mark} AND budgets IS NOT NULL"  # noqa: S608
+        named: set[str] = set()
+        for session, keys in self._store.fetch(sql, (user,)):
+            whose = (f"user={user}", f"session={session}")
+            named.update(key for key in json.loads(keys) if key.split("|", 3)[3] in whose)
+        if named:
+            self.budgets.reset(sorted(named))
         changed = self._store.execute(
             "UPDATE calls SET user_id = NULL, session_id = NULL, tags = NULL, response_id = NULL "  # noqa: S608
-            f"WHERE user_id = {self._store.mark}",
+            f"WHERE user_id = {mark}",
             (user,),
         )
         self._store.forget()
@@ -300,4 +311,4 @@ def tenant_hash(name: str) -> str:
         >>> len(tenant_hash("team-a"))
         24
     """
-    return hmac.new(settings.hash_key(), name.encode(), "sha256").hexdigest()[:24]
+    return hmac.digest(settings.hash_key(), name.encode("utf-8", "surrogatepass"), "sha256").hex()[:24]

@@ -15,10 +15,9 @@ from llm_savings.usage import FIELDS, Usage
 
 # Amounts are stored as whole picodollars (1e-12 USD). Every token price in LiteLLM's map is a whole number of
 # them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
-_PICO = Decimal(1).scaleb(-12)
 _WIDE = Context(prec=60)  # whatever the caller's is
 _INT64 = 2**63 - 1
-MOST_USD = _INT64 * _PICO
+MOST_USD = _WIDE.scaleb(Decimal(_INT64), -12)
 """The largest amount that one row holds, in USD."""
 
 Host = Literal["langchain", "litellm", "sdk"]
@@ -146,7 +145,7 @@ def to_picodollars(usd: Decimal | None) -> int | None:
 
 def from_picodollars(pico: int | Decimal | None) -> Decimal | None:
     """Whole picodollars as dollars, exactly."""
-    return None if pico is None else Decimal(int(pico)) * _PICO
+    return None if pico is None else _WIDE.scaleb(Decimal(int(pico)), -12)
 
 
 def microseconds(moment: datetime) -> int:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from llm_savings.errors import ConfigError
 from llm_savings.ledger.records import from_microseconds, from_picodollars, microseconds
 from llm_savings.ledger.stores import Store
+from llm_savings.pricing.amounts import EXACT
 from llm_savings.usage import FIELDS, Usage
 
 _ZERO = Decimal(0)
@@ -58,10 +59,14 @@ class Line:
     @property
     def saved(self) -> Decimal:
         """Baseline minus actual, in USD; negative when a strategy cost more than it saved."""
-        return self.baseline - self.actual
+        return EXACT.subtract(self.baseline, self.actual)
 
     def __add__(self, other: Line) -> Line:
-        return Line(self.key, *(getattr(self, n) + getattr(other, n) for n in _ADDED))
+        return Line(self.key, *(_plus(getattr(self, n), getattr(other, n)) for n in _ADDED))
+
+
+def _plus(one: Any, other: Any) -> Any:
+    return EXACT.add(one, other) if type(one) is Decimal else one + other  # whatever the caller's context is
 
 
 _ADDED = tuple(n for n in Line.__dataclass_fields__ if n != "key")

@@ -19,8 +19,8 @@ from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.llm_response_utils.response_metadata import ResponseMetadata
 
 from llm_savings.errors import ConfigError
+from llm_savings.evidence import CACHE_KEY
 from llm_savings.litellm.cache_requests import Kind
-from llm_savings.litellm.calls import EVIDENCE
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.scope import Question
 
@@ -99,7 +99,7 @@ def check_host() -> None:
 
 
 def _show(metadata: Any, logging_obj: Any) -> None:
-    evidence = logging_obj.model_call_details.get(EVIDENCE)
+    evidence = logging_obj.model_call_details.get(CACHE_KEY)
     if not isinstance(evidence, dict):
         return
     hidden = metadata._hidden_params

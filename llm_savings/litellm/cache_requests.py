@@ -98,7 +98,7 @@ _HEADERS = frozenset(("headers", "extra_headers"))
 _TRACING = ("traceparent", "tracestate", "baggage", "x-request-id", "x-correlation-id", "idempotency-key", "user-agent")
 _PROXY_KEY, _TEAM = "user_api_key", "user_api_key_team_id"
 
-_hashed = lru_cache(maxsize=1024)(tenant_hash)
+
 _schemas: WeakKeyDictionary[type[BaseModel], Any] = WeakKeyDictionary()
 
 
@@ -270,7 +270,7 @@ def _headers(headers: Any) -> Any:
 
 def _user_hash(user: object) -> str | None:
     try:
-        return _hashed(str(user))
+        return tenant_hash(str(user))
     except OSError:  # nowhere to keep the key of such hashes
         return None
 

@@ -20,11 +20,12 @@ from litellm.caching.caching import Cache, CacheMode
 
 from llm_savings import settings as environment
 from llm_savings.errors import ConfigError
+from llm_savings.evidence import CACHE_KEY
 from llm_savings.litellm.answers import answer_of, ended_unsaid
 from llm_savings.litellm.cache_answers import answers_all, body_of, is_whole, kind_of_body, reply_of, text_of
 from llm_savings.litellm.cache_calls import Asked, Dropped, check_host, watch
 from llm_savings.litellm.cache_requests import KINDS, Kind, Per, asked_in, control_of, kind_of, lasting, request_of
-from llm_savings.litellm.calls import EVIDENCE, call_sent
+from llm_savings.litellm.calls import call_sent
 from llm_savings.meter import settle
 from llm_savings.pricing import PriceBook
 from llm_savings.semantic_cache.cache import AnswerCache
@@ -224,7 +225,7 @@ class SemanticCache(Cache):
         body = _readable(found.entry.answer, kind) if isinstance(found, Hit) else None
         if isinstance(details, dict) and not environment.disabled():
             unreadable = isinstance(found, Hit) and body is None
-            details[EVIDENCE] = {"cache": "miss", "reason": "unreadable"} if unreadable else found.evidence()
+            details[CACHE_KEY] = {"cache": "miss", "reason": "unreadable"} if unreadable else found.evidence()
         if body is not None:
             return reply_of(body, stream=streams)
         if question is not None:
@@ -287,7 +288,7 @@ class SemanticCache(Cache):
     def _cost(self, details: Mapping[str, Any], body: Mapping[str, Any]) -> Decimal | None:
         """USD that an answer took, or None where that cannot be told."""
         try:
-            sent = call_sent(details, "", tags={}, tenant=str)
+            sent = call_sent(details, "", tags={})
             return settle(self._prices, sent, answer_of(details, body), "ok").actual
         except Exception as error:  # noqa: BLE001 (an answer is worth keeping whatever it took)
             _log.debug("an answer has no price: %s", type(error).__name__)

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from llm_savings import tokens
 from llm_savings.bounds import limits
-from llm_savings.evidence import evidence_in
+from llm_savings.evidence import CACHE_KEY, evidence_in
 from llm_savings.labels import SESSION_KEYS, USER_KEYS, labels, text
-from llm_savings.ledger import Mode, Sent
+from llm_savings.ledger import Mode, Sent, tenant_hash
+from llm_savings.storage.forks import Latch
 from llm_savings.unseen import may_read_more
 
 _NAMES = (
@@ -40,28 +40,19 @@ BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_end
 """The call types that a provider bills for an answer; files, lists and the like cost nothing."""
 
 _TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
-EVIDENCE = "llm_savings_cache"
-"""Where a call's details tell what the semantic cache found."""
 
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
 
 _NOTHING: Mapping[str, Any] = {}
 
 
-def call_sent(
-    details: Mapping[str, Any],
-    call_id: str,
-    *,
-    tags: Mapping[str, str],
-    tenant: Callable[[str], str],
-) -> Sent:
+def call_sent(details: Mapping[str, Any], call_id: str, *, tags: Mapping[str, str]) -> Sent:
     """The call as the ledger knows it.
 
     Args:
         details: LiteLLM's details of the call.
         call_id: The row's id.
         tags: Labels of every call of this logger; those of the call itself win.
-        tenant: Turns a team or API key hash into what the ledger may keep.
     """
     params, metadata = part_of(details, "litellm_params"), metadata_of(details)
     key = text(metadata, _TENANT_KEYS) if metadata else None
@@ -75,7 +66,7 @@ def call_sent(
         tags={**tags, **_labels(metadata)} if metadata else tags,
         user=details.get("user") or text(metadata, USER_KEYS),
         session=params.get("litellm_session_id") or text(metadata, SESSION_KEYS) or params.get("litellm_trace_id"),
-        tenant=tenant(key) if key else None,
+        tenant=tenant_hash(key) if key else None,
     )
 
 
@@ -152,7 +143,7 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def strategies_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     """What each saving did for the call, as its row keeps it."""
-    found, said = details.get(EVIDENCE), evidence_in(metadata_of(details))
+    found, said = details.get(CACHE_KEY), evidence_in(metadata_of(details))
     return {**said, "semantic_cache": found} if isinstance(found, dict) else said
 
 
@@ -160,7 +151,7 @@ class CallIds:
     """Row ids: LiteLLM's call id, and `id#2` and so on when it is used again (the proxy's retries share one)."""
 
     def __init__(self, remembered: int = 16_384) -> None:
-        self._most, self._uses, self._lock = remembered, OrderedDict[str, int](), threading.Lock()
+        self._most, self._uses, self._lock = remembered, OrderedDict[str, int](), Latch()
 
     def take(self, call_id: str | None) -> str:
         """A row id for one more attempt of this call."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +22,7 @@ from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
 from llm_savings.evidence import at_end, evidence_in
-from llm_savings.ledger import Ledger, Settled, tenant_hash
+from llm_savings.ledger import Ledger, Settled
 from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
 from llm_savings.litellm.answers import answer_of, raw_answer
@@ -104,7 +103,7 @@ class CostLogger(Metered, CustomLogger):
         self._ids = CallIds()
         self._leftovers = Leftovers(self.meter)
         self._streams = StreamUsage()
-        self._tenant = lru_cache(maxsize=1024)(tenant_hash)
+
         watch(_resent)
         if not stops.watch(_stop_for) and budget:
             raise ConfigError("this release of litellm cannot be stopped by a budget; expected litellm>=1.106,<2")
@@ -184,7 +183,7 @@ class CostLogger(Metered, CustomLogger):
         live = attempt.trace.live if attempt and attempt.trace and attempt.owner is self else None
         if live is None and not hit:
             return None
-        sent = live.sent if live else call_sent(details, "", tags={}, tenant=str)
+        sent = live.sent if live else call_sent(details, "", tags={})
         done = at_end((live.strategies if live else None) or {}, None, 0)
         answer = _answer(details, response, attempt or Attempt(self), hit=hit)
         answer = replace(answer, strategies={**done, **strategies_of(details)})
@@ -281,9 +280,7 @@ class CostLogger(Metered, CustomLogger):
 
     def _begun(self, details: dict[str, Any], known: Mapping[str, Any], number: int, *, now: bool = False) -> Attempt:
         """A new attempt, held in its budgets and written ahead."""
-        sent = call_sent(
-            known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
-        )
+        sent = call_sent(known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags)
         size = size_of(known)
         most = replace(size, max_tokens=output_limit(known))
         bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
@@ -346,9 +343,7 @@ class CostLogger(Metered, CustomLogger):
             return None
         attempt = Attempt(self)
         if details.get(METERED) != self._where and not self._metered_outside():
-            sent = call_sent(
-                details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags, tenant=self._tenant
-            )
+            sent = call_sent(details, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags)
             began = start.astimezone(UTC) if isinstance(start, datetime) else sent.started_at
             took = (sent.started_at - began).total_seconds()
             live = self.meter.late(replace(sent, started_at=began))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import Any, cast
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from llm_savings.evidence import noted
 from llm_savings.litellm.calls import metadata_of
 from llm_savings.marked import Marking
 from llm_savings.prompt_cache import Memory, Plan
+from llm_savings.storage.forks import Latch
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.litellm")
@@ -55,7 +55,7 @@ class PromptCaching(CustomLogger):
         super().__init__()
         self._marking = Marking(memory, shadow=shadow, own_servers=own_servers)
         self._plans: OrderedDict[str, tuple[Plan, str | None]] = OrderedDict()
-        self._lock = Lock()
+        self._lock = Latch()
 
     @property
     def memory(self) -> Memory:

@@ -63,6 +63,9 @@ def read_overrides(overrides: Mapping[str, Override], *, where: str = "overrides
     Raises:
         ConfigError: A field or value is wrong; the message names it and the fix.
     """
+    for name in overrides:
+        if not isinstance(cast(object, name), str):  # YAML reads 4: as a number
+            raise ConfigError(f"{where}[{name!r}]: a model's name is text; put it in quotes")
     return {name.lower(): _read(name, value, f"{where}[{name!r}]") for name, value in overrides.items()}
 
 

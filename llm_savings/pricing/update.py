@@ -40,15 +40,17 @@ def update(path: Path | str | None = None, *, url: str = MAP_URL, timeout: float
         >>> update()  # doctest: +SKIP
         PosixPath('/home/me/.cache/llm-savings/prices.json')
     """
-    from urllib import parse, request  # slow to import, seldom needed
+    from http.client import HTTPException  # slow to import, seldom needed
+    from urllib import request
 
-    parts = parse.urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if not _is_safe(url):
         raise ConfigError(f"url={url!r}: prices are fetched by https only")
     try:
         with request.urlopen(url, timeout=timeout) as response:  # noqa: S310  # the scheme is checked above
+            if not _is_safe(response.url):
+                raise SavingsError(f"{url} leads to {response.url}, and prices are fetched by https only")
             body = response.read(_MAX_BYTES + 1)
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise SavingsError(f"the price map could not be fetched from {url}: {error}") from error
     if len(body) > _MAX_BYTES:
         raise SavingsError(f"{url} sent more than {_MAX_BYTES} bytes; that is not a price map")
@@ -62,6 +64,13 @@ def update(path: Path | str | None = None, *, url: str = MAP_URL, timeout: float
     except OSError as error:
         raise SavingsError(f"the price map could not be written to {target}: {error}") from error
     return target
+
+
+def _is_safe(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
 
 def _check(entries: Mapping[str, Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from llm_savings.prompt_cache.prompt import MARK_KEYS
+from llm_savings.prompt_cache.prompt import MARK_KEYS, tool_name
 from llm_savings.prompt_cache.requests import Noted, Request, text_of
 from llm_savings.prompt_cache.volatile import volatile
 
@@ -150,12 +150,7 @@ def _bare(value: Any) -> Any:
 
 
 def _names(request: Request) -> frozenset[str]:
-    def name(tool: Any) -> str:
-        fields: Mapping[str, Any] = cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
-        inner: Any = fields.get("function") or fields.get("toolSpec") or fields
-        return str(cast("Mapping[str, Any]", inner).get("name", ""))
-
-    return frozenset(map(name, request.tools))
+    return frozenset(map(tool_name, request.tools))
 
 
 def _session(request: Request) -> str:

@@ -16,9 +16,9 @@ from llm_savings.pricing import PriceBook
 from llm_savings.prompt_cache.comparing import changes
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.requests import Noted, Request, unpacked
+from llm_savings.prompt_cache.rules import SECONDS
 from llm_savings.prompt_cache.volatile import volatile
 
-_SECONDS = {"5m": 300, "30m": 1800, "1h": 3600}
 _LOOKBACK = 20
 _NEAR = 20
 """How many requests before and after one are looked at."""
@@ -158,7 +158,7 @@ def _marks(request: Request) -> Iterator[Noted]:
         return
     if count > terms.marks:
         yield Noted("too-many-marks", last, request, details={"count": count, "most": terms.marks})
-    lives = [_SECONDS.get(prompt.own[block], 300) for block in blocks]
+    lives = [SECONDS.get(prompt.own[block], 300.0) for block in blocks]
     late = [block for before, after, block in zip(lives, lives[1:], blocks[1:], strict=False) if before < after]
     if late:
         yield Noted("ttl-order", str(prompt.places[late[0]]), request)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from llm_savings.prompt_cache.plan import Plan
-from llm_savings.prompt_cache.prompt import Part
+from llm_savings.prompt_cache.prompt import Part, tool_name
 from llm_savings.prompt_cache.rules import Dialect
 
 _MarkOf = dict[int | None, str]
@@ -126,7 +126,7 @@ def steady(tools: Sequence[Any]) -> list[Any]:
         >>> steady([{"name": "b", "description": ""}, {"name": "a"}])
         [{'name': 'a'}, {'description': '', 'name': 'b'}]
     """
-    return sorted((_with_sorted_keys(tool) for tool in tools), key=_tool_name)
+    return sorted((_with_sorted_keys(tool) for tool in tools), key=tool_name)
 
 
 def _with_sorted_keys(value: Any) -> Any:
@@ -136,9 +136,3 @@ def _with_sorted_keys(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_sorted_keys(item) for item in cast("list[Any]", value)]
     return value
-
-
-def _tool_name(tool: Any) -> str:
-    fields: Mapping[str, Any] = cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {}
-    inner: Any = fields.get("function") or fields.get("toolSpec") or fields
-    return str(cast("Mapping[str, Any]", inner).get("name", "")) if isinstance(inner, Mapping) else ""

@@ -20,6 +20,7 @@ from llm_savings.prompt_cache.odds import Odds, Watch
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.rules import Terms, terms_of
 from llm_savings.settings import hash_key
+from llm_savings.storage.forks import Latch
 from llm_savings.tokens import count
 from llm_savings.usage import Usage
 
@@ -204,13 +205,16 @@ class Memory:
         self._counts: dict[int, int] = {}
         self._ttls = ttls
         self.odds = Odds()
-        self._lock = Lock()
         self._terms = lru_cache(maxsize=1024)(self._find_terms)
         self._sharing: Sharing | None = None
-        if store is not None:
+        self._lock: Latch | Lock
+        if store is None:
+            self._lock = Latch()
+        else:
             from llm_savings.prompt_cache.logs import open_log
             from llm_savings.prompt_cache.sharing import Sharing  # only who shares needs a database
 
+            self._lock = Lock()  # a fork waits for the sharing first, whose thread takes this lock too
             log, family = open_log(store), self._hashed("family")[:4]
             self._sharing = Sharing(log, store, family=family, learn=self._learn_of_others, lock=self._lock)
             self._sharing.settle(_PATIENCE)

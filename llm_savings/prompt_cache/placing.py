@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from llm_savings.prompt_cache.lessons import Observed
 from llm_savings.prompt_cache.odds import OFFSETS, Odds, facts
 from llm_savings.prompt_cache.prompt import Prompt
-from llm_savings.prompt_cache.rules import Life, Terms
+from llm_savings.prompt_cache.rules import SECONDS, Life, Terms
 
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.memory import Known
@@ -29,9 +29,6 @@ _RECORD = 12.0
 _BRANCHES = 3
 # What a set of marks brings, what its writes cost beyond plain input (both in tokens of input), and its marks.
 _Best = tuple[float, float, tuple[tuple[int, int], ...]]
-
-# The caller may have asked for a life that this model does not sell; what counts for the order is what stands there.
-_AS_WRITTEN = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +365,8 @@ class _Scene:
         """Whether a mark may stand there beside the others: longer lives come first."""
         wanted = life or self._again(block, "").life
         for other, ttl in self.prompt.own.items():
-            theirs = _AS_WRITTEN.get(ttl) or _life(self.terms, ttl).seconds
+            # The caller may have asked for a life that this model does not sell; what stands there counts.
+            theirs = SECONDS.get(ttl) or _life(self.terms, ttl).seconds
             if other == block or (theirs < wanted.seconds if other < block else theirs > wanted.seconds):
                 return False
         if life is not None and self.live and self.live[-1] not in self.prompt.own:

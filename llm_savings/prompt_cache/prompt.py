@@ -23,8 +23,8 @@ _ALTERS_MESSAGES = ("tool_choice", "parallel_tool_calls", "thinking", "reasoning
 _NOT_MARKABLE = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 _IMAGES = ("image", "image_url", "input_image")
 IMAGE_TOKENS = 1_000
-_COUNTED = 12_000
 """An image's tokens where nothing tells its size: about (width x height) / 750, at most some 1,600 on Claude."""
+_COUNTED = 12_000  # tokens: no provider's minimum is near it
 
 
 class Place(NamedTuple):
@@ -260,6 +260,13 @@ def _own_ttl(fields: Mapping[str, Any]) -> str:
             default = "30m" if name == "prompt_cache_breakpoint" else "5m"
             return str(_fields(mark).get("ttl") or default)
     return ""
+
+
+def tool_name(tool: Any) -> str:
+    """A tool's name, in any provider's form; "" where it has none."""
+    fields = _fields(tool)
+    inner = fields.get("function") or fields.get("toolSpec") or fields
+    return str(cast("Mapping[str, Any]", inner).get("name", "")) if isinstance(inner, Mapping) else ""
 
 
 def _has_image(content: Any) -> bool:

@@ -20,6 +20,9 @@ from llm_savings.pricing import PriceBook
 Dialect = Literal["anthropic", "bedrock", "openai", "automatic", "none"]
 """How a mark is written: see `llm_savings/data/prompt_cache_rules.toml`."""
 
+SECONDS = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0}
+"""The times to live that a mark may name."""
+
 _FIELDS = ("dialect", "key", "minimum", "step", "marks", "lookback", "ttls", "parts")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llm_savings.report.budgets import BudgetState, Standing
 from llm_savings.report.money import dollars
+from llm_savings.report.tables import plain_table
 
 _HEAD = ("limit", "used", "spent\nheld", "left\nof", "an hour\nlast hour", "forecast\nruns out", "resets")
 _BLOCKS = 8
@@ -21,13 +21,8 @@ _YEAR = timedelta(days=360)
 
 def budget_table(state: BudgetState, *, past: bool = False) -> Table:
     """A budget's limits, two lines a limit: it fits 80 columns. Past periods are below, when asked for."""
-    table = Table(
-        title=Text(budget_title(state)), title_justify="left", header_style="bold", box=SIMPLE_HEAD, leading=1
-    )
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for number, name in enumerate(_HEAD):
-        right = 2 <= number <= 4
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=number > 0)
+    table = plain_table(*_HEAD, title=budget_title(state), left=(_HEAD[1], *_HEAD[5:]))
+    table.leading = 1
     for standing in state.standings:
         table.add_row(*_cells(standing, state))
     if past:

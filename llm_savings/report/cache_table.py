@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llm_savings.report.money import dollars, tokens
+from llm_savings.report.tables import plain_table
 
 if TYPE_CHECKING:
     from llm_savings.semantic_cache import Stats
@@ -20,7 +20,7 @@ _TIERS = {"exact": "the same words", "canonical": "but for case, spacing, punctu
 
 def cache_table(stats: Stats) -> Table:
     """Hits by tier and misses by reason, with their share of the lookups."""
-    table = _table("", "lookups", "share", "")
+    table = plain_table("", "lookups", "share", "")
     for name, count in stats.hits.items():
         table.add_row(Text(f"hit: {name}"), tokens(count), _share(count, stats), Text(_TIERS.get(name, ""), "dim"))
     if stats.hits and stats.misses:
@@ -34,7 +34,8 @@ def cache_table(stats: Stats) -> Table:
 
 def errors_table(stats: Stats) -> Table:
     """The share of wrong answers by domain: of the lookups, and of the hits by meaning."""
-    table = _table("model", "language", "lookups", "labels", "threshold", "wrong\nat most", "of hits\nat most")
+    heads = ("model", "language", "lookups", "labels", "threshold", "wrong\nat most", "of hits\nat most")
+    table = plain_table(*heads, left=("language",))
     for domain, now in sorted(stats.errors.items(), key=lambda pair: -pair[1].lookups):
         known = now.labels_above > 0
         table.add_row(
@@ -106,8 +107,8 @@ def cache_document(stats: Stats) -> dict[str, Any]:
 
 def curve_table(language: str, fit: Fit) -> Table:
     """Precision and hits at each threshold, from the strictest to the loosest."""
-    table = _table("threshold", "hits", "right", "95% interval")
-    table.title, table.title_justify = f"{language}: {fit.pairs:,} pairs, {fit.same:,} of them the same", "left"
+    title = f"{language}: {fit.pairs:,} pairs, {fit.same:,} of them the same"
+    table = plain_table("threshold", "hits", "right", "95% interval", title=title)
     for step in fit.curve:
         chosen = step.threshold >= fit.threshold
         interval = f"{step.low:.1%} – {step.high:.1%}"
@@ -152,15 +153,6 @@ def tuning_document(found: Tuning) -> dict[str, Any]:
         },
         "skipped": dict(found.skipped),
     }
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold")
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for number, name in enumerate(names):
-        numeric = name not in ("", "model", "language")
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=number > 0)
-    return table
 
 
 def _share(count: int, stats: Stats) -> str:

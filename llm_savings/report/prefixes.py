@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from llm_savings.ledger import Call
 from llm_savings.ledger.records import Settled
 from llm_savings.pricing import PriceBook
 from llm_savings.report.money import dollars, tokens
+from llm_savings.report.tables import plain_table
 
 
 @dataclass(slots=True)
@@ -105,9 +105,7 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
 
 def prefixes_table(lines: list[PrefixLine]) -> Table:
     """A row a prefix."""
-    table = Table(header_style="bold", box=SIMPLE_HEAD)
-    for head in ("prefix", "calls", "hits", "input", "read", "written", "saved", "lost"):
-        table.add_column(head, justify="left" if head == "prefix" else "right", no_wrap=True)
+    table = plain_table("prefix", "calls", "hits", "input", "read", "written", "saved", "lost")
     for line in lines:
         table.add_row(
             Text(line.prefix or "(no plan)"),

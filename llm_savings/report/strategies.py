@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llm_savings.attribution import LADDER, Attribution, View
 from llm_savings.foreseen import Foreseen
 from llm_savings.report.money import dollars
+from llm_savings.report.tables import plain_table
 from llm_savings.report.texts import Said, say
 
 _WIDTH = 32
@@ -24,7 +24,7 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         >>> strategies_table(Attribution()).row_count
         2
     """
-    table = _table(title, "", "USD", "share", "")
+    table = plain_table("", "USD", "share", "", title=title)
     scale = max(found.baseline, found.actual)
     table.add_row(
         say("strategy.baseline").text(), dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
@@ -98,7 +98,7 @@ def shadow_table(found: Foreseen) -> Table:
         >>> shadow_table(Foreseen()).row_count
         1
     """
-    table = _table(say("shadow.title").text(), "", "calls", "USD", "share")
+    table = plain_table("", "calls", "USD", "share", title=say("shadow.title").text())
     for strategy, usd in found.credits.items():
         name = say(f"strategy.{strategy}").text()
         table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
@@ -134,14 +134,6 @@ def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict
         "unpriced": found.unpriced,
         "repriced": found.repriced,
     }
-
-
-def _table(title: str | None, *columns: str) -> Table:
-    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for name in columns:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    return table
 
 
 def _bar(start: Decimal, end: Decimal, scale: Decimal, style: str) -> Text:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from llm_savings.ledger import Line, total
 from llm_savings.pricing import PriceBook
 from llm_savings.report.money import dollars, tokens
+from llm_savings.report.tables import plain_table
 from llm_savings.report.texts import Said, say
 
 
@@ -24,14 +24,11 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> 
     rows = [*lines, total(list(lines))]
     # A column that is empty for everybody would only cost width; the notes tell what it counts.
     unsure = any(map(_unsure, rows))
-    # Text, not markup: a file or tag named "[red]" is shown, not obeyed.
-    table = Table(title=title and Text(title), title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 0 if unsure else 1, 0, 0)  # a report has to fit 80 columns
-    table.add_column(Text(by.removeprefix("tag:")), overflow="fold", min_width=10)
-    for name in ("calls", "tokens in", "cached", "out", "spent", "saved"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("calls", "tokens in", "cached", "out", "spent", "saved", *(["unsure"] if unsure else []))
+    table = plain_table(by.removeprefix("tag:"), *heads, title=title)
+    table.columns[0].min_width = 10
     if unsure:
-        table.add_column("unsure", justify="right", no_wrap=True)
+        table.padding = 0
     for number, line in enumerate(rows):
         last = number == len(rows) - 1
         if last:
@@ -115,10 +112,7 @@ def price_notes(prices: PriceBook) -> list[Said]:
 
 def periods_table(periods: Mapping[str, Line]) -> Table:
     """Today, 7 and 30 days: a row each."""
-    table = Table(header_style="bold", box=SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 2, 0, 0)
-    for name in ("", "calls", "spent", "saved", "share"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table = plain_table("", "calls", "spent", "saved", "share")
     for name, line in periods.items():
         part = f"{line.saved / line.baseline:.1%}" if line.baseline > 0 else ""
         table.add_row(say(f"report.{name}").text(), tokens(line.calls), *spent_and_saved(line), part)

@@ -38,7 +38,7 @@ class Calibration:
         cuts: For each tier but the strongest, the probability of sufficing from which on it is used.
         share: Tier -> share of the requests.
         rows: How many prompts this rests on.
-        saving: Share of the cost of "always the strongest" that is saved, or None where prices are not known.
+        saving: Share of the cost of "always the strongest" that is saved, or None where that is free or not known.
         loss: Relative loss of quality, or None where nothing was judged.
         loss_bounds: Its 95% confidence interval.
         order: Mean share of the gap between the cheapest and the strongest tier that is recovered when ever more
@@ -163,8 +163,8 @@ def summed_up(
     places = chosen_places(sufficiency, cuts)
     share = {name: float((places == place).mean()) for place, name in enumerate(names)}
     known: dict[str, Any] = {"cuts": tuple(cuts), "share": share, "rows": len(sufficiency)}
-    if cost is not None:
-        known["saving"] = 1 - float(_taken(cost, places).sum() / cost[:, -1].sum())
+    if cost is not None and (most := float(cost[:, -1].sum())):
+        known["saving"] = 1 - float(_taken(cost, places).sum()) / most
     if quality is None:
         return Calibration(**known)
     weak, strong, routed = quality[:, 0], quality[:, -1], _taken(quality, places)

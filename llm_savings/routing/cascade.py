@@ -25,6 +25,7 @@ _UNSURE = re.compile(
     r"|잘 모르겠|확실하지 않|정확히 알 수 없|답변(?:해 ?드리기|하기) 어렵|도와드릴 수 없|알 수 없습니다",
     re.IGNORECASE,
 )
+_LEAST = 0.5  # the confidence from which on an answer will do
 _HEAD = 400  # characters in which a refusal is looked for; a long answer that regrets something late is an answer
 
 
@@ -50,7 +51,6 @@ def suffices(
     schema: Mapping[str, Any] | None = None,
     confidence: Callable[[str], float] | None = None,
     logprobs: Sequence[float] | None = None,
-    least: float = 0.5,
 ) -> Verdict:
     """Judge an answer without asking anybody. An answer that only calls tools is none for this: do not ask.
 
@@ -61,7 +61,6 @@ def suffices(
         confidence: The caller's own judge: from an answer to the probability that it will do. If it fails, the answer
             does not do ("judge").
         logprobs: Natural logarithms of the probabilities of its tokens.
-        least: The confidence from which on it will do.
 
     Example:
         >>> suffices('{"city": "Seoul"}', schema={"type": "object", "required": ["city"]}).ok
@@ -89,7 +88,7 @@ def suffices(
             sure = float(confidence(answer))
         except Exception:  # noqa: BLE001  # the caller's own code; an answer that nobody could judge is not trusted
             return Verdict(False, (*reasons, "judge"))
-    if sure is not None and not sure >= least:
+    if sure is not None and not sure >= _LEAST:  # not a number is no confidence
         reasons.append("confidence")
     return Verdict(not reasons, tuple(reasons), sure)
 

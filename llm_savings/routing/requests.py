@@ -11,7 +11,7 @@ HEAD, TAIL = 3_000, 1_000
 
 _USERS = frozenset(("user", "human"))
 _ASSISTANTS = frozenset(("assistant", "ai", "model"))
-_SYSTEMS = frozenset(("system", "developer"))
+
 _IMAGES = frozenset(("image", "image_url", "input_image"))
 _AUDIO = frozenset(("audio", "input_audio", "audio_url"))
 _FILES = frozenset(("file", "input_file", "document"))

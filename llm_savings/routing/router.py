@@ -32,13 +32,15 @@ from llm_savings.routing.conversations import (
 from llm_savings.routing.decisions import Decision
 from llm_savings.routing.estimating import BINS, Estimate, load, save
 from llm_savings.routing.fitting import examples, learn, preferences
+from llm_savings.routing.guards import Guards
 from llm_savings.routing.requests import Asked, read
-from llm_savings.routing.tiers import Capabilities, Rule, Tier, capabilities_of, read_rules, read_tiers, tier_named
+from llm_savings.routing.tiers import Rule, Tier, read_rules, read_tiers, tier_named
 from llm_savings.usage import Usage
 
 _log = logging.getLogger("llm_savings.routing")
 _EXAMPLE = Usage(input=500, output=500)  # which of two models is dearer
 _UNTIL_CALIBRATED = 0.85  # probability of sufficing that a tier needs after `fit`, before `calibrate`
+_CONFIDENCE = 0.9  # that the loss is within what is allowed
 _FEWEST_ROWS = 30
 
 
@@ -97,7 +99,7 @@ class ComplexityRouter:
         self._live = [0] * BINS
         self._conversations = Conversations()
         self._warned = False
-        self._capabilities: dict[str, Capabilities] = {}
+        self._guards = Guards(tuple(self.tiers.values()), self._prices)
 
     @classmethod
     def rules(cls, tiers: Mapping[str, str | Tier], **options: Any) -> ComplexityRouter:
@@ -245,7 +247,6 @@ class ComplexityRouter:
         *,
         max_loss: float | None = None,
         share: Mapping[str, float] | None = None,
-        confidence: float = 0.9,
     ) -> Calibration:
         """Choose the thresholds, and use them from now on.
 
@@ -255,17 +256,16 @@ class ComplexityRouter:
             prompts: The last user turns, as traffic brings them.
             scores: For each, tier (or model) name -> quality of its answer, 0 to 1; those of which not every tier was
                 judged are left out. Not needed for `share`.
-            max_loss: Allowed loss of quality against the strongest tier, relative: 0.05 is 5% of its quality.
+            max_loss: Allowed loss of quality against the strongest tier, relative: 0.05 is 5% of its quality. The loss
+                is within it with 90% confidence.
             share: Instead, the share of the requests that tiers are to get: {"complex": 0.2}.
-            confidence: That the loss is within `max_loss`.
 
         Raises:
             ConfigError: The data cannot be used; or both or neither of `max_loss` and `share` are given.
         """
         if (max_loss is None) == (share is None):
             raise ConfigError("calibrate: give max_loss=0.05 (with scores) or share={'complex': 0.2}, one of the two")
-        if not 0.5 <= confidence < 1:
-            raise ConfigError(f"confidence={confidence!r}; give a number from 0.5 to 1, such as 0.9")
+
         estimate, quality = self._estimate, None
         if scores is not None:
             rows = examples(prompts, scores, self._models, complete=True)
@@ -281,7 +281,7 @@ class ComplexityRouter:
         elif max_loss is None or quality is None or not 0 < max_loss < 1:
             raise ConfigError(f"max_loss={max_loss!r}: give a loss between 0 and 1, and scores for the prompts")
         else:
-            cuts = for_loss(chances, quality, max_loss, confidence)
+            cuts = for_loss(chances, quality, max_loss, _CONFIDENCE)
         self._estimate, self._kind = replace(estimate, cuts=cuts).watched(chances), "model"
         self._live = [0] * BINS
         return summed_up(chances, quality, cuts, self.names, self._costs(prompts))
@@ -381,7 +381,7 @@ class ComplexityRouter:
             if place < least:
                 place = least
                 reasons.append("at_least")
-        place, guards = self._guarded(place, asked)
+        place, guards = self._guards.nearest(place, asked)
         if guards:
             reasons.append("guard")
         chosen = place
@@ -401,7 +401,7 @@ class ComplexityRouter:
             shadow=self.shadow,
             arm=arm,
             escalated=chosen > proposal.place,
-            refused=tuple(each for each in self.names[place + 1 :] if self._lacking(self.names.index(each), asked)),
+            refused=tuple(each for at, each in enumerate(self.names) if at > place and self._guards.lacking(at, asked)),
         )
 
     def _proposed(self, asked: Asked) -> _Proposal:
@@ -426,28 +426,6 @@ class ComplexityRouter:
         warm = time.monotonic() - standing.at < WARM
         return worth_a_cold_cache(self._model(standing.place), self._model(place), asked, self._prices, warm=warm)
 
-    def _guarded(self, place: int, asked: Asked) -> tuple[int, tuple[str, ...]]:
-        """The nearest tier that takes this request, a stronger one if there is one, and what the tiers before lack."""
-        lacking = self._lacking(place, asked)
-        if not lacking:
-            return place, ()
-        for other in (*range(place + 1, len(self.names)), *range(place - 1, -1, -1)):
-            if not self._lacking(other, asked):
-                return other, lacking
-        return len(self.names) - 1, (*lacking, "none")
-
-    def _lacking(self, place: int, asked: Asked) -> tuple[str, ...]:
-        name = self.names[place]
-        known = self._capabilities.get(name)
-        if known is None:
-            known = self._capabilities[name] = capabilities_of(self.tiers[name], self._prices)
-        lacks = [need for need in sorted(asked.needs) if getattr(known, need) is False]
-        if known.context is not None and asked.tokens + asked.output > known.context:
-            lacks.append("context")
-        if known.output is not None and asked.output > known.output:
-            lacks.append("output")
-        return tuple(lacks)
-
     def _arm(self, place: int, asked: Asked, conversation: str | None, *, fixed: bool) -> tuple[str | None, int]:
         """The arm of the experiment and the tier of that arm; the same for a conversation or prompt every time."""
         if not self.experiment or fixed or self.shadow:
@@ -458,7 +436,7 @@ class ComplexityRouter:
             return "routed", place
         strongest = len(self.names) - 1
         other = strongest if place < strongest else strongest - 1
-        return (None, place) if self._lacking(other, asked) else ("other", other)
+        return (None, place) if self._guards.lacking(other, asked) else ("other", other)
 
     def _plain(self, name: str, reason: str) -> Decision:
         tier = self.tiers[name]

@@ -71,6 +71,7 @@ def compare(calls: Iterable[Call], quality: Mapping[str, float] | None = None) -
         quality: Call id -> quality of its answer from 0 to 1, where it was judged.
     """
     costs: dict[Any, list[float]] = defaultdict(list)
+    unknown: set[Any] = set()  # conversations with a call of which nobody knows what it cost
     judged: dict[Any, list[float]] = defaultdict(list)
     sent: dict[str, str] = {}
     for call in calls:
@@ -83,8 +84,12 @@ def compare(calls: Iterable[Call], quality: Mapping[str, float] | None = None) -
         where = (chosen, said["arm"], call.sent.session or call.sent.call_id)
         if call.settled.actual is not None:
             costs[where].append(float(call.settled.actual))
+        else:
+            unknown.add(where)
         if quality is not None and (value := quality.get(call.sent.call_id)) is not None:
             judged[where].append(value)
+    for where in unknown:
+        costs.pop(where, None)
     return [
         Outcome(
             chosen,

@@ -20,9 +20,10 @@ from typing import Any
 from llm_savings import settings as environment
 from llm_savings.embedding import bundled_embedder
 from llm_savings.errors import CacheError
+from llm_savings.semantic_cache.agreement import Agreement
 from llm_savings.semantic_cache.comparing import compare
 from llm_savings.semantic_cache.embedders import embedder
-from llm_savings.semantic_cache.entries import Entry, Vector, Which
+from llm_savings.semantic_cache.entries import Entry, Near, Vector, Which
 from llm_savings.semantic_cache.errors import Domain, Errors
 from llm_savings.semantic_cache.eviction import victims
 from llm_savings.semantic_cache.flights import Flights
@@ -33,14 +34,15 @@ from llm_savings.semantic_cache.remembered import Remembered
 from llm_savings.semantic_cache.scope import Policy, Question, Refusal, Request, read
 from llm_savings.semantic_cache.settings import Settings, seconds
 from llm_savings.semantic_cache.stats import Stats, counted, read_stats
-from llm_savings.semantic_cache.stores import Store, open_store
+from llm_savings.semantic_cache.stores import Distant, Store, open_store
 from llm_savings.semantic_cache.tally import Tally
 from llm_savings.semantic_cache.trouble import Trouble
 from llm_savings.semantic_cache.tuning import read_tuned
 from llm_savings.storage.urls import masked
 
 _NEAREST = 5
-_LOOKS = 128  # answers kept between two looks at the cache's size
+_LOOKS = 128  # answers kept between two looks at the cache's size, which servers count
+_SHARE = 200  # the same of a large one, as a part of it
 _WAITS = 2
 _VECTORS = 256  # remembered
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
@@ -94,6 +96,8 @@ class AnswerCache:
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
+        bundled = self.settings.embeddings is None  # takes less time than a journey
+        self._distant = self._store if bundled and isinstance(self._store, Distant) else None
         self._tally = Tally(self._store)
         self._flights = Flights(self.settings.wait)
         self._match = MatchModel.load()
@@ -111,8 +115,10 @@ class AnswerCache:
             self._errors.refresh = inf
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
-        self._kept = 0
+        self._unseen = 0
+        self._few = self._looks(0)
         self._text_of, self._chance, self._clock = text_of, chance, clock
+        self._agreement = Agreement(text_of)
         self._trouble = Trouble(f"semantic cache {masked(self.target)}")
         self._judging = Trouble("the cache's judge")
         self._embedding = Trouble(f"embedder {self._embedder.name}")
@@ -305,11 +311,12 @@ class AnswerCache:
             return Miss(reason="unavailable", question=asked)
         with self._trouble.caught("lookup"):
             now = self._clock()
-            if (entry := self._store.get(asked.id, now)) is not None:
-                tier = "exact" if entry.text == asked.text else "canonical"
-                found: Lookup = replace(_hit(asked, entry, tier, now), waited=waited)
+            stored = self._stored(asked, now)
+            if isinstance(stored, Entry):
+                tier = "exact" if stored.text == asked.text else "canonical"
+                found: Lookup = replace(_hit(asked, stored, tier, now), waited=waited)
             else:
-                found = self._alike(asked, domain, now)
+                found = self._alike(asked, domain, now, stored)
             if isinstance(found, Hit) and asked.max_age is not None and found.age > asked.max_age:
                 return Miss(reason="too old", question=asked)
             if isinstance(found, Hit) and self._shadow:
@@ -317,7 +324,15 @@ class AnswerCache:
             return found
         return Miss(reason="unavailable" if self._trouble.lasts() else "error", question=asked)
 
-    def _alike(self, asked: Question, domain: Domain, now: datetime) -> Lookup:
+    def _stored(self, asked: Question, now: datetime) -> Entry | list[Near] | None:
+        """The answer to the same question, else what is near it, else None where that is still to be looked up."""
+        short = self._distant is not None and len(asked.text) <= self.settings.longest
+        vector = self._vector(asked.text) if short else None
+        if self._distant is None or vector is None:
+            return self._store.get(asked.id, now)
+        return self._distant.look(asked.id, asked.scope, vector, _NEAREST, now)
+
+    def _alike(self, asked: Question, domain: Domain, now: datetime, near: list[Near] | None) -> Lookup:
         """Another question with the same meaning, or why there is none."""
         settings = self.settings
         if len(asked.text) > settings.longest:
@@ -325,7 +340,8 @@ class AnswerCache:
         vector = self._vector(asked.text)
         if vector is None:
             return Miss(reason="embedder" if self._embedding.lasts() else "no vector", question=asked)
-        near = self._store.nearest(asked.scope, vector, _NEAREST, now)
+        if near is None:
+            near = self._store.nearest(asked.scope, vector, _NEAREST, now)
         if not near:
             return Miss(reason="new scope", question=asked)
         limit = self._errors.threshold(domain)
@@ -336,6 +352,8 @@ class AnswerCache:
             return Miss(reason=f"guard: {found.blocks[0]}" if found.blocks else "unlike", question=asked)
         best, p = near[found.best], found.probability
         entry = best.entry
+        if p < limit.value <= self._match.agreed(p, len(near) - 1):
+            p = self._match.agreed(p, self._agreement.others(near, found.best))
         miss = Miss(reason="unlike", question=asked, nearest=entry, probability=p, cosine=best.cosine, judged=True)
         if settings.similarity_threshold is not None:
             likely = best.cosine >= settings.similarity_threshold
@@ -388,17 +406,21 @@ class AnswerCache:
     def _make_room(self, now: datetime) -> None:
         """Remove what has expired and what saves least, every so often."""
         settings = self.settings
-        self._kept += 1
-        few = min(_LOOKS, (settings.max_entries or _LOOKS) // 20 + 1)
-        if self._kept % few:
+        self._unseen += 1
+        if self._unseen < self._few or settings.max_entries is settings.max_bytes is None:
             return
         entries, size = self._store.size()
+        self._unseen, self._few = 0, self._looks(entries)
         if entries > (settings.max_entries or entries) or size > (settings.max_bytes or size):
             self._store.remove(Which(expired_at=now))
             limits = {"entries": settings.max_entries, "size": settings.max_bytes}
             going = victims(self._store.weights(), **limits, now_us=int(now.timestamp() * 1e6))
             if going:
                 self._store.remove(Which(ids=tuple(going)))
+
+    def _looks(self, entries: int) -> int:
+        """How many answers are kept between two looks at the size of a cache that has so many."""
+        return max(min(_LOOKS, (self.settings.max_entries or _LOOKS) // 20 + 1), entries // _SHARE)
 
     def _leaves(self, found: Lookup, waits: int) -> bool:
         """Whether the model will be asked by somebody, so that an answer may be on its way to all who ask the same."""

@@ -24,6 +24,8 @@ NEAR, FAR = 0.92, 0.35
 FEW, SHORT = 5, 12
 """Words up to which two answers may share none and still agree, and up to which an answer is one statement."""
 
+_FEWEST = 4  # letters below which an answer may be that to many questions
+
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?")
 _OPENER = re.compile(
     r"^(?:sure|certainly|of course|great question|thanks?(?: you)?|네|물론(?:입니다)?)\b[^.!?\n]{0,40}?[.!,:\n]\s*",
@@ -89,6 +91,19 @@ def compare(stored: str, fresh: str, *, embed: Callable[[str], Sequence[float]] 
         return None
     agree = shared >= SAME and (cosine is None or cosine > FAR)
     return True if agree or (cosine is not None and cosine >= NEAR) else None
+
+
+def wording(answer: str) -> str:
+    """The words of an answer that tell it from others; empty for a bare yes, no, number or word of few letters.
+
+    Example:
+        >>> wording("Sure! It takes **5 days**.") == wording("it takes 5 days"), wording("Yes, it is."), wording("42")
+        (True, '', '')
+    """
+    words, start = _words(_plain(answer)), answer.lstrip().casefold()
+    said = " ".join(words)
+    answers_many = len(words) <= FEW and (_YES.match(start) or _NO.match(start))
+    return "" if answers_many or sum(map(str.isalpha, said)) < _FEWEST else said
 
 
 def _plain(text: str) -> str:

@@ -43,6 +43,16 @@ class Guarded:
             self._lock.release()
 
 
+class Latch(Guarded):
+    """A lock that no fork copies while it is held. Whoever holds it takes no other one that a fork waits for."""
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 _watched: WeakSet[Forkable] = WeakSet()
 _lock = threading.Lock()
 _held: list[Forkable] = []

@@ -1,4 +1,7 @@
-"""Runs the Python blocks of a document as written, against the sandbox: python document_blocks.py FILE URL.
+"""Runs the Python blocks of documents as written, against the sandbox: python document_blocks.py URL.
+
+A line of its input is a document and a folder in JSON. The hosts are imported once; each document runs in a process
+forked from this one, in that folder, where `said.txt` has what it printed. A line of its output is how that ended.
 
 What a reader already has (models, a prompt, questions, the hosts' own imports) is given to the blocks under the names
 that the documents use; all else has to be in the blocks.
@@ -6,10 +9,13 @@ that the documents use; all else has to be in the blocks.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import sys
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,11 +86,13 @@ def given() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(document: Path, url: str) -> None:
-    os.environ |= {
-        "OPENAI_API_KEY": "sandbox", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_BASE": f"{url}/v1",
-        "ANTHROPIC_API_KEY": "sandbox", "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_BASE": url,
-    }  # fmt: skip
+def run(document: Path, folder: Path) -> None:
+    signal.alarm(300)
+    os.chdir(folder)
+    os.environ |= {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("DATA", "STATE", "CACHE")}
+    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     Path("config.yaml").write_text(CONFIG, "utf-8")
     Path("before.jsonl").write_text(LOGGED, "utf-8")
     names = given()
@@ -93,5 +101,19 @@ def main(document: Path, url: str) -> None:
         exec(compile("\n" * (line - 1) + code, document.name, "exec", dont_inherit=True), names)
 
 
+def main(url: str) -> None:
+    os.environ |= {
+        "OPENAI_API_KEY": "sandbox", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_BASE": f"{url}/v1",
+        "ANTHROPIC_API_KEY": "sandbox", "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_BASE": url,
+    }  # fmt: skip
+    for name in ("litellm", "langchain.agents", "langchain_anthropic", "langchain_openai"):
+        import_module(name)
+    for line in sys.stdin:
+        document, folder = map(Path, json.loads(line))
+        if not (child := os.fork()):
+            return run(document, folder)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""`llm-savings demo`, run as a user runs it."""
+"""`llm-savings demo`, run as a user runs it: on a shop, and on a help desk that no strategy was developed on."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
+import litellm
 import pytest
 from click.testing import CliRunner
 
 from llm_savings import Ledger
 from llm_savings.attribution import attribute
-from llm_savings.audit import read_logs
+from llm_savings.audit import Choices, audit, read_logs
 from llm_savings.cli import main
-from llm_savings.evidence import Strategy
+from llm_savings.demo.check import check
+from llm_savings.demo.drive import ALL, Driver, Target
+from llm_savings.demo.show import compare
+from llm_savings.demo.workload import load, write_knowledge
 from llm_savings.ledger import total
+from llm_savings.sandbox import Sandbox
+from llm_savings.semantic_cache.match.bounds import at_most
+from llm_savings.semantic_cache.settings import Settings
+
+SECOND = Path(__file__).with_name("workload_second.jsonl")
+WORKLOADS = {"shop": None, "second": str(SECOND)}
+
+Demo = Callable[[str], tuple[Path, dict[str, Any]]]
+"""By the name of a workload: the folder of its ledger and its log without savings, and what the demo says of it."""
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,14 +43,43 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-def test_the_demo_ends_with_the_ledger_equal_to_the_bill(tmp_path: Path) -> None:
-    path = tmp_path / "demo.db"
-    page, log = tmp_path / "report.html", tmp_path / "before.jsonl"
-    done = demo("--ledger", str(path), "--html", str(page), "--log", str(log))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Ledger = provider's bill" in done.stdout
-    shown = " ".join(done.stdout.split())
-    assert "calls equal to the last decimal" in shown and "0 unknown, 0 unpriced" in shown
+@pytest.fixture(scope="module")
+def demoed(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    @cache
+    def run(name: str) -> tuple[Path, dict[str, Any]]:
+        folder, workload = tmp_path_factory.mktemp(name), WORKLOADS[name]
+        which = ["--workload", workload] if workload else []
+        done = demo("--json", "--ledger", str(folder / "demo.db"), "--log", str(folder / "before.jsonl"), *which)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder, json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_demo_ends_with_the_ledger_equal_to_the_bill(name: str, demoed: Demo) -> None:
+    folder, found = demoed(name)
+    spent = found["strategies"]
+    assert found["ledger_equals_bill"] is True
+    assert Decimal(spent["actual"]) == Decimal(found["after"]) < Decimal(found["before"])
+    credits = sum(map(Decimal, spent["credits"].values()))
+    assert Decimal(spent["baseline"]) - credits + Decimal(spent["overhead"]) == Decimal(spent["actual"])
+    assert (spent["unknown"], spent["unpriced"], spent["repriced"]) == (0, 0, 0)
+    count = len(load(WORKLOADS[name]).requests)
+    groups = {group["how"]: (group["answers"], group["wrong"]) for group in found["answers"]}
+    assert sum(answers for answers, _ in groups.values()) == count
+    # What the same model answers is the same. The cache promises a share of all its lookups; that more of them are
+    # wrong than it promises must not be shown, at 95%.
+    assert groups["answered by the same model"][1] == groups["answered by a batch"][1] == 0
+    lookups = sum(answers for how, (answers, _) in groups.items() if how != "answered by a batch")
+    wrong = groups["answered by the cache"][1]
+    assert 1 - at_most(lookups - wrong, lookups) <= Settings().max_error
+    payloads = (folder / "before.jsonl").read_text("utf-8").splitlines()
+    assert len(payloads) == count == len(list(read_logs([folder / "before.jsonl"])))
+
+
+def test_the_ledger_of_the_shop_says_who_did_what(demoed: Demo) -> None:
+    path = demoed("shop")[0] / "demo.db"
     with Ledger(path) as ledger:
         assert {line.key: line.calls > 0 for line in ledger.summary("host")} == {"langchain": True, "litellm": True}
         assert total(ledger.summary()).calls == 353
@@ -44,33 +88,62 @@ def test_the_demo_ends_with_the_ledger_equal_to_the_bill(tmp_path: Path) -> None
         assert {"routing", "output", "batch", "semantic_cache"} <= {
             name for name, usd in found.credits.items() if usd > 0
         }
-        assert found.baseline - sum(found.credits.values()) + found.overhead == found.actual
-    assert page.read_text("utf-8").startswith("<!doctype html>")
-    payloads = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    assert len(payloads) == 353 and len(list(read_logs([log]))) == 353
-    again = demo("--ledger", str(path))
-    assert again.returncode == 1
+    again = CliRunner().invoke(main, ["demo", "--ledger", str(path)])
+    assert again.exit_code == 1
     assert "has calls in it" in again.stderr
 
 
-@pytest.mark.parametrize("strategy", get_args(Strategy))
-def test_each_strategy_alone_saves_and_changes_no_answer(strategy: str) -> None:
-    done = demo("--strategy", strategy, "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert set(found["strategies"]["credits"]) <= {strategy, "prompt_cache"}  # OpenAI caches by itself
-    assert Decimal(found["after"]) < Decimal(found["before"])
-    assert found["ledger_equals_bill"] is True
-    assert sum(group["wrong"] for group in found["answers"]) == 0
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_audit_predicts_what_is_then_saved(name: str, demoed: Demo) -> None:
+    """What it expects of a log without savings is what the strategies then really save, by the provider's bill."""
+    folder, real = demoed(name)
+    found = audit(folder / "before.jsonl", choices=Choices(ttl=timedelta(days=7)))  # what the demo sets, too
+    before, after = Decimal(real["before"]), Decimal(real["after"])
+    assert found.spent == before
+    assert abs(found.saved.expected - (before - after)) <= Decimal("0.05") * (before - after)
+    for strategy, usd in real["strategies"]["credits"].items():
+        # Within 10% of itself; of a strategy that hardly matters, within 0.5% of what was spent.
+        allowed = max(Decimal("0.10") * abs(Decimal(usd)), Decimal("0.005") * before)
+        assert abs(found.attribution.credits[strategy] - Decimal(usd)) <= allowed, strategy
+    low, expected, high = found.saved
+    assert low <= before - after <= high + Decimal("0.05") * before
+    assert low <= expected <= high
 
 
-def test_a_workload_of_ones_own(tmp_path: Path) -> None:
-    path = tmp_path / "mine.jsonl"
+def test_each_strategy_alone_saves_and_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litellm, "cache", None)  # a Router that caches leaves one there
+    work, knowledge = load(None), tmp_path / "knowledge.jsonl"
+    write_knowledge(knowledge, work)
+    with Sandbox.spawn(knowledge=knowledge) as box:
+        target = Target(openai_url=box.openai_url, anthropic_url=box.anthropic_url, pass_time=box.advance)
+        plain = Driver(target)
+        plain.run(work, lambda _: None)
+        before = box.bill().total
+        for strategy in sorted(ALL):
+            box.reset()
+            with Ledger(tmp_path / f"{strategy}.db") as book:
+                driver = Driver(target, book, frozenset([strategy]))
+                driver.run(work, lambda _: None)
+                assert compare(book, box.bill()).exact, strategy
+                assert attribute(book.calls()).credits.keys() <= {strategy, "prompt_cache"}  # OpenAI caches by itself
+                assert box.bill().total < before, strategy
+                assert sum(group.wrong for group in check(plain.answers, driver.answers, book.calls())) == 0, strategy
+
+
+def test_a_workload_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litellm, "cache", None)
+    path, page = tmp_path / "mine.jsonl", tmp_path / "report.html"
     lines = [{"workload": "mine"}, {"prompt": "환불 되나요?", "feature": "support", "stream": True}, {"prompt": "2+2?"}]
     path.write_text("\n".join(json.dumps(line) for line in lines))
-    done = demo("--workload", str(path))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all 2 calls equal" in " ".join(done.stdout.split())
+    done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.stdout.split())
+    assert "Ledger = provider's bill" in shown
+    assert "all 2 calls equal to the last decimal" in shown and "0 unknown, 0 unpriced" in shown
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--json", "--strategy", "routing"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["strategies"]["credits"].keys() == {"routing"}
 
 
 ERRORS = {401: "Incorrect API key provided: sk-wrong.", 404: "The model `gpt-none` does not exist."}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -21,15 +24,24 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "README.ko.md", ROOT / "CONTRIBUTING.md"
 WITH_CODE = [path for path in DOCUMENTS if blocks(path)]
 
 
+@pytest.fixture(scope="module")
+def reader(_sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(Path(__file__).with_name("document_blocks.py")), _sandbox.url]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes) as process:
+        yield process
+
+
 @pytest.mark.parametrize("document", WITH_CODE, ids=lambda path: path.name)
-def test_the_python_blocks_run_as_written(document: Path, box: Sandbox, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("document_blocks.py")), str(document), box.url],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-300:] + done.stderr[-3000:]
-    assert f"{document.name}:" in done.stdout
+def test_the_python_blocks_run_as_written(
+    document: Path, box: Sandbox, tmp_path: Path, reader: subprocess.Popen[str]
+) -> None:
+    assert reader.stdin and reader.stdout
+    print(json.dumps([str(document), str(tmp_path)]), file=reader.stdin, flush=True)
+    ended = reader.stdout.readline().strip()
+    said = (tmp_path / "said.txt").read_text("utf-8")
+    assert ended == "0", said[-3000:]
+    assert f"{document.name}:" in said
 
 
 def test_a_block_that_is_not_run_says_why() -> None:

@@ -12,9 +12,10 @@ import litellm
 import pytest
 from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, openai, rows, stream
 
-from llm_savings import Ledger
+from llm_savings import Ledger, PriceBook
+from llm_savings.attribution import attribute
 from llm_savings.langchain import CostCallback
-from llm_savings.litellm import CostLogger
+from llm_savings.litellm import CostLogger, SemanticCache
 from llm_savings.sandbox import Sandbox
 
 
@@ -124,6 +125,24 @@ async def test_what_litellms_cache_answers_is_a_hit(
     assert [(call.status, call.settled.actual) for call in (paid, hit) if call.settled] == [("ok", price), ("hit", 0)]
     assert {call.sent.host for call in (paid, hit)} == {"langchain"}
     assert (cost.spent, cost.saved, cost.calls) == (price, price, 2)
+
+
+@pytest.mark.usefixtures("_litellms_cache")
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_our_cache_answers_as_litellms_is_credited_to_it(
+    way: Way, box: Sandbox, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "cache", SemanticCache())
+    cost, model = CostCallback(ledger), litellm_openai(box)
+    for count, question in enumerate(("배송 기간은 얼마나 걸리나요?", "배송이 얼마나 걸려요?"), start=1):
+        await way(model, [question], {"callbacks": [cost]})
+        await quiet(ledger, count)
+    paid, hit = rows(cost)
+    assert paid.settled and hit.settled
+    assert (paid.status, hit.status, box.requests()) == ("ok", "hit", 1)
+    found = hit.settled.strategies["semantic_cache"]
+    assert (found["cache"], found["tier"]) == ("hit", "semantic")
+    assert attribute([paid, hit], PriceBook()).credits["semantic_cache"] == cost.saved == box.bill().total
 
 
 @pytest.mark.usefixtures("_litellms_cache")

@@ -102,7 +102,7 @@ def test_the_proxys_tenant_and_users() -> None:
         "headers": {"authorization": "secret"},
     }
     details = {"model": "gpt-4o", "litellm_params": {"metadata": metadata}}
-    sent = call_sent(details, "1", tags={}, tenant=tenant_hash)
+    sent = call_sent(details, "1", tags={})
     assert (sent.user, sent.tags) == ("customer", {"feature": "faq"})
     assert sent.tenant == tenant_hash("team-a") != tenant_hash("hash-of-key")
     assert "team-a" not in repr(sent)

@@ -72,3 +72,4 @@ async def test_switched_off_everything_passes(
         data = {"litellm_logging_obj": None}
         assert await plug.async_post_call_response_headers_hook(data, None, answer) is None
     assert metered.box.requests() == 2 and not list(Ledger(ledger).calls())
+    assert str(plug) == repr(plug)  # asked for at every answer: nothing is added up for it

@@ -428,3 +428,21 @@ def in_threads(target: str, name: str) -> None:
     meter = Meter(target, budget=Budget(daily="0.03"))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: pay_or_not(meter, f"{name}-{i}"), range(40)))
+
+
+def test_an_erased_user_is_named_in_no_counter_and_no_row(target: str) -> None:
+    budgets = [Budget(daily="1", per=per, name=per or "all") for per in (None, "user", "session", "model")]
+    with Ledger(target) as ledger:
+        meter = Meter(ledger, budget=budgets)
+        pay(meter, "1", user="kim", session="holmes")
+        pay(meter, "2", user="lee", session="watson")
+        late = meter.begin(call("3", user="kim", session="holmes"), SIZE)
+        assert ledger.erase(user="kim") == 2
+        meter.answered(late, Answer(model="gpt-4o", usage=USED))  # does not bring them back
+        for _ in ("as it is", "counted anew"):
+            counters = ledger.budgets.counters()
+            named = [key for row in ledger.calls() for key in (*row.sent.budgets, *counters)]
+            assert not [key for key in named if "kim" in key or "holmes" in key]
+            spent = {key.partition("|")[0]: counter.spent / 10**12 for key, counter in counters.items()}
+            assert spent == {"all": 0.003, "user": 0.001, "session": 0.001, "model": 0.003}
+            ledger.budgets.recount()

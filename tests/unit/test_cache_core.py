@@ -85,6 +85,35 @@ def test_the_same_words_the_same_but_for_case_and_the_same_meaning() -> None:
     assert missed(cache, UNLIKE).reason == "unlike"
 
 
+@pytest.mark.parametrize("server", ["redis", "postgres"])
+def test_a_lookup_reaches_a_server_once(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make(request.getfixturevalue(f"{server}_url"), embeddings=None, similarity_threshold=0.7)
+    cache.forget(Which())
+    keep(cache, FIRST)
+    cache.flush()
+    monkeypatch.setattr("llm_savings.semantic_cache.tally._DELAY", 60.0)
+    cache._errors.refresh = float("inf")
+    store: Any = cache._store
+    journeys: list[str] = []
+    for name in ("get", "nearest", "look", "counts", "add", "used"):
+
+        def counting(*given: Any, name: str = name) -> Any:
+            journeys.append(name)
+            return getattr(type(store), name)(store, *given)
+
+        monkeypatch.setattr(store, name, counting)
+    for tier, text in (("exact", FIRST), ("canonical", "  how do i reset my Password"), ("semantic", ALIKE)):
+        for found in (served(cache, text), asyncio.run(cache.alookup(asking(text)))):
+            assert isinstance(found, Hit)
+            assert found.tier == tier
+    missed(cache, UNLIKE)
+    assert journeys == ["look"] * 7
+    cache.forget(Which())
+    cache.close()
+
+
 def test_evidence_holds_nothing_of_what_others_asked() -> None:
     cache = make()
     keep(cache, FIRST, cost=Decimal("0.002"), latency=1.5)

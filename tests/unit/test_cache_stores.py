@@ -7,8 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
-from llm_savings.semantic_cache.stores import Entry, Store, Which, open_store
+from llm_savings.semantic_cache.stores import Distant, Entry, Store, Which, open_store
 from llm_savings.semantic_cache.stores.memory import MemoryStore
 from llm_savings.semantic_cache.stores.sqlite import packed, unpacked
 
@@ -79,7 +80,7 @@ def forget_counters(kind: str, target: str) -> None:
         import redis
 
         server = redis.Redis.from_url(target)
-        for key in server.scan_iter("llm-savings:cache:1:counters:*"):
+        for key in server.scan_iter("llm-savings:cache:2:counters:*"):
             server.delete(key)
 
 
@@ -375,6 +376,120 @@ def test_a_child_goes_on_with_the_store(store: Store) -> None:
     assert (store.get("40", NOW) is None) == (getattr(store, "path", "") == ":memory:")
 
 
+# On a server
+
+
+def test_a_server_says_in_one_journey_what_it_says_in_two(store: Store) -> None:
+    assert isinstance(store, Distant) is not store.local
+    if not isinstance(store, Distant):
+        return
+    v, others = vectors(1)[0], vectors(8)
+    assert store.look("a", "s", v, 5, NOW) == []
+    store.put(entry("a", expires_at=NOW + HOUR), v)
+    for i, near in enumerate(others):
+        store.put(entry(f"{i}", expires_at=NOW + HOUR if i < 6 else None), near)
+    store.put(entry("there", "t"), v)
+    store.add(counters_of("a"), {"wrong": 1})
+    assert store.look("a", "s", v, 5, NOW) == store.get("a", NOW)
+
+    def told(found: Any) -> list[Any]:
+        return [(near.entry, near.cosine, near.counts) for near in found]
+
+    assert told(store.look("new", "s", v, 5, NOW)) == told(store.nearest("s", v, 5, NOW)) != []
+    later = NOW + HOUR  # the same one is over, and so are most of those that are near
+    assert told(store.look("a", "s", v, 5, later)) == told(store.nearest("s", v, 5, later))
+    assert {near.entry.id for near in store.look("a", "s", v, 5, later)} == {"6", "7"}
+    with pytest.raises(CacheError, match="a vector has"):
+        store.look("a", "s", np.full(D, np.nan, np.float32), 5, NOW)
+
+
+def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another vector length on, so that no other test sees it."""
+    import redis
+
+    stores = "llm_savings.semantic_cache.stores.redis."
+    for name, value in (("_MANY", 400), ("_LOOK", 100), ("_DEAR", 40)):
+        monkeypatch.setattr(stores + name, value)
+    mine, theirs = (open_store(redis_url, dimensions=2 * D) for _ in range(2))
+    server, made = redis.Redis.from_url(redis_url, protocol=2), vectors(900, 2 * D)
+
+    def recall(store: Store, count: int) -> float:
+        right = 0
+        for asked in made[:count:30] + 0.1 * vectors(count // 30, 2 * D):
+            best = set(np.argsort(-(made[:count:3] @ asked))[:5] * 3)
+            right += len(best & {int(near.entry.id) for near in store.nearest("s0", asked, 5, NOW)})
+        return right / (5 * (count // 30))
+
+    name = f"llm-savings:cache:2:{2 * D}"
+
+    def told(index: str, what: bytes) -> Any:
+        found = server.execute_command("FT.INFO", index)
+        return dict(zip(found[::2], found[1::2], strict=True))[what]
+
+    def forget_indexes() -> None:
+        for command in (("FT.ALIASDEL", name), ("FT.DROPINDEX", f"{name}:flat"), ("FT.DROPINDEX", f"{name}:graph")):
+            with suppress(redis.ResponseError):
+                server.execute_command(*command)
+
+    forget_indexes()
+    mine.remove(Which())
+    for i in range(450):
+        mine.put(entry(f"{i}", f"s{i % 3}"), made[i])
+    assert told(name, b"index_name").endswith(b":flat")
+    assert recall(mine, 450) == recall(theirs, 450) == 1
+    for i in range(450, 900):
+        if i == 700:  # the server builds it on the side
+            until = time.monotonic() + 20
+            while int(told(f"{name}:graph", b"indexing")) and time.monotonic() < until:
+                time.sleep(0.02)
+        theirs.put(entry(f"{i}", f"s{i % 3}"), made[i])
+    assert told(name, b"index_name").endswith(b":graph")
+    for fresh in (mine, theirs, open_store(redis_url, dimensions=2 * D)):
+        assert recall(fresh, 900) >= 0.97
+    assert {near.entry.scope for near in theirs.nearest("s1", made[0], 400, NOW)} == {"s1"}
+    assert mine.remove(Which(scope="s1")) == 300
+    assert theirs.nearest("s1", made[1], 5, NOW) == []
+    assert mine.remove(Which()) == 600
+    forget_indexes()
+    with pytest.raises(CacheError):
+        theirs.nearest("s0", made[0], 5, NOW)
+    theirs.put(entry("new", "s0"), made[0])  # an emptied server is prepared anew
+    assert [near.entry.id for near in mine.nearest("s0", made[0], 5, NOW)] == ["new"]
+    assert told(name, b"index_name").endswith(b":flat")
+    theirs.remove(Which())
+
+
+def test_an_entry_that_somebody_has_spoilt_in_redis_is_no_answer_and_can_be_removed(redis_url: str) -> None:
+    import redis
+
+    store, v = open_store(redis_url, dimensions=D), vectors(1)[0]
+    store.remove(Which())
+    for name in "ab":
+        store.put(entry(name, user="u"), v)
+    redis.Redis.from_url(redis_url).hset(f"llm-savings:cache:2:{D}:a", "row", b"\xff no row")
+    assert store.get("a", NOW) is None
+    assert [near.entry.id for near in store.nearest("s", v, 5, NOW)] == ["b"]
+    assert [kept.id for kept in store.entries(Which())] == [weight.id for weight in store.weights()] == ["b"]
+    assert store.remove(Which(user="u")) == 2
+    assert store.size() == (0, 0)
+
+
+def test_a_connection_that_redis_has_closed_is_opened_again(redis_url: str) -> None:
+    import redis
+
+    store, v = open_store(redis_url, dimensions=D), vectors(1)[0]
+    store.remove(Which())
+    store.put(entry("a"), v)
+    redis.Redis.from_url(redis_url).client_kill_filter(_type="normal", skipme=True)
+    assert store.get("a", NOW) is not None
+    redis.Redis.from_url(redis_url).script_flush()
+    store.put(entry("b"), v)
+    assert {near.entry.id for near in store.nearest("s", v, 5, NOW)} == {"a", "b"}
+    store.remove(Which())
+
+
 # Addresses
 
 
@@ -584,12 +699,22 @@ def test_counters_that_come_with_what_is_near_are_the_entrys(store: Store) -> No
     for i, v in enumerate(made):
         store.put(entry(f"{i}"), v)
     store.add(counters_of("1"), {"right": 2, "wrong": 1})
-    told = {near.entry.id: near.counts for near in store.nearest("s", made[1], 5, NOW)}
-    assert told["1"] in (None, {"right": 2, "wrong": 1})
-    assert told["0"] in (None, {})
+    store.add(counters_of("gone"), {"right": 1})
+
+    def told() -> dict[str, Any]:
+        return {near.entry.id: near.counts for near in store.nearest("s", made[1], 5, NOW)}
+
+    first = told()
+    assert first in ({"0": None, "1": None}, {"0": {}, "1": {"right": 2, "wrong": 1}})
+    assert (None in first.values()) == store.local  # a server says it in the same breath
     assert store.counts(counters_of("1")) == {"right": 2, "wrong": 1}
+    store.put(entry("1", text="again"), made[0])
+    store.add(counters_of("1"), {"wrong": 4})
+    assert told()["1"] in (None, {"right": 2, "wrong": 5})
     store.remove(Which(ids=("1",)))
     assert store.counts(counters_of("1")) == {}
+    store.put(entry("1"), made[1])
+    assert told()["1"] in (None, {})
 
 
 # Large scopes

@@ -153,8 +153,12 @@ def test_what_is_usual_is_learned_from_the_ledger(tmp_path: Path) -> None:
         meter = Meter(before)
         for i in range(60):
             pay(meter, f"c{i}", used=Usage(input=100, output=10), tags={"feature": "faq"})
+            spoken = meter.begin(call(f"v{i}", requested_model="gpt-audio"))
+            meter.answered(spoken, Answer(model="gpt-audio", usage=Usage(output=10, audio_output=200)))
     meter = Meter(tmp_path / "costs.db", budget=Budget(total="10"))
     assert meter.begin(call("a", tags={"feature": "faq"}), Size(0)).sent.reserved == 10 * Decimal("0.00001")
+    held = meter.begin(call("v", requested_model="gpt-audio"), Size(0)).sent.reserved
+    assert held == 210 * meter.prices.rates("gpt-audio")["audio_output"]
     assert meter.begin(call("b"), Size(0)).sent.reserved == 4096 * Decimal("0.00001")
 
 

@@ -305,6 +305,7 @@ def test_tenants_are_keyed_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     here = tenant_hash("sk-secret")
     assert here == tenant_hash("sk-secret")
     assert "secret" not in here
+    assert len(tenant_hash("\ud800")) == 24  # half of a surrogate pair
     monkeypatch.setenv("LLM_SAVINGS_HASH_KEY", "another machine's key")
     assert tenant_hash("sk-secret") != here
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ from llm_savings import Ledger, Meter, PriceBook, Usage
 from llm_savings.ledger import Sent
 from llm_savings.meter import Answer
 from llm_savings.pricing.sources import PriceMap
+from llm_savings.prompt_cache import Memory, plan_breakpoints
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -109,3 +111,24 @@ def test_a_fork_while_another_thread_reads_the_prices(monkeypatch: pytest.Monkey
     finally:
         go_on.set()
         thread.join()
+
+
+def test_a_fork_while_another_thread_learns_of_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    talk = [{"role": "user", "content": "When will my parcel come?"}]
+    plan = plan_breakpoints(talk, None, "claude-sonnet-4-5", memory=memory)
+    settle, learning = memory.odds.settle, threading.Event()
+
+    def slowly(now: float) -> list[tuple[int, float, bool]]:
+        if threading.current_thread() is thread:
+            learning.set()
+            time.sleep(0.2)  # in the middle of it, with the memory's lock
+        return settle(now)
+
+    monkeypatch.setattr(memory.odds, "settle", slowly)
+    thread = threading.Thread(target=lambda: memory.record(plan, None))
+    thread.start()
+    learning.wait(30)
+    pid = child(lambda: memory.scoped("another account").record(plan, None))
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 import httpx
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_savings import Meter, PriceBook, Usage
+from llm_savings import Budget, Meter, PriceBook, Usage
 from llm_savings.attribution import attribute
 from llm_savings.bounds import Size, upper_bound
+from llm_savings.errors import BudgetExceededError
 from llm_savings.evidence import AT_END, at_end, evidence_in, noted
 from llm_savings.ledger import Sent
 from llm_savings.meter import Answer, Live, may_have_billed, settle
@@ -277,3 +278,19 @@ def test_without_an_answer_or_with_a_faulty_question_the_rest_of_the_evidence_st
     meter.failed(live, TimeoutError())
     (call,) = meter.ledger.calls()
     assert call.settled is not None and call.settled.strategies == {"output": {}}
+
+
+def test_sums_and_what_is_held_are_exact_whatever_the_context() -> None:
+    used = Usage(input=123_457, output=98_765)
+    with localcontext(prec=3):
+        meter = Meter(":memory:", budget=Budget(total="1000"))
+        for number in range(3):
+            live = meter.begin(replace(SENT, call_id=str(number)), Size(123_457, max_tokens=98_765))
+            assert str(live.sent.reserved) == "1.2962925"
+            meter.answered(live, Answer(model="gpt-4o", usage=used))
+        (line,) = meter.ledger.summary("total")
+        assert (str(line.actual.normalize(Context(60))), line.saved) == ("3.8888775", 0)
+        assert (meter.spent, meter.saved) == (line.actual, 0)
+        with pytest.raises(BudgetExceededError) as refused:
+            meter.begin(replace(SENT, call_id="too much"), Size(1, max_tokens=200_000_000))
+        assert str(refused.value.spent) == "3.8888775"

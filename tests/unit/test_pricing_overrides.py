@@ -171,6 +171,7 @@ def test_a_file_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.Mon
         ("missing.toml", None, "cannot be read.*LLM_SAVINGS_PRICES"),
         ("bad.toml", "input = ", "bad.toml: "),
         ("bad.yaml", "a: [", "bad.yaml: "),
+        ("number.yaml", "4: {input: 1, output: 1}", r"number.yaml\[4\]: a model's name is text"),
         ("list.yaml", "- a", "expected model names with their prices"),
         ("prices.txt", "x", "must end in .toml"),
         ("field.toml", "[m]\ninptu = 1", r"field.toml\['m'\]: unknown field 'inptu'"),

@@ -143,7 +143,12 @@ def server() -> Iterator[tuple[str, dict[str, Any]]]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(answer["status"])
+            if "raw" in answer:
+                self.wfile.write(answer["raw"])
+                return
+            self.send_response(200 if self.path == "/elsewhere" else answer["status"])
+            for name, value in answer.get("headers", {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(answer["body"])
 
@@ -194,6 +199,7 @@ def test_a_broken_download_is_skipped_with_a_warning(caplog: pytest.LogCaptureFi
     ("answer", "message"),
     [
         ({"status": 404}, "could not be fetched.*404"),
+        ({"raw": b"this is no HTTP\r\n\r\n"}, "could not be fetched.*no HTTP"),
         ({"body": b"<html>"}, "did not send a price map"),
         ({"body": b"[]"}, "JSON object"),
         ({"body": b"{}"}, "no model in it"),
@@ -220,6 +226,17 @@ def test_only_https(tmp_path: Path) -> None:
     for url in ("http://example.com/prices.json", "file:///etc/passwd", "ftp://127.0.0.1/x", "prices.json"):
         with pytest.raises(ConfigError, match="https only"):
             update(tmp_path / "prices.json", url=url)
+
+
+def test_who_is_sent_on_to_a_place_without_https_takes_nothing_there(
+    server: tuple[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    url, answer = server
+    elsewhere = url.replace("127.0.0.1", "127.1").replace("prices.json", "elsewhere")
+    answer |= {"status": 302, "headers": {"Location": elsewhere}}
+    with pytest.raises(SavingsError, match=r"leads to http://127\.1:.*https only"):
+        update(tmp_path / "prices.json", url=url)
+    assert not (tmp_path / "prices.json").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="directories have no modes there")

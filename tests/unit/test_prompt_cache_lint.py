@@ -361,6 +361,15 @@ def test_what_is_no_request_is_told() -> None:
         lint([])
 
 
+def test_a_tool_that_is_none_does_not_end_the_reading() -> None:
+    odd = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": RULES}],
+        "tools": [{"function": "search"}, "search"],
+    }
+    assert [finding.kind for finding in lint([odd, {**odd, "tools": [{"function": "look"}]}])] == ["tool-changed"]
+
+
 def test_the_command_prints_json_lines_and_exit_status(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     rows = log(lambda n, row: system_of(row, lambda text: f"Now: 2026-11-27 10:42:0{n}\n{text}"))

@@ -8,6 +8,7 @@ import math
 import random
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 
 from llm_savings.cli import main
 from llm_savings.errors import ConfigError
-from llm_savings.ledger import Ledger, Sent, Settled
+from llm_savings.ledger import Call, Ledger, Sent, Settled
+from llm_savings.pricing import PriceBook
 from llm_savings.routing import ComplexityRouter, Rule, Tier
 from llm_savings.routing.calibration import chosen_places, for_loss, for_share, logistic, loss_bounds, recovered
 from llm_savings.routing.difficulty import Difficulty
@@ -144,6 +146,13 @@ def test_shares_need_no_judgement() -> None:
     assert found.loss is None
 
 
+def test_nothing_is_saved_where_the_strongest_tier_is_free() -> None:
+    prices = PriceBook().with_overrides({"mine": {"input": 0, "output": 0}})
+    router = ComplexityRouter({"a": "gpt-4o-mini", "b": "mine"}, prices=prices)
+    found = router.calibrate([f"explain topic {n} {'and why ' * (n % 9)}" for n in range(60)], share={"b": 0.5})
+    assert found.saving is None
+
+
 def test_few_labels_leave_the_shipped_difficulty_in_charge() -> None:
     dice = random.Random(8)
     asked = [row["text"] for row in csv.DictReader(OWN.open(encoding="utf-8"), delimiter="\t")]
@@ -220,7 +229,6 @@ def test_data_that_cannot_be_learned_from(wrong: dict[str, Any], named: str) -> 
         ({"max_loss": 0.05}, "scores"),
         ({"share": {"big": 0.2}}, r"share\['big'\]"),
         ({"share": {"simple": 0.5, "complex": 0.2}}, "add up"),
-        ({"share": {"complex": 0.2}, "confidence": 1.5}, "confidence=1.5"),
     ],
 )
 def test_calibrations_that_cannot_be(wrong: dict[str, Any], named: str) -> None:
@@ -347,6 +355,22 @@ def test_an_experiment_says_whether_cost_and_quality_differ(tmp_path: Path) -> N
     assert found.cost.conversations == (60, 60)
     assert found.quality is not None and not found.quality.differs
     assert compare([], {}) == []
+
+
+def test_a_conversation_with_a_call_of_unknown_cost_is_not_taken_for_a_cheap_one(tmp_path: Path) -> None:
+    ledger, _ = ledger_of(tmp_path / "costs.db", routed_cost="0.001", other_cost="0.01")
+    with ledger:
+        calls = list(ledger.calls())
+    lost = [
+        Call(each.sent, replace(each.settled, basis="unknown", actual=None))
+        if each.settled and number % 20 == 0  # the first of two calls of every tenth conversation
+        else each
+        for number, each in enumerate(calls)
+    ]
+    (found,) = compare(lost)
+    assert found.cost is not None and found.cost.conversations == (60, 48)
+    whole = [each for number, each in enumerate(calls) if number % 20 > 1]
+    assert found.cost == compare(whole)[0].cost
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ import litellm
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
-from llm_savings.evidence import METADATA_KEY
+from llm_savings.evidence import CACHE_KEY, METADATA_KEY
 from llm_savings.litellm.caching import SemanticCache
-from llm_savings.litellm.calls import EVIDENCE, strategies_of
+from llm_savings.litellm.calls import strategies_of
 from llm_savings.litellm.costs import CostLogger
 from llm_savings.litellm.prompt_caching import PromptCaching
 from llm_savings.litellm.proxy.options import Options, options_beside, read_options
@@ -30,7 +30,7 @@ _log = logging.getLogger("llm_savings.litellm")
 _METADATA = ("metadata", "litellm_metadata")
 # What only the package or the proxy's Router may write in a call; a client's is taken out. The Router says which model
 # a deployment is, by which it is priced, later than this.
-_OURS = (METADATA_KEY, METERED, EVIDENCE, ALLOWED, "model_info", "base_model")
+_OURS = (METADATA_KEY, METERED, CACHE_KEY, ALLOWED, "model_info", "base_model")
 _HEADER = "x-llm-savings-"
 _SOON, _PATIENCE = 0.1, 600  # the proxy makes its Router after its callbacks
 
@@ -126,6 +126,9 @@ class ProxySavings(CostLogger):
         except Exception as error:  # noqa: BLE001 (a defect here must not become the client's)
             _log.debug("an answer does not say what was saved: %s", type(error).__name__)
             return None
+
+    def __str__(self) -> str:
+        return repr(self)  # the proxy asks for it at every answer, and a table of all calls takes its time
 
     def attach(self) -> Any:
         """The proxy's Router with the routing group; None while there is none. The proxy may make another one."""

@@ -25,7 +25,7 @@ NEIGHBOURS = 5
 SPARSE: dict[Language, float] = {"en": 0.6, "ko": 0.5}
 # With fewer neighbours nothing shows how alike the questions of the scope are. English pairs that differ in one small
 # word (QQP, PAWS) need the worst assumed; Korean endings leave less room for that, and a first FAQ entry should be hit.
-LONELY: dict[Language, float] = {"en": 0.95, "ko": 0.68}
+LONELY: dict[Language, float] = {"en": 1.0, "ko": 0.68}
 # Log odds that a content word without a partner costs, for its weight (1 to 13), where the scope has not shown that its
 # questions come again in other words: there a near question asks something else as often as the same.
 UNMATCHED = 0.8
@@ -105,6 +105,7 @@ class MatchModel:
         """Make a model of `weights` (the content of weights.json) and the word space its features were fitted with."""
         self._weights = weights
         self._words = words
+        self._agreement: tuple[float, float, float] = tuple(weights["agreement"])
         self._linear: dict[str, tuple[float, ...]] = {
             language: tuple(found[name] for name in (*NAMES, "intercept"))
             for language, found in weights["models"].items()
@@ -165,6 +166,26 @@ class MatchModel:
                 break
         chance = 1.0 / (1.0 + math.exp(-max(min(score, 40.0), -40.0))) if best is not None else 0.0
         return Judgement(best, chance, nearest or (), row, shows)
+
+    def agreed(self, probability: float, others: int) -> float:
+        """Return the probability where so many of the other four near questions have the same answer in the same words.
+
+        It never falls: that answers differ in their words says nothing.
+
+        Args:
+            probability: Of `judge`, above 0 to 1.
+            others: 0 to 4; below 3 nothing changes.
+
+        Example:
+            >>> model = MatchModel.load()
+            >>> model.agreed(0.8, 2) == 0.8 < model.agreed(0.8, 3) < model.agreed(0.8, 4)
+            True
+        """
+        if others < NEIGHBOURS - 2 or not 0.0 < probability < 1.0:
+            return probability
+        slope, most, all_of_them = self._agreement
+        odds = slope * math.log(probability / (1.0 - probability)) + (most if others < NEIGHBOURS - 1 else all_of_them)
+        return max(probability, 1.0 / (1.0 + math.exp(-odds)))
 
     def threshold_for(self, max_error: float, language: Language, embedder: str = "bundled") -> float:
         """Return the probability from which serving keeps wrong answers within `max_error` of the lookups.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llm_savings.errors import ConfigError
 from llm_savings.semantic_cache.entries import Dimensions, Entry, Near, Vector, Weight, Which
@@ -84,6 +84,15 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Distant(Store, Protocol):
+    """A store on a server, which a whole lookup reaches in one journey."""
+
+    def look(self, entry_id: str, scope: str, vector: Vector, count: int, now: datetime) -> Entry | list[Near]:
+        """What `get` gives, or where it gives nothing, what `nearest` does."""
+        ...
+
+
 def open_store(target: str, *, dimensions: Dimensions) -> Store:
     """The store for ":memory:", a file's path, or a `postgresql://`, `redis://`, `rediss://` or `unix://` URL.
 
@@ -128,4 +137,4 @@ def open_store(target: str, *, dimensions: Dimensions) -> Store:
     )
 
 
-__all__ = ["Entry", "Near", "Store", "Weight", "Which", "open_store"]
+__all__ = ["Distant", "Entry", "Near", "Store", "Weight", "Which", "open_store"]

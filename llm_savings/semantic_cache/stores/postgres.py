@@ -64,20 +64,23 @@ class PostgresStore(rows.Paged):
         """See `Store.nearest`."""
         asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
         with self._using() as db:
-            # What is not the bare distance is not looked up in the graph. There, rows that are gone and not vacuumed
-            # yet take others' places: more are asked for. A parameter as the limit would count as a tenth of the table.
-            large = self._is_large(db, name)
-            order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
-            found: list[Any] = db.execute(
-                "SELECT own.*, "
-                f"(SELECT json_object_agg(name, value) FROM {_COUNTERS} WHERE owner = '{COUNTERS}' || id) FROM ("
-                f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
-                "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
-                f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}",
-                {"asked": asked, "scope": name, "now": rows.instant(now)},
+            sql = self._nearest(count, large=self._is_large(db, name))
+            found = db.execute(sql, {"asked": asked, "scope": name, "now": rows.instant(now)}).fetchall()
+        return _nearest_of(found)
+
+    def look(self, entry_id: str, scope: str, vector: Vector, count: int, now: datetime) -> Entry | list[Near]:
+        """See `Distant.look`."""
+        asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
+        with self._using() as db:
+            found = db.execute(
+                f"WITH same AS MATERIALIZED (SELECT {rows.SELECTED} FROM {self._table} WHERE id = %(id)s "
+                "AND (expires_us IS NULL OR expires_us > %(now)s)) "
+                "SELECT NULL::double precision, same.*, NULL::json FROM same UNION ALL SELECT * FROM "
+                f"({self._nearest(count, large=self._is_large(db, name))}) AS near "
+                "WHERE NOT EXISTS (SELECT 1 FROM same)",
+                {"id": rows.plain(entry_id), "asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
-        nearest = [rows.near_of(row, -far, counts or {}) for far, *row, counts in found]
-        return sorted(nearest, key=lambda near: -near.cosine)
+        return rows.entry_of(found[0][1:-1]) if found and found[0][0] is None else _nearest_of(found)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
@@ -165,6 +168,18 @@ class PostgresStore(rows.Paged):
                 return
             yield page
             last = page[-1][0]
+
+    def _nearest(self, count: int, *, large: bool) -> str:
+        # What is not the bare distance is not looked up in the graph. There, rows that are gone and not vacuumed
+        # yet take others' places: more are asked for. A parameter as the limit would count as a tenth of the table.
+        order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
+        return (
+            "SELECT own.*, "
+            f"(SELECT json_object_agg(name, value) FROM {_COUNTERS} WHERE owner = '{COUNTERS}' || id) FROM ("
+            f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
+            "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
+            f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}"
+        )
 
     def _is_large(self, db: Any, scope: str) -> bool:
         """Whether a scope is better looked up in the graph."""
@@ -266,6 +281,11 @@ class PostgresStore(rows.Paged):
             f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)",
         ):
             db.execute(statement)
+
+
+def _nearest_of(found: list[Any]) -> list[Near]:
+    nearest = [rows.near_of(row, -far, counts or {}) for far, *row, counts in found]
+    return sorted(nearest, key=lambda near: -near.cosine)
 
 
 def _condition(which: Which) -> tuple[str, list[Any]]:
