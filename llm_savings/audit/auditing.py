@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from llm_savings import settings
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.audit.choices import Choices
+from llm_savings.audit.notes import notes
 from llm_savings.audit.order import UnsortedError
 from llm_savings.audit.reading import Log, read_logs
 from llm_savings.audit.records import Record
@@ -24,7 +25,8 @@ from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import EXACT
 from llm_savings.prompt_cache import Finding, lint
-from llm_savings.semantic_cache.match.bounds import at_most
+from llm_savings.report.money import dollars
+from llm_savings.report.texts import Said
 
 _ZERO = Decimal(0)
 _LINTED = 500  # prompts that the linter looks at
@@ -38,7 +40,7 @@ class Span(NamedTuple):
     high: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Audit:
     """What the strategies would have saved. All amounts are USD, exact.
 
@@ -51,8 +53,8 @@ class Audit:
         seen: Counts: calls, failed, unpriced, routed, served by the cache, ...
         max_error: The share of lookups that the cache may answer wrongly.
         findings: What keeps prompts from being cached, dearest first.
-        unread: Reason -> lines of the log that could not be read; `lines` of them in `notes`.
-        notes: What the log does not tell, and what was assumed, in sentences.
+        unread: Reason -> how many entries of the log could not be read; the first lines of them are in `notes`.
+        notes: What the log does not tell, and what was assumed: sentences, in English as `str`, or by `text("ko")`.
     """
 
     attribution: Attribution
@@ -61,7 +63,7 @@ class Audit:
     max_error: float
     findings: tuple[Finding, ...] = ()
     unread: Mapping[str, int]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
 
     @property
     def spent(self) -> Decimal:
@@ -84,14 +86,29 @@ class Audit:
 
     @property
     def false_hits(self) -> float:
-        """Share of the calls looked up that the cache may have answered wrongly, at most."""
-        return self.max_error if self.seen.by_meaning else 0.0
+        """Share of the lookups that the cache answers wrongly, at most.
+
+        Not checked on these answers: the error that the cache is calibrated to keep to, and no more than it answers
+        with what was asked in other words.
+        """
+        seen = self.seen
+        return min(self.max_error, seen.by_meaning / seen.lookups) if seen.lookups else 0.0
+
+    @property
+    def doubtful(self) -> float:
+        """Share of the routed calls that may need the larger model: the router's estimate, from their prompts alone."""
+        return self.seen.doubt / self.seen.routed if self.seen.routed else 0.0
 
     def document(self) -> dict[str, Any]:
         """All of it for machines; see `llm_savings.audit.show`."""
         from llm_savings.audit.show import document
 
         return document(self)
+
+    def __repr__(self) -> str:
+        low, expected, high = map(dollars, self.saved)
+        spent = f"{self.seen.calls:,} calls, {dollars(self.spent)} spent"
+        return f"Audit({spent}, {expected} of it could have been saved: {low} at worst, {high} at best)"
 
     def _repr_html_(self) -> str:
         from llm_savings.audit.show import in_notebook
@@ -144,7 +161,7 @@ def audit(
         max_error=wanted.max_error,
         findings=_findings(prompts, book),
         unread=unread,
-        notes=tuple(_notes(seen, records, wanted)),
+        notes=tuple(notes(seen, wanted, records if isinstance(records, Log) else None)),
     )
 
 
@@ -194,53 +211,3 @@ def _findings(prompts: list[Record], prices: PriceBook) -> tuple[Finding, ...]:
     ]
     found = lint(asked, prices=prices) if asked else []
     return tuple(sorted(found, key=lambda one: (one.usd_per_1000 or _ZERO) * one.count, reverse=True)[:5])
-
-
-def _notes(seen: Seen, records: Iterable[Record], choices: Choices) -> Iterable[str]:
-    covered = seen.priced
-    blind = seen.blind
-    if lacking := blind.get("prompt"):
-        yield (
-            f"{lacking:,} of {covered:,} calls have no prompt in the log: what routing, the semantic cache and the "
-            "prompt cache would have done with them cannot be known, and is not in here."
-        )
-    if lacking := blind.get("answer"):
-        yield f"{lacking:,} calls have no answer in the log: no shorter one is known, and no hit could be given."
-    if lacking := blind.get("time"):
-        yield f"{lacking:,} calls have no time: they are taken in the log's order, and prompt caches are left out."
-    if seen.late:
-        yield f"{seen.late:,} calls were out of order in the log; they were sorted by their times."
-    if seen.failed:
-        yield f"{seen.failed:,} calls have no token counts (most failed); they may have cost something."
-    if seen.overhead:
-        yield f"${seen.overhead:f} went on calls that failed: an overhead, of which no strategy takes anything off."
-    for (small, provider), times in seen.elsewhere.items():
-        yield (
-            f"{times:,} calls go to {small} at its maker's price, an assumption: its price at {provider} is not known."
-        )
-    if seen.unpriced:
-        yield f"{seen.unpriced:,} calls used something without a known price."
-    if seen.hits:
-        yield f"{seen.hits:,} calls were answered by a cache already then."
-    if seen.logged and seen.logged != seen.spent:
-        yield f"The log itself says ${seen.logged:f}; today's price book says ${seen.spent:f}."
-    if "batch" in choices.strategies and not seen.waited:
-        yield "No call is labelled as one that can wait; say which can, and a batch takes half their price."
-    if seen.routed:
-        yield (
-            f"Of {seen.routed:,} calls that a smaller model would have got, about {seen.doubt:,.0f} may need the "
-            "larger one, by their prompts alone. `llm-savings route calibrate` with judged answers knows more."
-        )
-    if seen.by_meaning:
-        bound = at_most(0, seen.by_meaning)
-        yield (
-            f"{seen.by_meaning:,} of {seen.served:,} cached answers are to a question in other words; at most "
-            f"{choices.max_error:.1%} of lookups are meant to be wrong. Unchecked, up to {bound:.0%} of these could be."
-        )
-    if isinstance(records, Log):
-        for note, times in records.notes.items():
-            yield f"{times:,} x {note}."
-        for path, why in records.refused.items():
-            yield f"{path} was not read (to its end): {why}."
-        for why, times in records.unread.counts.items():
-            yield f"{times:,} lines were not read: {why}."

@@ -16,9 +16,28 @@ _APART = frozenset(
 )
 
 
-def request(body: Document) -> dict[str, Any]:
-    """What a request's body tells: of OpenAI's chat completions or responses, Anthropic's messages, or like these."""
-    found: dict[str, Any] = {"parameters": {key: value for key, value in body.items() if key not in _APART}}
+# What may change an answer, by the API references of OpenAI, Anthropic and Gemini.
+_PARAMETERS = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "n", "seed", "stop", "stop_sequences", "logprobs", "top_logprobs"),
+        *("max_tokens", "max_completion_tokens", "max_output_tokens", "frequency_penalty", "presence_penalty"),
+        *("response_format", "text", "output_config", "tool_choice", "function_call", "parallel_tool_calls"),
+        *("logit_bias", "modalities", "audio", "reasoning", "reasoning_effort", "verbosity", "thinking", "prediction"),
+        *("web_search_options", "previous_response_id", "truncation", "generationConfig", "generation_config"),
+        *("safetySettings", "toolConfig", "systemInstruction"),
+    )
+)
+
+
+def request(body: Document, *, mixed: bool = False) -> dict[str, Any]:
+    """What a request's body tells: of OpenAI's chat completions or responses, Anthropic's messages, or like these.
+
+    Args:
+        body: The request.
+        mixed: Whether other things stand in it too: its answer, times, labels.
+    """
+    known = (key for key in body if (key in _PARAMETERS if mixed else key not in _APART))
+    found: dict[str, Any] = {"parameters": {key: body[key] for key in known}}
     if model := name(body, "model"):
         found["model"] = model
     prompt = next((body[key] for key in ("messages", "input", "prompt", "contents") if body.get(key)), None)

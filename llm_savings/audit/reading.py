@@ -22,6 +22,7 @@ from llm_savings.errors import ConfigError, LogFormatError, UsageError
 _SAMPLE = 50  # entries of which most must fit a format
 _LOOKED_AT = 2000  # lines among which they are looked for
 _EXAMPLES = 3
+_CONTRADICTING = "tokens that contradict themselves or are too many"
 
 
 @dataclass(slots=True)
@@ -96,8 +97,9 @@ class Log:
                     record = Record(source=path, line=line, **found)
                 except Unusable as problem:
                     unread.add(problem.reason, path, line)
-                except UsageError:
-                    unread.add("tokens that contradict themselves or are too many", path, line)
+                except UsageError as problem:
+                    negative = "negative" in str(problem)
+                    unread.add("negative tokens" if negative else _CONTRADICTING, path, line)
                 except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError):
                     unread.add("values of another kind than the format has", path, line)
                 else:

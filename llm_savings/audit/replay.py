@@ -149,7 +149,7 @@ class Replay:
         route = self.foresight.route(record.model, record.provider) if model != record.model else None
         if route is not None:
             facts = replace(asked, model=route.small, baseline_model=route.large, provider=None)
-            self.seen.routed += 1
+            self.seen.routes[record.model, model] += 1
             if route.elsewhere:
                 self.seen.elsewhere[model, record.provider or record.model.rpartition("/")[0]] += 1
             self.seen.doubt += 1 - (ahead.sufficiency or 1.0)

@@ -31,7 +31,7 @@ class Seen:
         calls: All of them; `failed` ended without a count of tokens, `unpriced` have no known price, `hits` were
             answered by a cache then already.
         blind: Calls without the thing that a strategy has to see: "prompt", "time", "answer".
-        routed: Calls that went to the smaller model; `doubt` is how many of them it is expected not to do.
+        routes: How many calls went from a model to a smaller one; `doubt` is how many of them it is expected not to do.
         served: Calls that the cache answered; `by_meaning` of them in other words.
         waited: Calls for a batch.
         live: USD spent on calls that were streamed, so that somebody waited for them.
@@ -53,7 +53,7 @@ class Seen:
     hits: int = 0
     late: int = 0
     blind: dict[str, int] = field(default_factory=dict[str, int])
-    routed: int = 0
+    routes: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     doubt: float = 0.0
     lookups: int = 0
     served: int = 0
@@ -63,6 +63,11 @@ class Seen:
     elsewhere: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     first: datetime | None = None
     last: datetime | None = None
+
+    @property
+    def routed(self) -> int:
+        """Calls that went to a smaller model."""
+        return self.routes.total()
 
     @property
     def attribution(self) -> Attribution:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from html import escape
+from itertools import chain
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,39 +15,78 @@ from rich.table import Table
 from llm_savings.evidence import Strategy
 from llm_savings.report.charts import waterfall
 from llm_savings.report.money import dollars
-from llm_savings.report.page import bullets, cards, headline, page, section, table, usd
+from llm_savings.report.page import (
+    Words,
+    bullets,
+    cards,
+    code,
+    element,
+    headline,
+    joined,
+    page,
+    section,
+    table,
+    usd,
+)
 from llm_savings.report.strategies import strategies_document
-from llm_savings.report.texts import Lang, say
+from llm_savings.report.texts import Lang, Said, say
 
 if TYPE_CHECKING:
     from llm_savings.audit.auditing import Audit
 
 _CODE: dict[Strategy, tuple[str, str]] = {
     "routing": (
-        'RoutedChatModel(tiers={"simple": mini, "complex": gpt4o})',
-        'ComplexityRouting(tiers={"simple": "gpt-4o-mini", "complex": "gpt-4o"}).attach(router)',
+        "from llm_savings.langchain import RoutedChatModel\n"
+        'model = RoutedChatModel(tiers={"simple": init_chat_model("SMALL"), "complex": init_chat_model("LARGE")})',
+        "from llm_savings.litellm import ComplexityRouting\n"
+        'ComplexityRouting(tiers={"simple": "SMALL", "complex": "LARGE"}).attach(router)',
     ),
     "output": (
-        "with_compact_output(model, Schema, many=True)",
-        "compact_completion(model, messages, Schema, many=True)",
+        "from llm_savings.langchain import with_compact_output\nwith_compact_output(model, Schema, many=True)",
+        "from llm_savings.litellm import compact_completion\ncompact_completion(model, messages, Schema, many=True)",
     ),
-    "prompt_cache": ("with_prompt_caching(model)", "litellm.callbacks = [PromptCaching()]"),
-    "batch": ("submit_batch(chain, inputs)", "submit_batch(calls)"),
-    "semantic_cache": ("set_llm_cache(SemanticCache())", "litellm.cache = SemanticCache()"),
-}
-_NAMES: dict[Strategy, str] = {
-    "routing": "routing",
-    "output": "shorter output",
-    "prompt_cache": "prompt cache",
-    "batch": "batch",
-    "semantic_cache": "semantic cache",
+    "prompt_cache": (
+        "from llm_savings.langchain import with_prompt_caching\nmodel = with_prompt_caching(model)",
+        "from llm_savings.litellm import PromptCaching\nlitellm.callbacks = [PromptCaching()]",
+    ),
+    "batch": (
+        "from llm_savings.langchain import submit_batch\nsubmit_batch(chain, inputs)",
+        "from llm_savings.litellm import submit_batch\nsubmit_batch(calls)",
+    ),
+    "semantic_cache": (
+        "from llm_savings import SemanticCache\nset_llm_cache(SemanticCache())",
+        "from llm_savings.litellm import SemanticCache\nlitellm.cache = SemanticCache()",
+    ),
 }
 
 
 def advice(found: Audit) -> list[tuple[Strategy, str, str]]:
-    """The changes worth most, at most three: the strategy, and its line in LangChain and in LiteLLM."""
+    """The changes worth most, at most three: the strategy, and its code in LangChain and in LiteLLM."""
     worth = sorted(found.spans.items(), key=lambda pair: pair[1].expected, reverse=True)
-    return [(name, *_CODE[name]) for name, span in worth[:3] if span.expected > 0]
+    (large, small), _ = next(iter(found.seen.routes.most_common(1)), (("LARGE", "SMALL"), 0))
+
+    def named(code: str) -> str:
+        return code.replace("LARGE", large).replace("SMALL", small)
+
+    return [
+        (name, named(langchain), named(litellm))
+        for name, span in worth[:3]
+        for langchain, litellm in (_CODE[name],)
+        if span.expected > 0
+    ]
+
+
+def quality(found: Audit) -> Iterator[Said]:
+    """What may get worse: the router's estimate, and the bound of the cache's false hits."""
+    seen = found.seen
+    if seen.routed:
+        doubt = f"{seen.doubt:,.0f}" if seen.doubt >= 10 else f"{seen.doubt:.1f}"
+        yield say("audit.risk_routing", seen.routed, doubt, f"{found.doubtful:.1%}")
+    if seen.served:
+        wrong, share = ceil(round(found.false_hits * seen.lookups, 6)), f"{found.false_hits:.2%}"
+        yield say(
+            "audit.risk_cache", wrong, seen.lookups, share, seen.by_meaning, seen.served, f"{found.max_error:.1%}"
+        )
 
 
 def spans_table(found: Audit) -> Table:
@@ -55,7 +97,9 @@ def spans_table(found: Audit) -> Table:
         shown.add_column(name, justify="right" if name not in ("",) else "left", no_wrap=True)
     for name, span in found.spans.items():
         amounts = (dollars(usd) for usd in span)
-        shown.add_row(_NAMES[name], *amounts, _share(span.expected, found.attribution.baseline), _basis(name))
+        shown.add_row(
+            str(say(f"strategy.{name}")), *amounts, _share(span.expected, found.attribution.baseline), _basis(name)
+        )
     shown.add_section()
     whole = found.saved
     shown.add_row(
@@ -64,15 +108,18 @@ def spans_table(found: Audit) -> Table:
     return shown
 
 
-def sentences(found: Audit) -> Iterator[str]:
+def sentences(found: Audit) -> Iterator[Said]:
     """The head of the report, in sentences."""
-    seen = found.seen
-    when = f", {seen.first:%Y-%m-%d %H:%M} to {seen.last:%Y-%m-%d %H:%M} UTC" if seen.first and seen.last else ""
-    yield f"{seen.calls:,} calls{when}; {found.priced_share:.1%} of them could be priced."
-    yield f"Spent: {dollars(found.spent)}. With the strategies: {dollars(found.attribution.actual)}."
-    provider = found.attribution.baseline + found.attribution.overhead - found.spent
-    if provider > 0:
-        yield f"{dollars(provider)} of the credits below was saved already, by what providers cache by themselves."
+    seen, priced = found.seen, f"{found.priced_share:.1%}"
+    if seen.first and seen.last:
+        first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in (seen.first, seen.last))
+        yield say("audit.sentences_when", seen.calls, first, last, priced)
+    else:
+        yield say("audit.sentences", seen.calls, priced)
+    yield say("audit.spent", dollars(found.spent), dollars(found.attribution.actual))
+    before = found.attribution.baseline + found.attribution.overhead - found.spent
+    if before > 0:
+        yield say("audit.before", dollars(before))
 
 
 def document(found: Audit) -> dict[str, Any]:
@@ -93,6 +140,15 @@ def document(found: Audit) -> dict[str, Any]:
         "served": seen.served,
         "by_meaning": seen.by_meaning,
         "max_error": found.max_error,
+        "quality": {
+            "routing": {"kind": "estimate", "calls": seen.routed, "wrong": seen.doubt, "share": found.doubtful},
+            "semantic_cache": {
+                "kind": "bound",
+                "calls": seen.lookups,
+                "wrong": found.false_hits * seen.lookups,
+                "share": found.false_hits,
+            },
+        },
         "waited": seen.waited,
         "findings": [
             {
@@ -107,7 +163,7 @@ def document(found: Audit) -> dict[str, Any]:
         ],
         "advice": [{"strategy": name, "langchain": one, "litellm": other} for name, one, other in advice(found)],
         "unread": dict(found.unread),
-        "notes": list(found.notes),
+        "notes": [str(note) for note in found.notes],
     }
 
 
@@ -117,7 +173,10 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
     rows = [
         [say(f"strategy.{name}"), *map(usd, span), say(f"audit.{_basis(name)}")] for name, span in found.spans.items()
     ]
-    told = [f"{_NAMES[name]}: {one}  /  {other}" for name, one, other in advice(found)]
+    told = [
+        (element("h3", say(f"strategy.{name}")), code(f"# LangChain\n{one}\n\n# LiteLLM\n{other}"))
+        for name, one, other in advice(found)
+    ]
     wrong = [f"{one.place}: {one.reason} {one.fix}" for one in found.findings]
     return page(
         say("audit.title"),
@@ -140,29 +199,40 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
             ),
             name="spans",
         ),
-        section(say("audit.advice"), bullets(told), name="advice"),
-        section(say("audit.findings"), bullets(wrong), name="findings"),
+        *(
+            section(say(f"audit.{name}"), block, name=name, lead=lead)
+            for name, block, lead in (
+                ("quality", bullets(quality(found)), say("audit.quality_lead")),
+                ("advice", joined(chain.from_iterable(told)), ""),
+                ("findings", bullets(wrong), ""),
+            )
+            if block
+        ),
         section(say("report.notes"), bullets([*sentences(found), *found.notes]), name="notes"),
         lang=lang,
     )
 
 
-def in_notebook(found: Audit) -> str:
+def in_notebook(found: Audit, *, lang: Lang = "en") -> str:
     """A table for a notebook; everything from outside is escaped."""
-    from html import escape
 
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "at worst", "expected", "at best", ""))
+    def line(tag: str, cells: Iterable[Words], name: Words) -> str:
+        rest = "".join(f"<{tag}>{cell(one)}</{tag}>" for one in cells)
+        return f'<tr><th scope="row">{cell(name)}</th>{rest}</tr>'
+
+    def cell(said: Words) -> str:
+        return escape(said if isinstance(said, str) else said.text(lang))
+
+    head = line("th", (say(f"audit.{one}") for one in ("worst", "expected", "best", "basis")), "")
     body = "".join(
-        f'<tr><th scope="row">{_NAMES[name]}</th>'
-        + "".join(f"<td>{escape(dollars(amount))}</td>" for amount in span)
-        + f"<td>{escape(_basis(name))}</td></tr>"
+        line("td", [*map(dollars, span), say(f"audit.{_basis(name)}")], say(f"strategy.{name}"))
         for name, span in found.spans.items()
     )
-    whole = "".join(f"<td>{escape(dollars(amount))}</td>" for amount in found.saved)
-    said = "".join(f"<li>{escape(line)}</li>" for line in (*sentences(found), *found.notes))
+    foot = line("td", [*map(dollars, found.saved), ""], say("audit.whole"))
+    said = "".join(f"<li>{cell(one)}</li>" for one in (*sentences(found), *quality(found), *found.notes))
     return (
-        f"<table><caption>What would have been saved</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-        f'<tfoot><tr><th scope="row">of what was spent</th>{whole}<td></td></tr></tfoot></table><ul>{said}</ul>'
+        f"<table><caption>{cell(say('audit.title'))}</caption><thead>{head}</thead><tbody>{body}</tbody>"
+        f"<tfoot>{foot}</tfoot></table><ul>{said}</ul>"
     )
 
 

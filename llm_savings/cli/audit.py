@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import Any, get_args
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llm_savings.cli.shared import print_json, print_notes
+from llm_savings.cli.shared import JSON, LANG, SINCE, UNTIL, instant, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import Strategy
+from llm_savings.ledger import zone
 
 
 @click.command(epilog="Example: llm-savings audit spend_logs.jsonl.gz --can-wait feature=nightly --html audit.html")
@@ -23,34 +25,47 @@ from llm_savings.evidence import Strategy
 @click.option("--can-wait", multiple=True, metavar="TAG[=VALUE]", help="Calls that a batch would do for; repeatable.")
 @click.option("--ttl-hours", type=click.FloatRange(min=0.01), default=24, show_default=True, help="Of cached answers.")
 @click.option("--max-error", type=click.FloatRange(0, 0.5), default=0.01, show_default=True, help="Of the cache.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@SINCE
+@UNTIL
+@click.option("--tz", default="UTC", show_default=True, help="The zone of times that name none, as Asia/Seoul.")
+@JSON
 @click.option("--html", metavar="PATH", help="Write the audit as a page.")
+@LANG
 def audit(logs: tuple[str, ...], **options: Any) -> None:
     """Say what each strategy would have saved of the calls in LOGS. Nothing leaves this machine."""
     from llm_savings.audit import audit as audited
     from llm_savings.audit import read_logs
-    from llm_savings.audit.show import advice, audit_page, sentences, spans_table
+    from llm_savings.audit.show import advice, audit_page, quality, sentences, spans_table
     from llm_savings.ledger.export import fresh
     from llm_savings.report.strategies import strategies_table
+    from llm_savings.report.texts import say
 
-    log = read_logs(list(logs), format=options["kind"], columns=_pairs("--column", options["columns"]) or None)
+    named, tz = _pairs("--column", options["columns"]), options["tz"]
+    since, until = (instant(options[when], tz) for when in ("since", "until"))
+    log = read_logs(list(logs), format=options["kind"], columns=named or None, tz=zone(tz))
     console = Console(quiet=options["as_json"])
     columns = (TextColumn("replaying {task.completed:,.0f} calls"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, quiet=options["as_json"]), transient=True) as progress:
         task = progress.add_task("", total=None)
-        found = audited(log, choices=_choices(options), each=lambda: progress.advance(task))
+        found = audited(log, choices=_choices(options), each=lambda: progress.advance(task), since=since, until=until)
     if options["html"]:
         fresh(Path(options["html"]))
-        Path(options["html"]).write_text(audit_page(found), encoding="utf-8")
+        Path(options["html"]).write_text(audit_page(found, lang=options["lang"]), encoding="utf-8")
     if options["as_json"]:
         print_json(found.document())
         return
     for line in sentences(found):
-        console.print(line, markup=False, highlight=False)
-    console.print(strategies_table(found.attribution, title="From the list price down to what would have been paid"))
+        console.print(str(line), markup=False, highlight=False)
+    console.print(strategies_table(found.attribution, title=str(say("audit.funnel"))))
     console.print(spans_table(found))
+    if risks := list(quality(found)):
+        console.print(str(say("audit.quality")), style="italic")
+        print_notes(console, risks)
     for name, langchain, litellm in advice(found):
-        console.print(f"→ {name}: {langchain}\n  in LiteLLM: {litellm}", markup=False, highlight=False)
+        console.print(f"\n→ {say(f'strategy.{name}')}", highlight=False)
+        for host, code in (("LangChain", langchain), ("LiteLLM", litellm)):
+            console.print(indent(f"# {host}\n{code}", "  "), markup=False, highlight=False, soft_wrap=True)
+    console.print()
     for one in found.findings:
         cost = f", ${one.usd_per_1000:.4f} per 1,000 calls" if one.usd_per_1000 else ""
         console.print(f"! {one.place}: {one.reason}{cost}. {one.fix}", markup=False, highlight=False)

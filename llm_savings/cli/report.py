@@ -12,7 +12,7 @@ from rich.console import Console
 from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.cli.pages import serve_page, write_page, write_rows
-from llm_savings.cli.shared import JSON, LEDGER, existing, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LANG, LEDGER, SINCE, UNTIL, existing, instant, print_json, print_notes
 from llm_savings.errors import SavingsError
 from llm_savings.foreseen import Foreseen, foresee
 from llm_savings.ledger import Ledger, Line, masked, total
@@ -29,10 +29,8 @@ from llm_savings.report.strategies import (
     strategies_table,
 )
 from llm_savings.report.terminal import periods_table, price_notes
-from llm_savings.report.texts import LANGS, Said, say
+from llm_savings.report.texts import Said, say
 
-_SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
-_UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
 _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whose days are meant, as Asia/Seoul.")
 
 _AT_ONCE = 1_000  # calls that are told of at once
@@ -51,15 +49,15 @@ _MANY = 20_000  # calls that the plain report reads one by one; sums are quick a
     type=click.Choice(get_args(View)),
     help="With --by strategy: how a dollar that two strategies save is shared out.",
 )
-@_SINCE
-@_UNTIL
+@SINCE
+@UNTIL
 @_TZ
 @JSON
 @click.option("--csv", metavar="FILE", type=click.Path(dir_okay=False), help="Write the rows as CSV.")
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page that needs no network.")
 @click.option("--serve", is_flag=True, help="Serve the page, live, to the browser on this machine.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port; any by default.")
-@click.option("--lang", type=click.Choice(LANGS), help="The page's language; the browser's by default.")
+@LANG
 def report(
     ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool, **to: Any
 ) -> None:
@@ -153,8 +151,8 @@ def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
 @click.argument("path", type=click.Path(dir_okay=False))
 @LEDGER
-@_SINCE
-@_UNTIL
+@SINCE
+@UNTIL
 @_TZ
 def export(path: str, ledger: str | None, since: str | None, until: str | None, tz: str) -> None:
     """Write the ledger's calls to PATH: .csv, .jsonl or .parquet, by its ending."""

@@ -17,12 +17,16 @@ from rich.console import Console
 from llm_savings import settings
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import day_start, last_days, zone
+from llm_savings.report.texts import LANGS
 
 LEDGER = click.option(
     "--ledger",
     metavar="PATH|URL",
     help="The ledger to read: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
 )
+SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
+UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
+LANG = click.option("--lang", type=click.Choice(LANGS), help="The page's language; the browser's by default.")
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 
 

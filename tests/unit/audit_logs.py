@@ -304,6 +304,11 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         _TOLD | {"model": "gpt-4o-2024-08-06", "tools": [TOOL], "tags": _FAQ, "seconds": 1.5, "session": "c1",
                  "parameters": {"temperature": 0.2}, "streamed": True},
     ),
+    "both in one": (
+        CHAT | ASKED | {"latency_ms": 1500, "tags": ["feature:faq"], "session_id": "c1", "trace": "t9"}, "openai",
+        {"messages": PROMPT, "usage": USED, "at": AT, "answer": "3일 안에요.", "parameters": {"temperature": 0.2},
+         "tools": [TOOL], "tags": _FAQ, "session": "c1", "streamed": True},
+    ),
     "an answer alone": (CHAT, "openai", {"usage": USED, "at": AT, "answer": "3일 안에요.", "messages": None}),
     "anthropic": (
         {"timestamp": "2026-11-02T01:30:00Z", "request": ANTHROPIC_ASKED, "response": ANTHROPIC_TOLD}, "openai",

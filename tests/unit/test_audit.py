@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import escape
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_savings import ConfigError, LogFormatError, PriceBook, Usage
-from llm_savings.audit import Choices, Record, audit, order
+from llm_savings.audit import Audit, Choices, Record, audit, order
 from llm_savings.audit.order import UnsortedError, as_they_come, in_order
-from llm_savings.audit.show import audit_page
+from llm_savings.audit.show import advice, audit_page, in_notebook, quality
 from llm_savings.cli import main
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -89,7 +91,7 @@ def test_a_long_beginning_is_marked_for_anthropic() -> None:
 def test_without_prompts_it_says_what_cannot_be_known() -> None:
     found = audit([call(n, None, answer=None) for n in range(3)])
     assert found.attribution.credits == {} and found.spent == Decimal("0.0375")
-    assert any("3 of 3 calls have no prompt" in note for note in found.notes)
+    assert any("3 of 3 calls have no prompt" in str(note) for note in found.notes)
 
 
 def test_failures_unknown_models_and_hits_of_then_are_told_apart() -> None:
@@ -183,7 +185,8 @@ def test_the_command_and_the_page(tmp_path: Path) -> None:
     log.write_text("\n".join([*map(json.dumps, rows), "{broken"]), "utf-8")
     done = CliRunner().invoke(main, ["audit", str(log), "--html", str(page)])
     assert done.exit_code == 0, done.output
-    assert "What would have been saved" in done.output and "1 lines were not read" in done.output
+    assert "What would have been saved" in done.output and "1 line was not read" in done.output
+    assert f"{log}: 5" in done.output.replace("\n", "")
     assert "<script>alert" not in page.read_text("utf-8") and page.read_text("utf-8").startswith("<!doctype html>")
     told = json.loads(CliRunner().invoke(main, ["audit", str(log), "--json"]).output)
     assert told["calls"] == 4 and Decimal(told["spent"]) == 4 * Decimal("0.00125")
@@ -195,6 +198,84 @@ def test_the_command_and_the_page(tmp_path: Path) -> None:
     assert wrong.exit_code == 1 and "--small is 'gpt-4o'" in wrong.output
 
 
+def test_a_part_of_a_log_and_times_without_a_zone(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    lines = [f"gpt-4o,100,10,2026-11-0{day} 00:30:00" for day in range(1, 6)]
+    log.write_text("\n".join(["model,prompt_tokens,completion_tokens,time", *lines]), "utf-8")
+
+    def calls(*given: str) -> int:
+        done = CliRunner().invoke(main, ["audit", str(log), "--json", *given])
+        return json.loads(done.output)["calls"] if not done.exit_code else -1
+
+    assert calls() == 5
+    assert calls("--since", "2026-11-02", "--until", "2026-11-04") == 2
+    assert calls("--since", "2026-11-02T00:00+00:00", "--tz", "Asia/Seoul") == 3  # 00:30 in Seoul is the day before
+    assert calls("--since", "yesterday") == -1 == calls("--tz", "Asia/Nowhere")
+    assert "no call" in CliRunner().invoke(main, ["audit", str(log), "--until", "2026-10-01"]).output
+
+
+@pytest.fixture
+def risky() -> Audit:
+    """Questions again, in the same words and in others, some of which go to a smaller model."""
+    asked = ["배송은 얼마나 걸리나요?", "배송 얼마나 걸려요?", "배송은 얼마나 걸리나요?", HARD]
+    return audit([call(n, asked[n % 4], model="gpt-4o") for n in range(40)], choices=Choices(max_error=0.3))
+
+
+def test_the_bound_of_false_hits_is_what_can_be_wrong(risky: Audit) -> None:
+    seen = risky.seen
+    assert seen.served > seen.by_meaning > 0
+    assert risky.false_hits == seen.by_meaning / seen.lookups < 0.3
+    assert replace(risky, max_error=0.001).false_hits == 0.001
+    assert 0 < risky.doubtful == seen.doubt / seen.routed < 1
+    nothing = audit([call(0)])
+    assert nothing.false_hits == 0 and not [one for one in quality(nothing) if one.key == "audit.risk_cache"]
+
+
+def test_the_quality_at_risk_is_told_everywhere_in_both_languages(risky: Audit, tmp_path: Path) -> None:
+    seen = risky.seen
+    told = risky.document()["quality"]
+    assert told["routing"] == {
+        "kind": "estimate", "calls": seen.routed, "wrong": seen.doubt, "share": seen.doubt / seen.routed
+    }  # fmt: skip
+    assert told["semantic_cache"] == {
+        "kind": "bound", "calls": seen.lookups, "wrong": seen.by_meaning, "share": risky.false_hits
+    }  # fmt: skip
+    routing, cache = quality(risky)
+    assert f"{seen.routed} calls sent to a smaller model about {seen.doubt:.1f} ({risky.doubtful:.1%})" in str(routing)
+    assert f"at most {seen.by_meaning} of {seen.lookups} lookups ({risky.false_hits:.2%})" in str(cache)
+    for lang, estimate, bound in (("en", "an estimate", "a bound"), ("ko", "추정치", "상한")):
+        for page in (audit_page(risky, lang=lang), in_notebook(risky, lang=lang)):  # type: ignore[arg-type]
+            for said, kind in ((routing, estimate), (cache, bound)):
+                assert kind in said.text(lang) and escape(said.text(lang)) in page  # type: ignore[arg-type]
+    log = tmp_path / "log.jsonl"
+    rows = [
+        {"model": "gpt-4o", "messages": [{"role": "user", "content": asked}],
+         "choices": [{"message": {"role": "assistant", "content": "2 days."}}],
+         "usage": {"prompt_tokens": 100, "completion_tokens": 100}, "created": 1_790_000_000 + n}
+        for n, asked in enumerate(["배송은 얼마나 걸리나요?"] * 2)
+    ]  # fmt: skip
+    log.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    done = " ".join(CliRunner().invoke(main, ["audit", str(log)]).output.split())
+    assert "What may get worse" in done and "a bound: at most 0 of 2 lookups (0.00%)" in done
+
+
+def test_the_code_to_add_names_what_there_is(risky: Audit) -> None:
+    given = advice(risky)
+    assert {"routing", "semantic_cache"} <= {name for name, *_ in given}
+    for name, *codes in given:
+        for code in codes:
+            imported, used = code.split("\n")
+            compile(used, "advice", "exec")
+            exec(imported)
+            if name == "routing":
+                assert '"gpt-4o-mini"' in used and '"gpt-4o"' in used
+    assert all(
+        '"gpt-4o-mini"' in code and '"gpt-4o"' in code for name, *codes in given for code in codes if name == "routing"
+    )
+
+
 def test_the_page_speaks_korean() -> None:
     assert "아낄 수 있었던 비용" in audit_page(audit([call(0), call(1)]), lang="ko")
-    assert "<table>" in audit([call(0)])._repr_html_()
+    found = audit([call(0)])
+    assert "<table>" in found._repr_html_()
+    assert repr(found).startswith("Audit(1 calls, $0.012500 spent")

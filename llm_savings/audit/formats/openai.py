@@ -28,7 +28,8 @@ def _call(document: Document, values: Values) -> dict[str, Any]:
     told = part(told, "body") or told
     if not told and any(key in document for key in ("choices", "usage", "output")):
         told = document
-    found = request(asked if asked is not document or any(key in document for key in _PROMPTS) else {})
+    mixed = asked is document
+    found = request({} if mixed and not any(key in document for key in _PROMPTS) else asked, mixed=mixed)
     found |= {key: value for key, value in response(told).items() if value is not None}
     metadata = part(document, "metadata")
     began = next((v for source in (document, told) for key in _TIMES if (v := source.get(key))), None)
