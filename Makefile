@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DONE   := $(VENV)/.installed
-TESTS  := $(BIN)/python -m pytest -n logical --dist loadfile
+# in the order of the folders: what takes long (tests/end_to_end) does not start last
+TESTS  := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check bench soak clean
 

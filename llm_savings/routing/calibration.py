@@ -209,16 +209,20 @@ def logistic(score: Floats, label: Floats) -> tuple[float, float]:
         odds = slope * score + shift
         return float((np.logaddexp(0, odds) - label * odds).sum()) + _SHRINKAGE / 2 * (slope**2 + shift**2)
 
-    slope, shift = 1.0, -float(score.mean()) if len(score) else 0.0
-    for _ in range(100):
+    def newton(slope: float, shift: float) -> tuple[Floats, float]:
+        """A step of both, and one of the shift alone."""
         chance = 1 / (1 + np.exp(-np.clip(slope * score + shift, -30, 30)))
         weight, rest = np.maximum(chance * (1 - chance), 1e-6), label - chance
         g = np.array([float(rest @ score) - _SHRINKAGE * slope, float(rest.sum()) - _SHRINKAGE * shift])
         cross = float(weight @ score)
         h = np.array([[float(weight @ score**2) + _SHRINKAGE, cross], [cross, float(weight.sum()) + _SHRINKAGE]])
-        step = np.linalg.solve(h, g)
+        return np.linalg.solve(h, g), float(g[1] / h[1, 1])
+
+    slope, shift = 1.0, -float(score.mean()) if len(score) else 0.0
+    for _ in range(100):
+        step, alone = newton(slope, shift)
         if slope + float(step[0]) <= _FLATTEST and slope <= _FLATTEST:  # it would be negative: only the shift is free
-            step = np.array([0.0, g[1] / h[1, 1]])
+            step = np.array([0.0, alone])
         before, part = loss(slope, shift), 1.0
         while loss(max(slope + part * float(step[0]), _FLATTEST), shift + part * float(step[1])) > before:
             part /= 2

@@ -50,7 +50,7 @@ def running(
     try:
         headers = {"Authorization": f"Bearer {KEY}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while True:
                 try:
                     if client.get("/health/liveliness").status_code == 200:
