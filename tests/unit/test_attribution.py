@@ -6,13 +6,14 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_savings import ConfigError, PriceBook, Usage
-from llm_savings.attribution import LADDER, Attribution, Facts, attribute, facts_of, shared_out
+from llm_savings.attribution import LADDER, Attribution, Facts, _shapley, attribute, facts_of, shared_out
 from llm_savings.ledger import Call, Ledger, Sent, Settled
 
 PRICES = PriceBook()
@@ -209,6 +210,21 @@ def test_the_ledger_keeps_what_attribution_needs(tmp_path) -> None:
         assert one.settled
         book.settle(replace(one.sent, call_id=str(number)), one.settled)
     assert attribute(book.calls(), PRICES) == attribute(map(row, calls), PRICES)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=8, max_size=8))
+def test_shapley_is_the_mean_over_all_orders(costs: list[int]) -> None:
+    active = LADDER[:3]
+    subsets = [frozenset(one) for size in range(4) for one in combinations(active, size)]
+    cost = dict(zip(subsets, map(Decimal, costs), strict=True))
+    orders = list(permutations(active))
+    found = _shapley(active, cost.__getitem__)
+    for strategy in active:
+        saved = Decimal(0)
+        for order in orders:
+            before = frozenset(order[: order.index(strategy)])
+            saved += cost[before] - cost[before | {strategy}]
+        assert abs(found[strategy] - saved / len(orders)) < Decimal("1e-9")
 
 
 def test_a_view_that_does_not_exist() -> None:

@@ -22,7 +22,7 @@ from llm_savings.meter import Answer
 from llm_savings.periods import PERIODS, window
 
 LIMITS = ("per_call", *PERIODS)
-TEXTS = ("-0.01", "0", "NaN", "Infinity", "", "fifty", "$50", "50 USD", "9223373", "1e999999")
+TEXTS = ("-0.01", "0", "NaN", "Infinity", "", "fifty", "$50", "50 USD", "9223372.036854775808", "1e999999")
 OTHERS = (-1, 0, float("nan"), float("inf"), True, False, b"50", [50], {"usd": 50}, Decimal("sNaN"), 5j)
 
 
@@ -31,6 +31,10 @@ OTHERS = (-1, 0, float("nan"), float("inf"), True, False, b"50", [50], {"usd": 5
 def test_a_limit_that_is_no_amount(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"budget\.{field} is "):
         Budget(**{field: value})
+
+
+def test_the_largest_limit_is_what_a_counter_holds() -> None:
+    assert Budget(total="9223372.036854775807").total == Decimal(2**63 - 1).scaleb(-12)
 
 
 @pytest.mark.parametrize(
