@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +37,7 @@ from llm_savings.batch.schemas import answer_format
 from llm_savings.cli.shared import JSON, imported
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.meter import Meter
+from llm_savings.report.money import dollars
 
 _journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
 _ledger = click.option("--ledger", help="The ledger for the costs. [LLM_SAVINGS_LEDGER]")
@@ -121,7 +123,7 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
     if now.saved > 0:
-        click.echo(f"In real time these answers would have cost ${now.saved:f} more.")
+        click.echo(f"In real time these answers would have cost {dollars(now.saved)} more.")
 
 
 @batch.command(epilog="Example: llm-savings batch collect 5f0c9a54 --out results.jsonl --schema shop:Review")
@@ -173,11 +175,13 @@ def erase(job: str, journal: str | None) -> None:
 def list_(journal: str | None) -> None:
     """Every job, the newest first."""
     book = Journal(journal)
-    table = Table("job", "state", "model", "from", "inputs", "may cost at most")
+    table = Table("job", "state", "model", "from", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("inputs", "may cost at most"):
+        table.add_column(name, justify="right")
     for row in list_jobs(book):
         told = Estimate.from_dict(row.estimate) if row.estimate else None
         at = datetime.fromtimestamp(row.created, UTC).astimezone()
-        most = "" if told is None or told.upper_bound is None else f"${told.upper_bound:.4f}"
+        most = "" if told is None or told.upper_bound is None else dollars(told.upper_bound)
         table.add_row(
             row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", "" if told is None else f"{told.inputs:,}", most
         )
