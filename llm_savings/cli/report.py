@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, get_args
@@ -103,7 +104,9 @@ def report(
         console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
         return
     console.print(periods_table(periods))
-    console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
+    console.print(calls_table(lines, by=by, title=f"{where} · {tz}", width=console.width))
+    if any(said.key == "finding.hits" for said in found):
+        whole = replace(whole, hits=0)  # the finding says more of them
     print_notes(console, [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)])
 
 

@@ -106,6 +106,7 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
 def prefixes_table(lines: list[PrefixLine]) -> Table:
     """A row a prefix."""
     table = Table(header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)  # 80 columns
     for head in ("prefix", "calls", "hits", "input", "read", "written", "saved", "lost"):
         table.add_column(head, justify="left" if head == "prefix" else "right", no_wrap=True)
     for line in lines:
