@@ -56,7 +56,9 @@ _MANY = 20_000  # calls that the plain report reads one by one; sums are quick a
 @_UNTIL
 @_TZ
 @JSON
-@click.option("--csv", metavar="FILE", type=click.Path(dir_okay=False), help="Write the rows as CSV.")
+@click.option(
+    "--csv", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True), help="Write the rows as CSV; - for here."
+)
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page that needs no network.")
 @click.option("--serve", is_flag=True, help="Serve the page, live, to the browser on this machine.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port; any by default.")

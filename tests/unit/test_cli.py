@@ -113,6 +113,11 @@ def test_a_batch_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     assert isinstance(shown.exception, SystemExit)
 
 
+def test_rows_go_to_standard_output(ledger: str) -> None:
+    shown = run("report", "--ledger", ledger, "--csv", "-").output
+    assert shown.startswith("key,calls,") and "gpt-4o-mini,1," in shown and "written" not in shown
+
+
 def test_route_fit_wants_prompts(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("id,review\n1,good\n")
     shown = run("route", "fit", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "router.npz"))
