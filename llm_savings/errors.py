@@ -49,7 +49,7 @@ class BudgetExceededError(BudgetError):
         spent: USD already spent in the period.
         reserved: USD held by calls in flight, and by calls of which nobody knows what they cost.
         limit: The budget's limit in USD.
-        resets_at: When the period ends (aware, UTC), or None for a budget without a period.
+        resets_at: When the period ends (aware, in the budget's zone), or None for a budget without a period.
         needed: USD that the call could have cost.
         budget: The budget's name, period and scope, such as "default, daily, user=kim".
     """

@@ -289,7 +289,7 @@ class Gate:
             _usd(full.spent),
             _usd(full.reserved),
             limit.amount,
-            limit.resets_at,
+            limit.resets_at and limit.resets_at.astimezone(budget.zone),
             needed=sent.reserved,
             budget=", ".join(filter(None, (budget.name, limit.period, limit.scope))),
         )

@@ -157,7 +157,9 @@ class Journal:
         rows = self.rows("SELECT * FROM jobs WHERE id = ? OR substr(id, 1, ?) = ? LIMIT 2", name, len(name), name)
         if len(rows) != 1 or not name:
             what = "several jobs whose id begins" if rows else "no job whose id begins"
-            raise BatchError(f"journal {self.path} has {what} with {name!r}; see list_jobs()")
+            raise BatchError(
+                f"journal {self.path} has {what} with {name!r}; see list_jobs(), or llm-savings batch list"
+            )
         return _job(rows[0])
 
     def jobs(self) -> list[JobRow]:

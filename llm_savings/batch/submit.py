@@ -307,7 +307,7 @@ def provider_of(given: str | Any) -> Provider:
     """A provider by its name or by a client of its SDK.
 
     Raises:
-        ConfigError: It is neither, or the client is an async one.
+        ConfigError: It is neither, the client is an async one, or there is no key for it.
     """
     maker = given if isinstance(given, str) else type(given).__module__.partition(".")[0]
     for kind in () if isinstance(given, str) else type(given).__mro__:
@@ -321,7 +321,10 @@ def provider_of(given: str | Any) -> Provider:
 
         from llm_savings.batch.openai import OpenAIBatches
 
-        return OpenAIBatches(client or (openai.AzureOpenAI() if maker == "azure" else None))
+        try:
+            return OpenAIBatches(client or (openai.AzureOpenAI() if maker == "azure" else None))
+        except openai.OpenAIError as error:  # no key, or no endpoint
+            raise ConfigError(f"provider {maker!r}: {error}") from error
     if maker == "anthropic":
         from llm_savings.batch.anthropic import AnthropicBatches
 

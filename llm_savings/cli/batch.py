@@ -36,6 +36,7 @@ from llm_savings.batch.schemas import answer_format
 from llm_savings.cli.shared import JSON, imported
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.meter import Meter
+from llm_savings.report.money import dollars
 from llm_savings.report.tables import plain_table
 
 _journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
@@ -122,7 +123,7 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
     if now.saved > 0:
-        click.echo(f"In real time these answers would have cost ${now.saved:f} more.")
+        click.echo(f"In real time these answers would have cost {dollars(now.saved)} more.")
 
 
 @batch.command(epilog="Example: llm-savings batch collect 5f0c9a54 --out results.jsonl --schema shop:Review")
@@ -179,7 +180,7 @@ def list_(journal: str | None) -> None:
     for row in list_jobs(book):
         told = Estimate.from_dict(row.estimate) if row.estimate else None
         at = datetime.fromtimestamp(row.created, UTC).astimezone()
-        most = "" if told is None or told.upper_bound is None else f"${told.upper_bound:.4f}"
+        most = "" if told is None or told.upper_bound is None else dollars(told.upper_bound)
         cells = (row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", f"{told.inputs:,}" if told else "", most)
         table.add_row(*map(Text, cells))
     Console().print(table)

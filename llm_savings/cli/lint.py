@@ -20,7 +20,8 @@ from llm_savings.prompt_cache import Finding, lint
 
 @click.command(
     "lint",
-    epilog="FILE holds a request (model, messages, tools, ...), a list of messages, or a log: one request a line "
+    epilog="Example: llm-savings lint requests.jsonl --model claude-sonnet-4-5. "
+    "FILE holds a request (model, messages, tools, ...), a list of messages, or a log: one request a line "
     "(JSONL) or a JSON list. `-` reads standard input. The exit status is 1 when something was found, 2 when FILE "
     "is no such thing.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -49,6 +50,9 @@ def write_rows(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV to a file that its owner alone may read; what is nested gets a column a name."""
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
+    if path == "-":
+        write_csv(sys.stdout, columns, flat)
+        return
     fresh(Path(path))
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:  # Excel reads Korean by its byte order mark
         count = write_csv(file, columns, flat)

@@ -27,7 +27,8 @@ _HEADS = {
 
 
 @click.command(
-    epilog="A price of your own: LLM_SAVINGS_PRICES=prices.toml, with lines such as "
+    epilog="Example: llm-savings prices gpt-4o claude-sonnet-4-5 --mode batch. "
+    "A price of your own: LLM_SAVINGS_PRICES=prices.toml, with lines such as "
     '"llama-3.1-70b" = {input = "0.10", output = "0.10"} (USD per million tokens), '
     '{gpu_hour = "2.50", tokens_per_second = 2400}, or "my-deployment" = "azure/gpt-4o".'
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, get_args
@@ -53,7 +54,9 @@ _MANY = 20_000  # calls that the plain report reads one by one; sums are quick a
 @UNTIL
 @_TZ
 @JSON
-@click.option("--csv", metavar="FILE", type=click.Path(dir_okay=False), help="Write the rows as CSV.")
+@click.option(
+    "--csv", metavar="FILE", type=click.Path(dir_okay=False, allow_dash=True), help="Write the rows as CSV; - for here."
+)
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page that needs no network.")
 @click.option("--serve", is_flag=True, help="Serve the page, live, to the browser on this machine.")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="With --serve: the port; any by default.")
@@ -101,7 +104,9 @@ def report(
         console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
         return
     console.print(periods_table(periods))
-    console.print(calls_table(lines, by=by, title=f"{where} · {tz}"))
+    console.print(calls_table(lines, by=by, title=f"{where} · {tz}", width=console.width))
+    if any(said.key == "finding.hits" for said in found):
+        whole = replace(whole, hits=0)  # the finding says more of them
     print_notes(console, [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)])
 
 

@@ -205,6 +205,8 @@ def _read(
     """The prompts of a file and what is known of each tier's answers; None for the latter where it is not needed."""
     rows = [row for row in _lines(path) if isinstance(row.get("prompt"), str)]
     prompts = [cast(str, row["prompt"]) for row in rows]
+    if not prompts:
+        raise ConfigError(f"{path}: no line has a prompt; see llm-savings route fit --help for what it expects")
     if not needed:
         return prompts, None
     tier_of = _tiers_of(ledger, [str(row["call_id"]) for row in rows if "call_id" in row])

@@ -8,8 +8,10 @@ import click
 @click.command(
     epilog="Example: llm-savings sandbox --port 8787, then OPENAI_BASE_URL=http://127.0.0.1:8787/v1 your-program"
 )
-@click.option("--port", default=8787, show_default=True, help="0 picks a free one.")
-@click.option("--latency", default=0.0, show_default=True, help="Seconds before an answer begins.")
+@click.option("--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option(
+    "--latency", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds before an answer begins."
+)
 @click.option("--seed", default=0, show_default=True, help="Another seed, other answers to unknown prompts.")
 @click.option("--knowledge", type=click.Path(exists=True, dir_okay=False), help="JSON lines of prompts and answers.")
 @click.option("--bill", type=click.Path(dir_okay=False), help="Save the bill here at the end, for reconcile.")

@@ -204,7 +204,8 @@ def _grouping(by: By, tz: tzinfo) -> tuple[str, Callable[[Any], str]]:
         return column, lambda value: value or ""
     if by.startswith("tag:") and (name := by.removeprefix("tag:")):
         return "tags", lambda tags: str(json.loads(tags).get(name, "")) if tags else ""
-    raise ConfigError(f"by is {by!r}; expected 'model', 'day', 'user', 'host', 'total' or 'tag:NAME'")
+    more = "(in llm-savings report also 'strategy' and 'prefix')"
+    raise ConfigError(f"by is {by!r}; expected 'model', 'day', 'user', 'host', 'total' or 'tag:NAME' {more}")
 
 
 def _day(quarter: int, tz: tzinfo) -> str:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import litellm
@@ -95,8 +96,10 @@ class ComplexityRouting:
             The Router.
 
         Raises:
-            ConfigError: A tier's group is not one of the Router's, or the new one's name is taken.
+            ConfigError: A tier's group is not one of the Router's, the new one's name is taken, or LiteLLM is too new.
         """
+        if find_spec("litellm.router_rust"):  # its choice asks the strategy again, without end
+            raise ConfigError('litellm 1.110 has another Router; pip install "litellm<1.110" to route with it')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # litellm 1.109 renames what 1.106 has
             known = sorted(router.get_model_names())

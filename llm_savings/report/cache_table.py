@@ -52,8 +52,9 @@ def errors_table(stats: Stats) -> Table:
 
 def cache_notes(stats: Stats) -> list[str]:
     """What the tables do not say, each in a sentence."""
+    kept = f"{stats.entries:,} answers are kept, {stats.size / 1e6:,.1f} MB."
     if not stats.lookups:
-        return ["Nothing was looked up yet."]
+        return ["Nothing was looked up yet.", kept]
     hits = sum(stats.hits.values())
     said = [f"{hits:,} of {stats.lookups:,} lookups were answered ({stats.hit_rate:.1%})."]
     if hits:
@@ -69,8 +70,7 @@ def cache_notes(stats: Stats) -> list[str]:
         )
     elif stats.hits.get("semantic"):
         said.append("How many hits by meaning are wrong is not known: no stored answer was compared with a new one.")
-    said.append(f"{stats.entries:,} answers are kept, {stats.size / 1e6:,.1f} MB.")
-    return said
+    return [*said, kept]
 
 
 def cache_document(stats: Stats) -> dict[str, Any]:

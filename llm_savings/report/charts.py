@@ -72,7 +72,8 @@ def day_stack(days: Mapping[str, Attribution], *, name: str) -> Markup:
         line = _HIGH - part * _HIGH // 2 + 18
         drawn.append(f'<line x1="0" x2="100%" y1="{line}" y2="{line}" class="rule"/>')
         if part:
-            drawn.append(element("text", dollars(top * part / 2), f'x="0" y="{line - 4}" class="soft"'))
+            at = f'x="-8" y="{line + 4}" class="soft" text-anchor="end"'
+            drawn.append(element("text", dollars(top * part / 2), at))
     wide = _MOST / max(len(stacks), 7)
     labelled = {*range(0, len(stacks), max(1, -(-len(stacks) // 4)))}
     for number, (date, stack) in enumerate(stacks.items()):
@@ -98,9 +99,8 @@ def day_stack(days: Mapping[str, Attribution], *, name: str) -> Markup:
         for date, day in reversed(list(days.items()))
     ]
     below = table(heads, rows, caption=what, name=f"{name}-table")
-    return joined(
-        [Markup(f'<ul class="legend">{keys}</ul>'), _figure(drawn, what, _HIGH + 18 + _BELOW, below, name=name)]
-    )
+    shown = _figure(drawn, what, _HIGH + 18 + _BELOW, below, name=name, style="scaled")
+    return joined([Markup(f'<ul class="legend">{keys}</ul>'), shown])
 
 
 def gauge(standing: Standing, label: Words, more: Sequence[Words]) -> Markup:
@@ -125,9 +125,9 @@ def gauge(standing: Standing, label: Words, more: Sequence[Words]) -> Markup:
     )
 
 
-def _figure(drawn: Sequence[str], what: Words, height: int, below: Markup, *, name: str) -> Markup:
+def _figure(drawn: Sequence[str], what: Words, height: int, below: Markup, *, name: str, style: str = "") -> Markup:
     shown = (
-        f'<svg role="img" aria-labelledby="{name}-what" height="{height}">'
+        f'<svg role="img" aria-labelledby="{name}-what" height="{height}" class="{style}">'
         f"{element('title', what, f'id={name}-what')}{''.join(drawn)}</svg>"
     )
     return Markup(f"<figure>{shown}{folded(say('page.as_table'), below, name=f'{name}-figures')}</figure>")

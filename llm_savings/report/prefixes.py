@@ -106,6 +106,7 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
 def prefixes_table(lines: list[PrefixLine]) -> Table:
     """A row a prefix."""
     table = plain_table("prefix", "calls", "hits", "input", "read", "written", "saved", "lost")
+    table.columns[0].no_wrap = True
     for line in lines:
         table.add_row(
             Text(line.prefix or "(no plan)"),

@@ -44,10 +44,8 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
             say("strategy.overhead").text(), dollars(found.overhead), _share(found.overhead, found.baseline), bar
         )
     table.add_section()
-    paid = _bar(Decimal(0), found.actual, scale, "bold")
-    table.add_row(
-        say("strategy.paid").text(), dollars(found.actual), _share(found.actual, found.baseline), paid, style="bold"
-    )
+    paid, share = _bar(Decimal(0), found.actual, scale, "bold"), _share(found.actual, found.baseline)
+    table.add_row(say("strategy.paid").text(), dollars(found.actual), share.removeprefix("+"), paid, style="bold")
     return table
 
 

@@ -13,9 +13,18 @@ from llm_savings.report.money import dollars, tokens
 from llm_savings.report.tables import plain_table
 from llm_savings.report.texts import Said, say
 
+_NAME, _OTHERS, _UNSURE = 20, 60, 7  # columns: of a name that always fits, of all beside it, of the last of these
 
-def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> Table:
+
+def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, width: int = 80) -> Table:
     """Calls, tokens and dollars, a row a line and a total below.
+
+    Args:
+        lines: What `Ledger.summary` gives.
+        by: What they are grouped by, as there.
+        title: Above the table.
+        width: Columns of the terminal. Where names would be broken for the column of unsure calls alone, that is left
+            to the notes.
 
     Example:
         >>> calls_table([Line("gpt-4o", calls=2)], by="model").row_count
@@ -23,11 +32,13 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None) -> 
     """
     rows = [*lines, total(list(lines))]
     # A column that is empty for everybody would only cost width; the notes tell what it counts.
-    unsure = any(map(_unsure, rows))
+    longest = max(len(line.key) for line in rows)
+    room = width - longest - _OTHERS
+    unsure = any(map(_unsure, rows)) and not -_UNSURE <= room < 0
     heads = ("calls", "tokens in", "cached", "out", "spent", "saved", *(["unsure"] if unsure else []))
     table = plain_table(by.removeprefix("tag:"), *heads, title=title)
     table.columns[0].min_width = 10
-    if unsure:
+    if unsure or longest > _NAME:  # a report has to fit 80 columns
         table.padding = 0
     for number, line in enumerate(rows):
         last = number == len(rows) - 1

@@ -139,10 +139,9 @@ def learn(rows: Sequence[Example]) -> Learned:
     Raises:
         ConfigError: Too few answers of a tier were judged.
     """
-    quality = np.array([row.scores for row in rows], dtype=np.float64).reshape(len(rows), -1)
+    quality = np.array([row.scores for row in rows], dtype=np.float64).reshape(len(rows), -1 if rows else 1)
     judged = np.isfinite(quality).sum(0)
-    if not len(rows) or judged.min() < FEWEST:
-        few = int(judged.min()) if len(rows) else 0
+    if (few := int(judged.min())) < FEWEST:
         raise ConfigError(f"scores: a tier has {few} judged answers; {FEWEST} are the least, some hundreds do well")
     space, points = Space.spanned([row.prompt for row in rows])
     centres = marks_among(points[:, :-1], _MARKS)

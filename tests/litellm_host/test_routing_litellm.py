@@ -446,6 +446,12 @@ def test_what_is_wrong_is_said_when_it_is_set_up(metered: Metered, given: dict[s
         router(metered, **given)
 
 
+def test_a_litellm_that_asks_the_strategy_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_savings.litellm.routing.find_spec", lambda _: object())  # litellm 1.110
+    with pytest.raises(ConfigError, match=r"litellm<1\.110"):
+        ComplexityRouting(tiers={"simple": "a", "complex": "b"}).attach(litellm.Router(model_list=[]))
+
+
 def test_where_it_is_found() -> None:
     assert llm_savings.ComplexityRouter is ComplexityRouter
     assert llm_savings.ComplexityRouting is llm_savings.litellm.ComplexityRouting is ComplexityRouting

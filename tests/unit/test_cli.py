@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from llm_savings import ConfigError, Ledger, Usage
+from llm_savings import ComplexityRouter, ConfigError, Ledger, Usage
 from llm_savings.cli import main
 from llm_savings.cli.shared import instant
 from llm_savings.ledger import Sent, Settled
@@ -77,6 +77,56 @@ def test_every_column_of_a_large_report_fits_80(tmp_path: Path) -> None:
     assert "1 call estimated ($12,345.67)" in shown
 
 
+@pytest.mark.parametrize(("columns", "has"), [("80", False), ("100", True)])
+def test_a_dated_models_name_stays_whole_at_80(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, has: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with Ledger(tmp_path / "costs.db") as book:
+        call = Sent(call_id="a", host="sdk", requested_model="claude-sonnet-4-5-20250929")
+        used = Usage(input=223_456, cache_read=55_555, output=9_999)
+        paid, listed = Decimal("0.234704"), Decimal("0.717388")
+        book.settle(call, Settled(status="ok", basis="estimated", usage=used, actual=paid, baseline=listed))
+    shown = run("report", "--ledger", str(tmp_path / "costs.db")).output
+    assert "claude-sonnet-4-5-20250929" in shown
+    assert ("unsure" in shown) == has
+    assert "1 call estimated" in shown
+
+
+def test_hits_are_told_once(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "costs.db") as book:
+        call = Sent(call_id="a", host="sdk", requested_model="gpt-4o")
+        book.settle(call, Settled(status="hit", basis="measured", usage=Usage(input=9), actual=Decimal(0)))
+    for by, times in (("model", 1), ("day", 1)):
+        shown = run("report", "--ledger", str(tmp_path / "costs.db"), "--by", by).output
+        assert len(re.findall(r"answered (?:by a cache|\d+ of \d+ calls)", shown)) == times
+
+
+def test_a_batch_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "rows.csv").write_text("review\ngood\n")
+    options = ("--model", "gpt-4o-mini", "--prompt-template", "{review}", "--journal", str(tmp_path / "jobs.db"))
+    shown = run("batch", "submit", str(tmp_path / "rows.csv"), *options, "--ledger", ":memory:", "--yes")
+    assert shown.exit_code == 1
+    assert "OPENAI_API_KEY" in shown.output
+    assert "Traceback" not in shown.output
+    assert isinstance(shown.exception, SystemExit)
+
+
+def test_rows_go_to_standard_output(ledger: str) -> None:
+    shown = run("report", "--ledger", ledger, "--csv", "-").output
+    assert shown.startswith("key,calls,") and "gpt-4o-mini,1," in shown and "written" not in shown
+
+
+def test_route_fit_wants_prompts(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,review\n1,good\n")
+    shown = run("route", "fit", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "router.npz"))
+    assert "no line has a prompt" in shown.output
+    assert isinstance(shown.exception, SystemExit)
+    with pytest.raises(ConfigError, match="0 judged answers"):
+        ComplexityRouter({"simple": "gpt-4o-mini", "complex": "gpt-4o"}).fit([], [])
+
+
 def test_a_model_of_unknown_cost_is_not_shown_as_free(tmp_path: Path) -> None:
     path = tmp_path / "costs.db"
     with Ledger(path) as book:
@@ -116,6 +166,9 @@ def test_report_of_nothing(tmp_path: Path) -> None:
         (("export", "/no/such/folder/calls.csv"), "No such file or directory"),
         (("export", "calls.xlsx"), "expected csv, jsonl or parquet"),
         (("demo", "--provider", "openai"), "set OPENAI_API_KEY"),
+        (("sandbox", "--port", "99999"), "0<=x<=65535"),
+        (("sandbox", "--latency", "-1"), "x>=0"),
+        (("batch", "status", "nobody"), "llm-savings batch list"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(arguments: tuple[str, ...], message: str) -> None:
