@@ -132,8 +132,10 @@ def read_options(path: Path | None, environ: Mapping[str, str] = os.environ) -> 
 def _parsed(name: str, value: str) -> Any:
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}={value!r} is no YAML: {error}") from error
+    except yaml.YAMLError as error:  # its text repeats the value, which may have a database's password in it
+        place = getattr(error, "problem_mark", None)
+        at = f" at character {place.index + 1}" if place else ""
+        raise ConfigError(f"{name} is no YAML: {getattr(error, 'problem', None) or 'unreadable'}{at}") from None
 
 
 def _placed(path: str, folder: Path) -> str:
