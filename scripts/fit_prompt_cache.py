@@ -2,7 +2,7 @@
 
     python scripts/fit_prompt_cache.py ../shared/data/traces/mooncake_*_first_half.jsonl.gz
 
-The first half of each trace is fitted; `tests/benchmarks/bench_prompt_cache.py` reports on the other.
+The first half of each file is fitted: of the first halves of the traces, their first quarters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 
     def noting(self, watch, piece, came):
         seen[watch.kind].append((watch.facts, piece, came))
-        learn(self, watch, piece, came)
+        return learn(self, watch, piece, came)
 
     with mock.patch.object(Odds, "_learn", noting):
         for path in sys.argv[1:]:
@@ -40,7 +40,7 @@ def main() -> None:
             simulate(rows[: len(rows) // 2], "planner", ttls=("5m",))
     for kind, found in seen.items():
         known = [row for row in found if EDGES[row[1]] <= 300]
-        pieces = np.eye(2)[[piece for _, piece, _ in known]]
+        pieces = np.eye(sum(end <= 300.0 for end in EDGES))[[piece for _, piece, _ in known]]
         free = np.array([name not in KEPT[kind] for name in FEATURES], float)
         inputs = np.hstack([np.array([facts for facts, _, _ in known]) * free, pieces])
         weights = fitted(inputs, np.array([came for _, _, came in known], float))

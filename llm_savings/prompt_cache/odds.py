@@ -1,10 +1,10 @@
 """How likely a prefix is to come again in time, learned from every call, whether or not it was marked.
 
 Two questions are asked. A *trunk* was sent before: will it come again? A *leaf* is new: will the next request build on
-it? Time since a sighting is cut at the lives that can be bought, and each piece has a chance (a hazard) of a return in
-it: a logistic function of a few facts about the prefix. A piece is learned from when it is over, never earlier, because
-what returns is heard of at once and what does not return only at the end. Every weight carries how much it has learned
-(its precision), so what the first traffic says counts for much and the thousandth call for little.
+it? Time since a sighting is cut into pieces, and each has a chance (a hazard) of a return in it: a logistic function
+of a few facts about the prefix. A piece is learned from when it is over, never earlier, because what returns is heard
+of at once and what does not return only at the end; so the pieces are short. Every weight carries how much it has
+learned (its precision), so what the first traffic says counts for much and the thousandth call for little.
 
 How far a return reaches back is counted too: into a conversation's last block, or only up to the question before it.
 What is known of one prefix alone (how many of its returns came in time) is weighed against what is known of all.
@@ -22,8 +22,8 @@ from math import exp, log
 from typing import Literal
 
 Kind = Literal["leaf", "trunk"]
-EDGES = (60.0, 300.0, 1800.0, 3600.0)
-"""Ends of the pieces of time, in seconds: a first one to learn from soon, then the lives that providers sell."""
+EDGES = (20.0, 60.0, 120.0, 200.0, 300.0, 1800.0, 3600.0)
+"""Ends of the pieces of time, in seconds: short ones to learn from soon, and the lives that providers sell."""
 OFFSETS = (0, 1, 2, 3, 5, 8)
 """How many blocks before the end of a prompt a return may diverge from it."""
 FEATURES = ("grows", "ended", "length", "grown length", "turns", "recency", "new", "sightings", "calls")
@@ -34,9 +34,9 @@ _WATCHED = 5_000
 _MOST_PRECISION = 2_000.0
 _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
-_LENT = 0.33
+_LENT = 0.5
 _HORIZON = 20_000_000.0  # tokens: then what was sent, came and was paid is halved
-_DOUBT = 2.0
+_DOUBT = 1.5
 """How many standard deviations below what they seem the odds of a prompt are taken that goes on from nothing."""
 
 
@@ -86,7 +86,7 @@ class Odds:
     def credit(self, seconds: float, write: float, read: float) -> float:
         """What marks may cost, by what came again, marked or not: it is seen without paying for it.
 
-        A third of what reads would have brought, and all that they would have brought beyond what writing every
+        Half of what reads would have brought, and all that they would have brought beyond what writing every
         prefix would have cost; less what was paid. What has not come yet counts as if it never will.
 
         Args:
