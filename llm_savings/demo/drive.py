@@ -6,7 +6,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +24,14 @@ from llm_savings.ledger import Ledger
 ALL: frozenset[Strategy] = frozenset(get_args(Strategy))
 _IN_A_CHAIN = ("support", "translation", "extraction")  # the rest goes through the Router
 _KEPT = timedelta(days=7)
+_LISTS = (
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "_async_input_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
 
 
 class Order(BaseModel):
@@ -146,11 +154,15 @@ class Driver:
         import litellm
         from langchain_core.globals import get_llm_cache, set_llm_cache
 
-        def restore(callbacks: list[Any], cache: Any, loud: bool, langchains: Any) -> None:
-            litellm.callbacks, litellm.cache, litellm.suppress_debug_info = callbacks, cache, loud
+        def restore(before: Mapping[str, Any], langchains: Any) -> None:
+            for name, value in before.items():
+                setattr(litellm, name, value)
             set_llm_cache(langchains)
 
-        stack.callback(restore, litellm.callbacks, litellm.cache, litellm.suppress_debug_info, get_llm_cache())
+        # LiteLLM copies its callbacks into these lists, and would go on calling them.
+        lists = {name: list(getattr(litellm, name)) for name in _LISTS}
+        others = {name: getattr(litellm, name) for name in ("callbacks", "cache", "suppress_debug_info")}
+        stack.callback(restore, lists | others, get_llm_cache())
         ours = [] if self._logger is None else [self._logger]
         litellm.suppress_debug_info = True  # LiteLLM prints advice for its users beside an error
         if self._marks is not None:

@@ -57,7 +57,8 @@ class Prompt:
         kinds: "tools", "system" or the message's role.
         own: The caller's marks: block -> name of the time to live.
         shared: The last block of tools and system text (of the first message, where there is neither), -1 if none.
-        automatic: Marks of the whole request (Anthropic's `cache_control` beside the messages).
+        automatic: Marks that are no block's own: of the whole request (Anthropic's `cache_control` beside the
+            messages), and more than one within a tool's result.
         agentic: Tools are given, and none of them must be called: an answer may ask for another call.
         heads: The bytes of the first blocks, as far as a prefix may be near a provider's minimum: they can be counted.
     """
@@ -110,7 +111,7 @@ def read_prompt(
             images = images or (type(content := fields.get("content")) is not str and _has_image(content))
     prompt = reader.prompt
     prompt.shared = len(prompt) - 1
-    prompt.automatic = int((options or {}).get("cache_control") is not None)
+    prompt.automatic += int((options or {}).get("cache_control") is not None)
     prompt.agentic = bool(tools) and _free(options)
     reader.alter(options or {}, images)
     for index, fields, role, plain in talk:
@@ -174,11 +175,15 @@ class _Reader:
                 self.prompt.own[len(self.prompt.keys) - 1] = ttl
             return
         name, text = fields.get("type"), fields.get("text")
+        if name in _RESULTS and (inside := _marks_inside(fields)):
+            self.prompt.automatic += len(inside) - (not ttl)
+            ttl = ttl or inside[-1]
+            fields = {**fields, "content": [_bare(each) for each in _listed(fields["content"])]}
         plain = plain and isinstance(block, dict | str)
         if isinstance(text, str) and name in _TEXTS and fields.keys() <= _PLAIN:
             self._string(place, text, kind, plain)
         else:
-            bare = {key: value for key, value in fields.items() if key not in MARK_KEYS} if ttl else fields
+            bare = _bare(fields) if ttl else fields
             raw = _bytes(bare)
             markable = plain and name not in _NOT_MARKABLE and text != "" and "reasoningContent" not in fields
             self._add(
@@ -260,6 +265,15 @@ def _own_ttl(fields: Mapping[str, Any]) -> str:
             default = "30m" if name == "prompt_cache_breakpoint" else "5m"
             return str(_fields(mark).get("ttl") or default)
     return ""
+
+
+def _marks_inside(result: Mapping[str, Any]) -> list[str]:
+    """Times to live of the marks within a tool's result; LiteLLM sets them there, and they count as others do."""
+    return [ttl for each in _listed(result.get("content")) if (ttl := _own_ttl(_fields(each)))]
+
+
+def _bare(block: Any) -> Mapping[str, Any]:
+    return {key: value for key, value in _fields(block).items() if key not in MARK_KEYS}
 
 
 def tool_name(tool: Any) -> str:

@@ -144,6 +144,8 @@ def test_a_workload_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--json", "--strategy", "routing"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["strategies"]["credits"].keys() == {"routing"}
+    left = {each for name in vars(litellm) if name.endswith("_callback") for each in getattr(litellm, name) or ()}
+    assert not any(type(each).__module__.startswith("llm_savings") for each in left)
 
 
 ERRORS = {401: "Incorrect API key provided: sk-wrong.", 404: "The model `gpt-none` does not exist."}

@@ -10,7 +10,7 @@ from typing import Any
 
 import litellm
 import pytest
-from langchain_checks import WAYS, Way, litellm_anthropic, litellm_openai, openai, rows, stream
+from langchain_checks import LISTS, WAYS, Way, litellm_anthropic, litellm_openai, openai, rows, stream
 
 from llm_savings import Ledger, PriceBook
 from llm_savings.attribution import attribute
@@ -32,16 +32,6 @@ def logger(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[CostLogg
     yield logger
     for name, kept in before.items():
         setattr(litellm, name, kept)
-
-
-LISTS = (
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_input_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
 
 
 @pytest.mark.parametrize("way", WAYS)

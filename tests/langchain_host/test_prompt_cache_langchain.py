@@ -6,9 +6,11 @@ import copy
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import litellm
 import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
+from langchain_checks import LISTS
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
@@ -22,6 +24,7 @@ from langchain_shapes import Person, order_status
 from llm_savings import ConfigError, CostCallback, SemanticCache
 from llm_savings.attribution import attribute
 from llm_savings.langchain import PromptCachingMiddleware, RoutedChatModel, with_prompt_caching
+from llm_savings.litellm import PromptCaching
 from llm_savings.prompt_cache import Memory
 from llm_savings.sandbox import Sandbox
 
@@ -140,6 +143,13 @@ def test_tool_calls_and_their_results_stay_as_they_are(box: Sandbox, make: Calla
         answer = model.invoke(talk)
     assert answer.content
     assert box.bill().rows[-1].usage["cache_read_input_tokens"] > 2500
+
+
+def test_both_hosts_together_set_no_more_marks_than_there_may_be(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LISTS:
+        monkeypatch.setattr(litellm, name, [])
+    monkeypatch.setattr(litellm, "callbacks", [PromptCaching()])
+    test_tool_calls_and_their_results_stay_as_they_are(box, lite)
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.6"])

@@ -295,6 +295,11 @@ def test_the_callers_marks_stay_and_count() -> None:
     for n in range(3):
         plan = sent(memory, three, 100.0 + n, options={"cache_control": {"type": "ephemeral"}})
         assert plan.marks == ()  # three of the caller's, and the automatic one
+    pieces = [{"type": "text", "text": f"{n} {LONG}", **mark} for n in range(3)]
+    for n in range(3):
+        result = {"type": "tool_result", "tool_use_id": "1", "content": pieces}
+        plan = sent(memory, [{"role": "user", "content": [own[0], result]}], 200.0 + n)
+        assert plan.marks == ()  # each piece of a tool's result counts
 
 
 def test_steady_tools_are_equal_to_the_byte() -> None:
@@ -398,6 +403,7 @@ def test_evidence_is_plain_json_without_text() -> None:
 MARK = st.sampled_from(
     [{}, {}, {}, {"cache_control": {"type": "ephemeral"}}, {"cache_control": {"type": "ephemeral", "ttl": "1h"}}]
 )
+INSIDE = {"cache_control": {"type": "ephemeral"}}  # where LiteLLM sets the mark of a tool's result
 WORDS = st.sampled_from(
     ["", " ", "Hi", "주문 어디예요?", "\ud800", "x" * 3000, LONG[:2000], LONG, LONG_KO[:1500], "\0", "🙂" * 400]
 )
@@ -410,6 +416,7 @@ OTHER = st.sampled_from(
         {"type": "redacted_thinking", "data": "s" * 9000},
         {"type": "tool_use", "id": "1", "name": "find_order", "input": {"order": 1, "why": LONG[:900]}},
         {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": LONG}]},
+        {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": LONG, **INSIDE}]},
         {"type": "tool_result", "tool_use_id": "1", "content": ""},
     ]
 )
@@ -446,6 +453,11 @@ def blocks_of(messages: list[Any], tools: Any, system: Any) -> list[tuple[str, A
                 ttl = "30m"
             if value.get("cache_control"):
                 ttl = value["cache_control"].get("ttl", "5m")
+            if isinstance(parts := value.get("content"), list):
+                ttl = ttl or next(
+                    (part["cache_control"].get("ttl", "5m") for part in parts if "cache_control" in part), ""
+                )
+                bare["content"] = [{key: part[key] for key in ("type", "text")} for part in parts]
             if set(bare) <= {"type", "text"} and "text" in bare:
                 bare = bare["text"]
         found.append((bare if isinstance(bare, str) else json.dumps(bare), ttl, part))
