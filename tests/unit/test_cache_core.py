@@ -89,11 +89,11 @@ def test_the_same_words_the_same_but_for_case_and_the_same_meaning() -> None:
 def test_a_lookup_reaches_a_server_once(
     server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("llm_savings.semantic_cache.tally._DELAY", 60.0)
     cache = make(request.getfixturevalue(f"{server}_url"), embeddings=None, similarity_threshold=0.7)
     cache.forget(Which())
     keep(cache, FIRST)
     cache.flush()
-    monkeypatch.setattr("llm_savings.semantic_cache.tally._DELAY", 60.0)
     cache._errors.refresh = float("inf")
     store: Any = cache._store
     journeys: list[str] = []
