@@ -24,7 +24,7 @@ from llm_savings.ledger import Ledger
 ALL: frozenset[Strategy] = frozenset(get_args(Strategy))
 _IN_A_CHAIN = ("support", "translation", "extraction")  # the rest goes through the Router
 _KEPT = timedelta(days=7)
-_LISTS = (
+LISTS = (
     "input_callback",
     "success_callback",
     "failure_callback",
@@ -32,6 +32,7 @@ _LISTS = (
     "_async_success_callback",
     "_async_failure_callback",
 )
+"""Where LiteLLM copies its `callbacks` to, and keeps them."""
 
 
 class Order(BaseModel):
@@ -159,8 +160,7 @@ class Driver:
                 setattr(litellm, name, value)
             set_llm_cache(langchains)
 
-        # LiteLLM copies its callbacks into these lists, and would go on calling them.
-        lists = {name: list(getattr(litellm, name)) for name in _LISTS}
+        lists = {name: list(getattr(litellm, name)) for name in LISTS}
         others = {name: getattr(litellm, name) for name in ("callbacks", "cache", "suppress_debug_info")}
         stack.callback(restore, lists | others, get_llm_cache())
         ours = [] if self._logger is None else [self._logger]

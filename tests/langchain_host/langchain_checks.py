@@ -17,15 +17,6 @@ from llm_savings.usage import Usage
 
 Model = Runnable[Any, Any]
 Way = Callable[[Model, list[str], dict[str, Any]], Awaitable[Any]]
-# Where LiteLLM copies its `callbacks` to, and keeps them.
-LISTS = (
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_input_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
 
 
 def openai(box: Sandbox, **given: Any) -> ChatOpenAI:

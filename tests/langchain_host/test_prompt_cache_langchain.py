@@ -10,7 +10,6 @@ import litellm
 import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
-from langchain_checks import LISTS
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
@@ -23,6 +22,7 @@ from langchain_shapes import Person, order_status
 
 from llm_savings import ConfigError, CostCallback, SemanticCache
 from llm_savings.attribution import attribute
+from llm_savings.demo.drive import LISTS
 from llm_savings.langchain import PromptCachingMiddleware, RoutedChatModel, with_prompt_caching
 from llm_savings.litellm import PromptCaching
 from llm_savings.prompt_cache import Memory
