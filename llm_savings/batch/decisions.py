@@ -107,7 +107,7 @@ def ending(result: Result, source: str = "batch", *, again: bool = False) -> End
     key = result.custom_id.rpartition("-")[2]
     if result.body is not None:
         usage = usage_of(result.body)
-        counts = (usage.prompt, usage.completion) if usage else (0, 0)
+        counts = (usage.prompt, usage.completion) if usage else (None, None)
         return Ending(key, "ok", source, result=kept(result.body), prompt=counts[0], completion=counts[1])
     state = "sent" if again and result.retryable else "failed"
     error = b"" if result.error is None else kept(result.error)

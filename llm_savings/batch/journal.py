@@ -315,11 +315,12 @@ class Journal:
         return self._paged(sql, "number", job.job)
 
     def history(self, job: JobRow) -> tuple[int, int, int, int]:
-        """Of the latest answers of a model in other jobs: how many, their bytes, prompt and output tokens."""
+        """Of the latest answers of a model in other jobs that told: how many, their bytes, prompt and output tokens."""
         sql = (
             "SELECT COUNT(*), COALESCE(SUM(length(body)), 0), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0) "
             "FROM (SELECT r.body, r.prompt, r.completion FROM requests r JOIN jobs j ON j.job = r.job WHERE "
-            "j.model = ? AND j.endpoint = ? AND j.job <> ? AND r.state = 'ok' ORDER BY r.id DESC LIMIT 2000)"
+            "j.model = ? AND j.endpoint = ? AND j.job <> ? AND r.state = 'ok' AND r.prompt IS NOT NULL "
+            "ORDER BY r.id DESC LIMIT 2000)"
         )
         many, size, prompt, completion = self.rows(sql, job.model, job.endpoint, job.job)[0]
         return many, size, prompt, completion

@@ -22,7 +22,7 @@ from llm_savings.batch.money import Costs, Estimate, estimate
 from llm_savings.batch.provider import Provider, Result
 from llm_savings.batch.records import Ending, JobRow
 from llm_savings.batch.text import loads
-from llm_savings.errors import BatchError, ConfigError
+from llm_savings.errors import BatchError, BudgetError, ConfigError
 from llm_savings.ledger import Host, Ledger
 from llm_savings.meter import Meter
 
@@ -189,10 +189,12 @@ def submit(
     if row.state == "new":
         try:
             job = Job(book, _approved(job.costs, book, row, options, cap, worker), worker, meter)
-        except BaseException:
-            if book.job(row.id).state == "new":  # else another process is sending it
-                job.costs.release(row)
-                book.forget(row)
+        except BaseException as error:
+            found = book.job(row.id)
+            if found.state == "new":  # else another process is sending it
+                # What a budget has refused is not held, unless a submit before this one held it.
+                job.costs.release(row if isinstance(error, BudgetError) else found)
+                book.forget(found)
             raise
     elif row.state == "cancelled":
         raise BatchError(
