@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from llm_savings.errors import BatchError, SavingsError, UnboundedCallError, Usa
 from llm_savings.ledger import Mode, Sent
 from llm_savings.ledger.records import from_picodollars
 from llm_savings.meter import Answer, Live, Meter
-from llm_savings.pricing.amounts import EXACT
+from llm_savings.pricing.amounts import EXACT, rounded
 from llm_savings.usage import Usage
 
 _SAMPLE = 200  # requests that are counted for the expected cost
@@ -28,7 +28,7 @@ _ENOUGH = 20  # answers from which a usual length is told
 _UNLIMITED = 512  # output tokens that a request without a limit is guessed to get
 _PER_BYTE = 0.25  # prompt tokens, about, where none can be counted
 _NOTHING = Usage()
-_MICRO, _WIDE = Decimal("0.000001"), Context(prec=60)
+_MICRO = Decimal("0.000001")
 
 
 class LineFailedError(BatchError):
@@ -89,7 +89,7 @@ def estimate(journal: Journal, job: JobRow, meter: Meter) -> Estimate:
     for mode, many in ((asked, requests), ("standard", inputs)):
         try:
             one = meter.prices.price(usual[0], job.model, mode=cast("Mode", mode), provider=job.provider)
-            costs.append(EXACT.multiply(one, many).quantize(_MICRO, context=_WIDE))
+            costs.append(rounded(many, one, _MICRO))
         except SavingsError:
             costs.append(None)
     return Estimate(inputs, requests, upper, costs[0], costs[1], usual[1])

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from llm_savings.errors import LogFormatError
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import rounded
 from llm_savings.prompt_cache.comparing import changes
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.requests import Noted, Request, unpacked
@@ -206,7 +207,7 @@ def _usd(noted: Noted) -> Decimal | None:
         return Decimal(0)
     write = terms.lives[0].write if terms.lives else 1.0
     more = {"read": 1.0 - terms.read, "again": write - terms.read, "premium": write - 1.0}[noted.costs]
-    return (Decimal(round(1000 * noted.tokens * more)) * terms.usd).quantize(Decimal("0.01"))
+    return rounded(round(1000 * noted.tokens * more), terms.usd, Decimal("0.01"))
 
 
 @lru_cache(maxsize=1)
