@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from llm_savings.errors import ConfigError, LogFormatError
+from llm_savings.semantic_cache.tables import rows_of, text_of
 
 _COLUMNS = {"question": ("question", "질문"), "answer": ("answer", "답변", "답"), "tags": ("tags", "태그")}
 
@@ -35,15 +35,14 @@ def read_faq(path: str | Path) -> list[Known]:
         ConfigError: The file cannot be read, or has no questions.
         LogFormatError: A line is none of these; says the line.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    text = text_of(path)
     found: list[Known] = []
     if Path(path).suffix.lower() == ".csv":
-        table = csv.DictReader(text.splitlines(keepends=True))
-        for row in table:
-            found.append(_known(row, table.line_num))
+        table = rows_of(text)
+        _, header = next(table, (0, list[str]()))
+        for line, row in table:
+            if row:
+                found.append(_known(dict(zip(header, row, strict=False)), line))
     else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
