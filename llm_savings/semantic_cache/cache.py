@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -38,6 +37,7 @@ from llm_savings.semantic_cache.stores import Distant, Store, open_store
 from llm_savings.semantic_cache.tally import Tally
 from llm_savings.semantic_cache.trouble import Trouble
 from llm_savings.semantic_cache.tuning import read_tuned
+from llm_savings.storage.forks import Latch
 from llm_savings.storage.urls import masked
 
 _NEAREST = 5
@@ -113,7 +113,7 @@ class AnswerCache:
         )
         if clock is not _utc_now:  # a past that is replayed is nobody else's, and comes out the same however fast
             self._errors.refresh = inf
-        self._lock = threading.Lock()
+        self._lock = Latch()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._unseen = 0
         self._few = self._looks(0)
@@ -188,7 +188,7 @@ class AnswerCache:
         if isinstance(asked, Miss) or self._trouble.lasts() or self._shadow:
             return None
         with self._trouble.caught("lookup"):
-            now = datetime.now(UTC)
+            now = self._clock()
             entry = self._store.get(asked.id, now)
             found = None if entry is None or entry.text != asked.text else _hit(asked, entry, "exact", now)
             if found is not None and (asked.max_age is None or found.age <= asked.max_age):
@@ -220,27 +220,28 @@ class AnswerCache:
             ConfigError: `ttl` is not above 0.
         """
         lasting = self.settings.ttl if ttl is None else ttl
-        now = self._clock()
-        entry = Entry(
-            id=question.id,
-            scope=question.scope,
-            namespace=question.namespace,
-            model=question.model,
-            text=question.text,
-            answer=answer if self.settings.redact is None else self.settings.redact(answer),
-            created_at=now,
-            expires_at=None if lasting is None else now + timedelta(seconds=seconds(lasting)),
-            sliding=self.settings.sliding,
-            tags=tuple(tags),
-            user=question.user,
-            cost=cost,
-            latency=latency,
-            used_at=now,
-        )
+        lives = None if lasting is None else timedelta(seconds=seconds(lasting))
         with self._trouble.caught("keep"):
             if not environment.disabled() and not self._trouble.lasts():
+                now = self._clock()
+                entry = Entry(
+                    id=question.id,
+                    scope=question.scope,
+                    namespace=question.namespace,
+                    model=question.model,
+                    text=question.text,
+                    answer=answer if self.settings.redact is None else self.settings.redact(answer),
+                    created_at=now,
+                    expires_at=None if lives is None else now + lives,
+                    sliding=self.settings.sliding,
+                    tags=tuple(tags),
+                    user=question.user,
+                    cost=cost,
+                    latency=latency,
+                    used_at=now,
+                )
                 self._store.put(entry, self._vector(question.text))
-                self._compared(question, answer)
+                self._compared(question, entry.answer)
                 self._make_room(now)
         self._flights.land(question.id)
 

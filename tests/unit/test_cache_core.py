@@ -234,6 +234,31 @@ def test_words_are_redacted_before_anything_is_done_with_them() -> None:
     assert served(cache, "Hello, I am Kim").tier == "exact"
 
 
+def test_a_redaction_that_fails_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def redact(text: str) -> str:
+        if text == "secret":
+            raise ValueError(text)
+        return text
+
+    cache = make(redact=redact)
+    keep(cache, FIRST, "secret")
+    assert missed(cache, FIRST).reason == "new scope" and missed(cache, "secret").reason == "error"
+    assert "keep failed (ValueError)" in caplog.text and "secret" not in caplog.text
+
+
+def test_a_judge_is_shown_what_was_redacted() -> None:
+    shown: list[tuple[str, ...]] = []
+    cache = make(
+        redact=lambda text: text.replace("Kim", "NAME"),
+        judge=lambda *told: shown.append(told),
+        chance=0.0,
+        audit_rate=1.0,
+    )
+    keep(cache, FIRST, "Kim knows.")
+    keep(cache, ALIKE, "Ask Kim.")
+    assert shown == [(ALIKE, FIRST, "NAME knows.", "Ask NAME.")]
+
+
 def test_answers_are_forgotten_by_tag_user_and_model() -> None:
     cache = make()
     keep(cache, FIRST, tags=["source:manual.pdf"])
