@@ -47,7 +47,6 @@ class Marking:
         self.memory, self.shadow = found, shadow or settings.shadow()
         self._own = tuple(base.rstrip("/") for base in own_servers)
         self._told = False
-        self._lock = threading.Lock()
 
     def marked(
         self,
@@ -104,9 +103,8 @@ class Marking:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        with self._lock:
-            level = logging.DEBUG if self._told else logging.WARNING
-            self._told = True
+        level = logging.DEBUG if self._told else logging.WARNING
+        self._told = True
         _log.log(level, "a prompt was sent without marks for the provider's cache: %r", error)
 
 

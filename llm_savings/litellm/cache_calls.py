@@ -23,11 +23,12 @@ from llm_savings.evidence import CACHE_KEY
 from llm_savings.litellm.cache_requests import Kind
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.scope import Question
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.litellm")
 _HEADER = "x-llm-savings-cache"  # LiteLLM's proxy sends it to its client
 _NEEDED = ("fastapi", "orjson", "soundfile")
-_watching = threading.Lock()
+_watching = Latch()
 _watched = False
 
 
@@ -58,7 +59,7 @@ class Dropped:
 
     def __init__(self, answers: AnswerCache) -> None:
         self._queue: SimpleQueue[Question | None] = SimpleQueue()
-        self._answers, self._thread, self._lock = answers, None, threading.Lock()
+        self._answers, self._thread, self._lock = answers, None, Latch()
         weakref.finalize(self, self._queue.put, None).atexit = False
 
     def watch(self, logging_obj: Any, question: Question) -> weakref.finalize[..., Any]:

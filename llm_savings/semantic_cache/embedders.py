@@ -26,6 +26,7 @@ from llm_savings.errors import CacheError, ConfigError
 from llm_savings.ledger import Ledger, Sent
 from llm_savings.meter import Answer, Meter
 from llm_savings.semantic_cache.entries import Vector
+from llm_savings.storage.forks import Guarded
 from llm_savings.usage import Usage
 
 
@@ -42,7 +43,7 @@ _REMEMBERED = 2_000
 _PARALLEL = 8
 
 
-class Foreign:
+class Foreign(Guarded):
     """An embedder that may be slow, dead or elsewhere.
 
     Args:
@@ -63,8 +64,14 @@ class Foreign:
         self._name, self.timeout, self._meter = name, timeout, meter
         self._function = function
         self._known: OrderedDict[str, Vector] = OrderedDict()
-        self._lock = threading.Lock()
         self._running = 0
+        super().__init__()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `Forkable`. The threads that wait for an answer stay with the parent."""
+        super().after_fork(child=child)
+        if child:
+            self._running = 0
 
     @property
     def name(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +15,7 @@ from llm_savings.semantic_cache.match import Language
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.stores import Store
 from llm_savings.semantic_cache.tally import Tally
+from llm_savings.storage.forks import Guarded
 
 _REFRESH = 5.0
 _DOMAINS = 1_000
@@ -67,7 +67,7 @@ class _Known:
     threshold: Threshold | None = None
 
 
-class Errors:
+class Errors(Guarded):
     """What serving costs in wrong answers, by domain, and the threshold that keeps them within the limit.
 
     Args:
@@ -94,7 +94,7 @@ class Errors:
         """Seconds after which what other processes have counted is looked at."""
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
-        self._lock = threading.Lock()
+        super().__init__()
 
     def threshold(self, domain: Domain) -> Threshold:
         """From which probability on answers are served now.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import AbstractContextManager
 
 from llm_savings.errors import CacheError
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings")
 _FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause, doubled while it goes on
@@ -24,7 +24,7 @@ class Trouble:
         self._name = name
         self._until, self._pause = 0.0, _FIRST
         self._told: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = Latch()
 
     def lasts(self) -> bool:
         """Whether it is being left alone right now."""
