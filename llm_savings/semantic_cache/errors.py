@@ -94,6 +94,7 @@ class Errors(Guarded):
         """Seconds after which what other processes have counted is looked at."""
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
+        self._once: OrderedDict[Domain, bool] = OrderedDict()  # seen once, which is counted when they come again
         super().__init__()
 
     def threshold(self, domain: Domain) -> Threshold:
@@ -121,8 +122,20 @@ class Errors(Guarded):
         return [domain for domain in found if domain.namespace == namespace]
 
     def saw(self, domain: Domain, p: float | None, *, served: bool) -> None:
-        """A lookup whose best candidate had this probability, or that had none, and whether it was served."""
+        """A lookup whose best candidate had this probability, or that had none, and whether it was served.
+
+        Of a domain that is seen once nothing is kept: instructions that hold a document or a date come once.
+        """
+        with self._lock:
+            before = self._once.pop(domain, False)
+            if p is None and not before and domain not in self._known:
+                self._once[domain] = True
+                if len(self._once) > _DOMAINS:
+                    self._once.popitem(last=False)
+                return
         known = self._of(domain)
+        for _ in range(before):
+            self._tally.add(known.owner, learning.seen(None, False, known.evidence.epoch))
         self._tally.add(known.owner, learning.seen(p, served, known.evidence.epoch))
 
     def met(self, domain: Domain, shows: Sequence[str]) -> None:

@@ -93,6 +93,7 @@ def test_a_lookup_reaches_a_server_once(
     cache = make(request.getfixturevalue(f"{server}_url"), embeddings=None, similarity_threshold=0.7)
     cache.forget(Which())
     keep(cache, FIRST)
+    missed(cache, UNLIKE)  # its domain's counters are read once
     cache.flush()
     cache._errors.refresh = float("inf")
     store: Any = cache._store
@@ -293,6 +294,23 @@ def test_stats_survive_and_add_up(tmp_path: Path) -> None:
     assert dict(stats.hits) == {"exact": 2, "semantic": 1}
     assert stats.saved == Decimal("0.006")
     assert stats.hit_rate == 0.75
+
+
+def test_instructions_that_never_come_again_leave_nothing_behind() -> None:
+    """A document in the system prompt, as in many a RAG chain: each call is a domain of its own."""
+    cache = make()
+    cache._errors.refresh = 0
+
+    def asked(number: int) -> Request:
+        system = {"role": "system", "content": f"Answer from this document: {number}"}
+        return asking(FIRST, messages=[system, {"role": "user", "content": FIRST}])
+
+    for number in range(50):
+        cache.lookup(asked(number))
+    assert not cache.stats().errors and cache.stats().lookups == 50
+    cache.lookup(asked(0))
+    (threshold,) = cache.stats().errors.values()
+    assert threshold.lookups == 2
 
 
 def test_each_lookup_is_shown_to_whoever_looks(caplog: pytest.LogCaptureFixture) -> None:
