@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from llm_savings.errors import ConfigError, LogFormatError
-from llm_savings.semantic_cache.tables import rows_of, text_of
+from llm_savings.storage.tables import records_of, text_of, values_of
 
 _COLUMNS = {"question": ("question", "질문"), "answer": ("answer", "답변", "답"), "tags": ("tags", "태그")}
 
@@ -36,21 +36,11 @@ def read_faq(path: str | Path) -> list[Known]:
         LogFormatError: A line is none of these; says the line.
     """
     text = text_of(path)
-    found: list[Known] = []
     if Path(path).suffix.lower() == ".csv":
-        table = rows_of(text)
-        _, header = next(table, (0, list[str]()))
-        for line, row in table:
-            if row:
-                found.append(_known(dict(zip(header, row, strict=False)), line))
+        rows: Iterator[tuple[int, Any]] = records_of(text)
     else:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise LogFormatError(f"no JSON: {error}", line=number) from error
-                found.append(_known(row, number))
+        rows = values_of(text)
+    found = [_known(row, line) for line, row in rows]
     if not found:
         raise ConfigError(f"{path} has no questions")
     return found

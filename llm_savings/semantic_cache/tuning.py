@@ -19,7 +19,7 @@ from llm_savings.embedding import BundledEmbedder
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.semantic_cache.match import Candidate, MatchModel, language_of, prepare
 from llm_savings.semantic_cache.match.bounds import at_least, at_most, safe_threshold
-from llm_savings.semantic_cache.tables import rows_of, text_of
+from llm_savings.storage.tables import rows_of, text_of
 
 FEWEST = 30
 """Pairs of a language below which nothing is fitted."""
