@@ -44,7 +44,7 @@ _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size, which servers count
 _SHARE = 200  # the same of a large one, as a part of it
 _WAITS = 2
-_VECTORS = 256  # remembered
+_VECTORS, _BOUGHT = 256, 2_000  # remembered: of the bundled embedder, and of one whose calls take time and money
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
@@ -92,7 +92,8 @@ class AnswerCache:
         self._embedder = own = embedder(
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
         )
-        self._embed = Remembered[Vector](lambda text: own.embed([text])[0], _VECTORS)  # what is looked up is then kept
+        most = _VECTORS if self.settings.embeddings is None else _BOUGHT
+        self._embed = Remembered[Vector](lambda text: own.embed([text])[0], most)  # what is looked up is then kept
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
@@ -455,8 +456,9 @@ class AnswerCache:
     def _learned(self, found: Lookup, question: Question, domain: Domain) -> None:
         now = self._clock()
         if isinstance(found, Hit):
-            entry, ttl = found.entry, self.settings.ttl
-            renewed = now + timedelta(seconds=seconds(ttl)) if entry.sliding and ttl is not None else None
+            entry, renewed = found.entry, None
+            if entry.sliding and entry.expires_at is not None:  # it lives as long again as it was to live
+                renewed = now + (entry.expires_at - (entry.used_at or entry.created_at))
             self._tally.used(entry.id, now, renewed)
         # What would be right at any threshold says nothing about one: the same words, and what is never served.
         counts = found.tier == "semantic" if isinstance(found, Hit) else found.judged

@@ -243,6 +243,13 @@ def test_inner_classes_of_a_schema_are_strict_too() -> None:
         {"type": "message", "content": [{"type": "text", "text": "좋아"}, {"type": "text", "text": "요"}]},
         {"output": [{"type": "reasoning"}, {"content": [{"type": "output_text", "text": "좋아요"}]}]},
         {"choices": [{"message": {"content": None, "tool_calls": [{"function": {"arguments": "좋아요"}}]}}]},
+        {
+            "choices": [
+                {"message": {"content": None, "tool_calls": [{"type": "custom", "custom": {"input": "좋아요"}}]}}
+            ]
+        },
+        {"output": [{"type": "reasoning"}, {"type": "function_call", "name": "f", "arguments": "좋아요"}]},
+        {"output": [{"type": "custom_tool_call", "name": "f", "input": "좋아요"}]},
     ],
 )
 def test_the_text_of_an_answer_in_any_dialect(body: dict[str, Any]) -> None:

@@ -178,6 +178,18 @@ def test_a_sliding_answer_lives_as_long_as_it_is_asked_for() -> None:
     missed(cache, FIRST)
 
 
+def test_a_sliding_answer_gets_its_own_time_again_not_the_caches() -> None:
+    now = [datetime(2026, 11, 2, tzinfo=UTC)]
+    cache = AnswerCache(None, Settings(ttl=3600, sliding=True), text_of=str, clock=lambda: now[0])
+    keep(cache, FIRST, ttl=10)
+    for _ in range(3):
+        now[0] += timedelta(seconds=8)
+        assert served(cache, FIRST).tier == "exact"
+        cache.flush()
+    now[0] += timedelta(seconds=12)
+    assert missed(cache, FIRST).reason == "new scope"
+
+
 def test_shadow_serves_nothing_and_says_what_it_would_have() -> None:
     cache = make(shadow=True)
     keep(cache, FIRST)
