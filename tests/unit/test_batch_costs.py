@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
 from pathlib import Path
@@ -109,6 +111,18 @@ def test_a_create_that_hung_is_looked_for_before_it_is_tried_again(desk: Desk, m
     now[0] += 2
     job.status()
     assert len(tried) == 2
+
+
+def test_a_journal_that_another_process_is_writing_passes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = desk.submit(1)
+    monkeypatch.setattr("llm_savings.batch.journal._PATIENCE", 0.05)
+    desk.cancelled.append("batch-0")
+    with closing(sqlite3.connect(desk.journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert not job.status().done
+        other.execute("ROLLBACK")
+    assert len(desk.lines) == 1 and job.status().requests == 1
+    assert len(desk.lines) == 2  # the first was cancelled at the provider, and is sent again
 
 
 def test_cancelling_from_asyncio(desk: Desk) -> None:

@@ -144,6 +144,10 @@ def test_a_file_of_300_megabytes_is_refused_where_it_may_not_be_split(tmp_path: 
         {"max_cost": -1},
         {"real_time": True},
         {"queued_tokens": 0},
+        {"queued_tokens": "many"},
+        {"deadline": "tomorrow"},
+        {"patience": None},
+        {"patience": -1},
     ],
 )
 def test_wrong_options_are_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
