@@ -274,17 +274,19 @@ class Journal:
             db.execute(sql, (kind, job.job))
 
     def reuse(self, job: JobRow) -> int:
-        """Take over answers that earlier jobs have to the same requests; how many."""
+        """Take over answers that earlier jobs have from this provider to the same requests; how many."""
         taken = ("result", "prompt", "completion")
+        had = (
+            "FROM requests o JOIN jobs j ON j.job = o.job "
+            "WHERE o.key = requests.key AND o.state = 'ok' AND j.provider = ?"
+        )
         with self.transaction() as db:
             sql = (
                 f"UPDATE requests SET state = 'ok', source = 'earlier', billed = 1, ({', '.join(taken)}) = "  # noqa: S608
-                f"(SELECT {', '.join('o.' + name for name in taken)} FROM requests o "
-                "WHERE o.key = requests.key AND o.state = 'ok' LIMIT 1) "
-                "WHERE job = ? AND state = 'waiting' AND EXISTS "
-                "(SELECT 1 FROM requests o WHERE o.key = requests.key AND o.state = 'ok')"
+                f"(SELECT {', '.join('o.' + name for name in taken)} {had} LIMIT 1) "
+                f"WHERE job = ? AND state = 'waiting' AND EXISTS (SELECT 1 {had})"
             )
-            return db.execute(sql, (job.job,)).rowcount
+            return db.execute(sql, (job.provider, job.job, job.provider)).rowcount
 
     def bounds(self, job: JobRow) -> Iterator[tuple[str, int | None]]:
         """The keys and bounds of the requests that are to be sent. Streamed."""

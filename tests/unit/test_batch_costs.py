@@ -125,6 +125,13 @@ def test_a_journal_that_another_process_is_writing_passes(desk: Desk, monkeypatc
     assert len(desk.lines) == 2  # the first was cancelled at the provider, and is sent again
 
 
+def test_another_providers_answers_are_not_taken_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.submit(2, shadow=True)
+    assert desk.submit(2, reuse=True, name="again").status().answered == 2
+    monkeypatch.setattr(Desk, "name", "azure")  # whose deployments have names of their user's own
+    assert desk.submit(2, reuse=True).status().answered == 0
+
+
 def test_cancelling_from_asyncio(desk: Desk) -> None:
     job = desk.submit(3)
     status = asyncio.run(job.acancel())
