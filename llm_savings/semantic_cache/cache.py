@@ -138,7 +138,7 @@ class AnswerCache:
         """As `question`, or a miss that says why it is not cached. It raises for nothing but the caller's doing."""
         if environment.disabled():
             return Miss(reason="disabled")
-        with self._trouble.caught("lookup"):
+        with self._trouble.caught("lookup", reached=False):
             asked = self.question(request)
             return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
         return Miss(reason="error")
@@ -374,7 +374,7 @@ class AnswerCache:
         """Of the text, or None where its meaning cannot be told: nothing in it is known, or the embedder fails."""
         if self._embedding.lasts():
             return None
-        with self._embedding.caught("embedder"):
+        with self._embedding.caught("embedder", reached=text not in self._embed):
             vector = self._embed(text)
             return vector if vector.any() else None
         return None
@@ -439,8 +439,8 @@ class AnswerCache:
         """Count what was found, and show it to whoever looks."""
         object.__setattr__(found, "took", time.perf_counter() - began)  # nobody has seen it yet
         question = found.question
-        with self._trouble.caught("counting"):
-            if question is not None and domain is not None:
+        with self._trouble.caught("counting", reached=False):
+            if question is not None and domain is not None and not self._trouble.lasts():
                 self._learned(found, question, domain)
             if not environment.disabled():
                 namespace = self.settings.namespace if question is None else question.namespace

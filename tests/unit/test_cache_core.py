@@ -375,6 +375,48 @@ def test_a_store_that_fails_is_said_once_and_left_alone(caplog: pytest.LogCaptur
     assert broken.asked < 10
 
 
+def test_what_does_not_reach_the_store_does_not_say_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, tried = [1000.0], list[float]()
+    monkeypatch.setattr("llm_savings.semantic_cache.trouble.time.monotonic", lambda: now[0])
+    cache = make(wait=0)
+
+    def away(*_: object) -> None:
+        tried.append(now[0] - 1000.0)
+        raise CacheError("away")
+
+    for name in ("get", "nearest", "put", "counts"):
+        monkeypatch.setattr(cache._store, name, away)
+    for _ in range(100):
+        missed(cache, FIRST)
+        missed(cache, FIRST, parameters={"temperature": 1.5})  # is never looked up
+        now[0] += 0.25
+    assert tried == [0.0, 1.0, 3.0, 7.0, 15.0]
+    assert caplog.text.count("failed") == 1
+
+
+def test_a_remembered_vector_does_not_say_that_the_embedder_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, dead = [1000.0], [False]
+    monkeypatch.setattr("llm_savings.semantic_cache.trouble.time.monotonic", lambda: now[0])
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        if dead[0]:
+            raise RuntimeError
+        return [[1.0, 0.0]] * len(texts)
+
+    cache = make(embeddings=embed, wait=0)
+    keep(cache, FIRST)
+    dead[0] = True
+    for number in range(40):
+        missed(cache, FIRST, model="gpt-4o-mini")
+        missed(cache, f"Another question {number}?")
+        now[0] += 0.5
+    assert caplog.text.count("failed") == 1
+
+
 def test_a_slow_embedder_is_a_miss_and_does_not_hold_up(caplog: pytest.LogCaptureFixture) -> None:
     going = threading.Event()
 
