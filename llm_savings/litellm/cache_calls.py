@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature, unwrap
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,7 +21,7 @@ from litellm.litellm_core_utils.llm_response_utils.response_metadata import Resp
 
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import CACHE_KEY
-from llm_savings.litellm.cache_requests import Kind
+from llm_savings.litellm.cache_requests import KINDS, Kind
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.storage.forks import Latch
@@ -99,6 +100,15 @@ def check_host() -> None:
         ) from error
 
 
+def _sign() -> None:
+    """Keep the signatures of LiteLLM's functions on them: its cache handler works them out twice in each call."""
+    main = import_module("litellm.main")
+    for name in KINDS:
+        if function := getattr(main, name, None):
+            function = unwrap(function)
+            function.__signature__ = signature(function)
+
+
 def _show(metadata: Any, logging_obj: Any) -> None:
     evidence = logging_obj.model_call_details.get(CACHE_KEY)
     if not isinstance(evidence, dict):
@@ -141,5 +151,6 @@ def watch(failed: Callable[[Any], None]) -> None:
         except Exception as error:  # noqa: BLE001 (a defect here must not become the user's)
             _log.debug("an answer does not show its lookup: %s", type(error).__name__)
 
+    _sign()
     Logging.failure_handler = failing
     ResponseMetadata.set_hidden_params = shown

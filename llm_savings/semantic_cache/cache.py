@@ -170,10 +170,10 @@ class AnswerCache:
             since, found, waits = time.monotonic(), self._find(asked, domain, waited=True), waits + 1
         return self._noted(found, began, domain)
 
-    async def alookup(self, request: Request) -> Lookup:
+    async def alookup(self, request: Request | Question | Miss) -> Lookup:
         """As `lookup`, without holding up the event loop."""
         began = time.perf_counter()
-        asked = self.asked(request)
+        asked = self.asked(request) if isinstance(request, Request) else request
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         domain = self._domain(asked)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from click.testing import CliRunner
 from llm_savings import ConfigError
 from llm_savings.cli import main
 from llm_savings.ledger import Ledger
+from llm_savings.litellm.proxy import plug
 from llm_savings.litellm.proxy.options import options_beside, read_options
 
+TRACING = "litellm.integrations.otel.logger"
 TIERS = {"simple": "mini", "complex": "big"}
 CONFIG: dict[str, Any] = {
     "model_list": [
@@ -169,3 +174,20 @@ def test_check_lets_go_of_the_ledger_that_it_asked(
     monkeypatch.setattr(Ledger, "close", lambda ledger: (closed.append(ledger.target), close(ledger)))
     status, found = checked(written(tmp_path, {"ledger": postgres_url, "cache": False, "prompt_caching": False}))
     assert (status, found["metering"][0], closed) == (0, "on", [postgres_url])
+
+
+def test_what_is_not_installed_is_not_loaded_anew_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM asks for its tracing in each request; without OpenTelemetry's SDK it read the module to fail."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+    plug._spare_imports()
+    assert sys.modules[TRACING] is None
+    with pytest.raises(ImportError):
+        import_module(TRACING)
+
+
+def test_tracing_that_is_installed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", ModuleType("opentelemetry.sdk.trace"))
+    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+    plug._spare_imports()
+    assert TRACING not in sys.modules
