@@ -153,6 +153,8 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         learned = None
         if "marks" in arrays:
             held = dict(zip(map(int, arrays["held_keys"]), arrays["held_out"], strict=True))
+            if len(arrays["vectors"]) == len(arrays["known"]):  # before 0.4: without the row of unknown words
+                arrays["vectors"] = np.concatenate((arrays["vectors"], np.zeros_like(arrays["vectors"][:1])))
             space = Space(**{name: arrays[name] for name in _OF_SPACE})
             learned = Learned(space, **{name: arrays[name] for name in _OF_LEARNED}, held_out=held)
         odds = tuple((float(slope), float(shift)) for slope, shift in head["odds"])

@@ -32,8 +32,8 @@ FEWEST = 30
 """Judged prompts of a tier below which nothing is learned."""
 
 FOLDS = 5
-_MARKS = 768
-_RIDGES = (6.0, 12.0, 25.0, 50.0)
+_MARKS = 512
+_RIDGES = (3.0, 6.0, 12.0, 25.0, 50.0)
 _FLOOR = 1e-3  # of nearness among the marks: what is less is rounding
 
 
@@ -134,11 +134,12 @@ def digest(prompt: str) -> int:
 
 
 def learn(rows: Sequence[Example]) -> Learned:
-    """Learn from judged prompts.
+    """Learn from judged prompts. What is learned does not hang on their order.
 
     Raises:
         ConfigError: Too few answers of a tier were judged.
     """
+    rows = sorted(rows, key=lambda row: row.prompt)
     quality = np.array([row.scores for row in rows], dtype=np.float64).reshape(len(rows), -1 if rows else 1)
     judged = np.isfinite(quality).sum(0)
     if (few := int(judged.min())) < FEWEST:
