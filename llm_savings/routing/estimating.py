@@ -153,8 +153,9 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         learned = None
         if "marks" in arrays:
             held = dict(zip(map(int, arrays["held_keys"]), arrays["held_out"], strict=True))
-            if len(arrays["vectors"]) == len(arrays["known"]):  # before 0.4: without the row of unknown words
+            if "spoken" not in arrays:  # an earlier file of this version: no row for unknown words, no words' weights
                 arrays["vectors"] = np.concatenate((arrays["vectors"], np.zeros_like(arrays["vectors"][:1])))
+                arrays["spoken"] = np.zeros((len(arrays["vectors"]), len(tiers) + 1), np.float32)
             space = Space(**{name: arrays[name] for name in _OF_SPACE})
             learned = Learned(space, **{name: arrays[name] for name in _OF_LEARNED}, held_out=held)
         odds = tuple((float(slope), float(shift)) for slope, shift in head["odds"])
@@ -168,7 +169,7 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
 
 
 _OF_SPACE = ("known", "vectors", "centre", "scale", "limit")
-_OF_LEARNED = ("marks", "weights", "base")
+_OF_LEARNED = ("marks", "weights", "spoken", "base")
 
 
 def _chance(odds: float) -> float:

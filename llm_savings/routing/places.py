@@ -48,8 +48,8 @@ class Space:
     limit: Any
 
     @classmethod
-    def spanned(cls, prompts: Sequence[str]) -> tuple[Space, Floats]:
-        """The space of these prompts, and where they are: prompt x number."""
+    def spanned(cls, prompts: Sequence[str]) -> tuple[Space, Floats, list[list[int]]]:
+        """The space of these prompts, where they are (prompt x number), and the rows of each one's words."""
         found = [dict.fromkeys(words(bounded(prompt))) for prompt in prompts]
         often = Counter(word for each in found for word in each)
         by_key = {_key(word): word for word, count in often.items() if count > 1}
@@ -59,11 +59,12 @@ class Space:
         vectors = np.concatenate((vectors, np.zeros_like(vectors[:1])))
         blank = np.zeros(1, np.float32)
         space = cls(known, vectors, blank, blank, blank)
-        sums = np.array([space._about(each) for each in found])
+        rows = [space.rows(each) for each in found]
+        sums = np.array([space._about(each) for each in rows])
         turned = np.linalg.eigh(sums.T @ sums)[1][:, : -_DIRECTIONS - 1 : -1]
         small = (vectors @ turned).astype(np.float16).astype(np.float32)  # so many digits are enough, and pack well
         space = replace(space, vectors=small)
-        raw = np.array([space._raw(prompt) for prompt in prompts])
+        raw = np.array([space._raw(prompt)[0] for prompt in prompts])
         weight = np.full(raw.shape[1], (_LAYOUT / (raw.shape[1] - _DIRECTIONS - 1)) ** 0.5, np.float32)
         weight[-1] = _DIFFICULTY
         spread = raw.std(0)
@@ -71,11 +72,16 @@ class Space:
         limit = _FARTHEST * weight
         scale[:_DIRECTIONS], limit[:_DIRECTIONS] = _ABOUT**0.5, np.inf
         space = replace(space, centre=raw.mean(0), scale=scale, limit=limit)
-        return space, space._placed(raw)
+        return space, space._placed(raw), rows
 
-    def point(self, text: str) -> Floats:
-        """Where a text is; the last number is its difficulty."""
-        return self._placed(self._raw(text))
+    def point(self, text: str) -> tuple[Floats, list[int]]:
+        """Where a text is, the last number of which is its difficulty, and the rows of its words."""
+        raw, rows = self._raw(text)
+        return self._placed(raw), rows
+
+    def rows(self, different: Iterable[str]) -> list[int]:
+        """The rows of different words, and -1, which is also the row of all that are not known."""
+        return [-1, *map(self._row_of.__getitem__, different)]
 
     def _placed(self, raw: Floats) -> Floats:
         return np.minimum(np.maximum((raw - self.centre) * self.scale, -self.limit), self.limit)
@@ -85,16 +91,17 @@ class Space:
         rows = {key: row for row, key in enumerate(self.known.tolist())}
         return Remembered(lambda word: rows.get(_key(word), -1))
 
-    def _about(self, different: Iterable[str]) -> Floats:
-        """The direction of what different words are about."""
-        whole: Floats = self.vectors.take([-1, *map(self._row_of.__getitem__, different)], 0).sum(0)
+    def _about(self, rows: list[int]) -> Floats:
+        """The direction of what words are about."""
+        whole: Floats = self.vectors.take(rows, 0).sum(0)
         return whole / np.float32(max(float(whole @ whole) ** 0.5, 1e-9))
 
-    def _raw(self, text: str) -> Floats:
+    def _raw(self, text: str) -> tuple[Floats, list[int]]:
         text = bounded(text)
         seen = features(text)
         rest = np.array([*layout(text), Difficulty.load().odds(seen)], np.float32)
-        return np.concatenate((self._about(seen.different), rest))
+        rows = self.rows(seen.different)
+        return np.concatenate((self._about(rows), rest)), rows
 
 
 def marks_among(points: Floats, count: int) -> Floats:

@@ -300,17 +300,21 @@ def test_what_is_learned_does_not_hang_on_the_order_of_the_prompts() -> None:
     assert before == pytest.approx(after, abs=1e-6)
 
 
-def test_a_file_without_the_row_of_unknown_words_is_read(taught: ComplexityRouter, tmp_path: Path) -> None:
+def test_a_file_from_before_words_had_weights_is_read(taught: ComplexityRouter, tmp_path: Path) -> None:
     taught.save(path := tmp_path / "router.npz")
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-    assert len(arrays["vectors"]) == len(arrays["known"]) + 1
-    np.savez(old := tmp_path / "old.npz", **arrays | {"vectors": arrays["vectors"][:-1]})
+    assert len(arrays["vectors"]) == len(arrays["spoken"]) == len(arrays["known"]) + 1
+    spoken = arrays["spoken"] * np.array([0, 0, 1], np.float32)
+    np.savez(tmp_path / "silent.npz", **arrays | {"spoken": spoken})
+    del arrays["spoken"]
+    np.savez(tmp_path / "old.npz", **arrays | {"vectors": arrays["vectors"][:-1]})
     asked = [*made_up(20, seed=1)[0], "nothing that anybody knew", "", "얼음"]
-    before, after = (
-        [router.route(prompt).sufficiency for prompt in asked] for router in map(ComplexityRouter.load, (path, old))
+    now, old = (
+        [router.route(prompt).sufficiency for prompt in asked]
+        for router in (ComplexityRouter.load(tmp_path / f"{name}.npz") for name in ("silent", "old"))
     )
-    assert before == after
+    assert now == old
 
 
 def test_few_judged_prompts_are_said_to_be_few() -> None:
