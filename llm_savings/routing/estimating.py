@@ -153,9 +153,9 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         learned = None
         if "marks" in arrays:
             held = dict(zip(map(int, arrays["held_keys"]), arrays["held_out"], strict=True))
-            if "spoken" not in arrays:  # an earlier file of this version: no row for unknown words, no words' weights
-                arrays["vectors"] = np.concatenate((arrays["vectors"], np.zeros_like(arrays["vectors"][:1])))
-                arrays["spoken"] = np.zeros((len(arrays["vectors"]), len(tiers) + 1), np.float32)
+            vectors = arrays["vectors"]
+            if len(vectors) == len(arrays["known"]):  # before words had weights, and unknown ones a row
+                arrays["vectors"] = np.pad(vectors, ((0, 1), (0, len(tiers) + 1)))
             space = Space(**{name: arrays[name] for name in _OF_SPACE})
             learned = Learned(space, **{name: arrays[name] for name in _OF_LEARNED}, held_out=held)
         odds = tuple((float(slope), float(shift)) for slope, shift in head["odds"])
@@ -169,7 +169,7 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
 
 
 _OF_SPACE = ("known", "vectors", "centre", "scale", "limit")
-_OF_LEARNED = ("marks", "weights", "spoken", "base")
+_OF_LEARNED = ("marks", "weights", "base")
 
 
 def _chance(odds: float) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
@@ -33,7 +33,7 @@ FEWEST = 30
 """Judged prompts of a tier below which nothing is learned."""
 
 FOLDS = 5
-_MARKS = 768
+_MARKS = 512
 _RIDGES = (3.0, 6.0, 12.0, 25.0, 50.0)
 _WORD_RIDGES = (80.0, 40.0, 20.0)
 _FLOOR = 1e-3  # of nearness among the marks: what is less is rounding
@@ -104,10 +104,10 @@ class Learned:
     """How good each tier's answers will be, and what that was learned from.
 
     Attributes:
-        space: Where a prompt is.
+        space: Where a prompt is. Its words' further columns are their weights for each tier, and in the last column the
+            square of what each counts for.
         marks: The points from which nearness is told, as `places.columns` lays them out.
         weights: Of nearness to each mark, and of the difficulty: (mark, difficulty) x tier.
-        spoken: Weights of words, and in the last column the square of what each counts for: word x (tiers and 1).
         base: Mean quality of each tier.
         held_out: Digest of a prompt that was learned from -> what a model said of it that had not seen it.
     """
@@ -115,7 +115,6 @@ class Learned:
     space: Space
     marks: Any
     weights: Any
-    spoken: Any
     base: Any
     held_out: Mapping[int, Any]
 
@@ -128,8 +127,7 @@ class Learned:
         """
         if unseen and (said := self.held_out.get(digest(text))) is not None:
             return said
-        point, rows = self.space.point(text)
-        spoken = self.spoken.take(rows, 0).sum(0)
+        point, spoken = self.space.point(text)
         by_place = near(point[:-1], self.marks) @ self.weights[:-1] + point[-1] * self.weights[-1]
         return self.base + by_place + spoken[:-1] / max(float(spoken[-1]), 1e-9) ** 0.5
 
@@ -189,11 +187,11 @@ def learn(rows: Sequence[Example]) -> Learned:
         both = by_place + _left_out(said, folds)
         if (off := error(both)) < best:
             held_out, spoken, best = both, spoken_with(ridge, FOLDS), off
+    further = np.c_[spoken * words.rare[:, None], words.rare**2].astype(np.float32)
     return Learned(
-        space,
+        replace(space, vectors=np.concatenate((space.vectors, further), 1)),
         marks,
         np.concatenate((turned @ by_marks[FOLDS, :-1], by_marks[FOLDS, -1:])).astype(np.float32),
-        np.c_[spoken * words.rare[:, None], words.rare**2].astype(np.float32),
         base,
         {digest(row.prompt): each for row, each in zip(rows, held_out + base, strict=True)},
     )

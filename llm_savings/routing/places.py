@@ -35,7 +35,7 @@ class Space:
 
     Attributes:
         known: Hashes of words, in order.
-        vectors: What each is about, and zeros for all others: word x direction.
+        vectors: What each is about, and zeros for all others: word x direction; further columns are the caller's.
         centre: Means of a point's numbers.
         scale: What one of each counts for.
         limit: How far each may be from 0 then.
@@ -60,7 +60,7 @@ class Space:
         blank = np.zeros(1, np.float32)
         space = cls(known, vectors, blank, blank, blank)
         rows = [space.rows(each) for each in found]
-        sums = np.array([space._about(each) for each in rows])
+        sums = np.array([_direction(vectors.take(each, 0).sum(0)) for each in rows])
         turned = np.linalg.eigh(sums.T @ sums)[1][:, : -_DIRECTIONS - 1 : -1]
         small = (vectors @ turned).astype(np.float16).astype(np.float32)  # so many digits are enough, and pack well
         space = replace(space, vectors=small)
@@ -74,10 +74,10 @@ class Space:
         space = replace(space, centre=raw.mean(0), scale=scale, limit=limit)
         return space, space._placed(raw), rows
 
-    def point(self, text: str) -> tuple[Floats, list[int]]:
-        """Where a text is, the last number of which is its difficulty, and the rows of its words."""
-        raw, rows = self._raw(text)
-        return self._placed(raw), rows
+    def point(self, text: str) -> tuple[Floats, Floats]:
+        """Where a text is, the last number of which is its difficulty, and the sums of its words' further columns."""
+        raw, further = self._raw(text)
+        return self._placed(raw), further
 
     def rows(self, different: Iterable[str]) -> list[int]:
         """The rows of different words, and -1, which is also the row of all that are not known."""
@@ -91,17 +91,12 @@ class Space:
         rows = {key: row for row, key in enumerate(self.known.tolist())}
         return Remembered(lambda word: rows.get(_key(word), -1))
 
-    def _about(self, rows: list[int]) -> Floats:
-        """The direction of what words are about."""
-        whole: Floats = self.vectors.take(rows, 0).sum(0)
-        return whole / np.float32(max(float(whole @ whole) ** 0.5, 1e-9))
-
-    def _raw(self, text: str) -> tuple[Floats, list[int]]:
+    def _raw(self, text: str) -> tuple[Floats, Floats]:
         text = bounded(text)
         seen = features(text)
         rest = np.array([*layout(text), Difficulty.load().odds(seen)], np.float32)
-        rows = self.rows(seen.different)
-        return np.concatenate((self._about(rows), rest)), rows
+        whole: Floats = self.vectors.take(self.rows(seen.different), 0).sum(0)
+        return np.concatenate((_direction(whole[:_DIRECTIONS]), rest)), whole[_DIRECTIONS:]
 
 
 def marks_among(points: Floats, count: int) -> Floats:
@@ -135,3 +130,7 @@ def columns(marks: Floats) -> Floats:
 
 def _key(word: str) -> int:
     return crc32(word[:32].encode("utf-8", "surrogatepass"))
+
+
+def _direction(vector: Floats) -> Floats:
+    return vector / np.float32(max(float(vector @ vector) ** 0.5, 1e-9))

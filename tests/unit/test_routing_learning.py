@@ -304,11 +304,9 @@ def test_a_file_from_before_words_had_weights_is_read(taught: ComplexityRouter, 
     taught.save(path := tmp_path / "router.npz")
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-    assert len(arrays["vectors"]) == len(arrays["spoken"]) == len(arrays["known"]) + 1
-    spoken = arrays["spoken"] * np.array([0, 0, 1], np.float32)
-    np.savez(tmp_path / "silent.npz", **arrays | {"spoken": spoken})
-    del arrays["spoken"]
-    np.savez(tmp_path / "old.npz", **arrays | {"vectors": arrays["vectors"][:-1]})
+    silent = arrays["vectors"] * np.array([1] * 64 + [0, 0, 1], np.float32)
+    np.savez(tmp_path / "silent.npz", **arrays | {"vectors": silent})
+    np.savez(tmp_path / "old.npz", **arrays | {"vectors": arrays["vectors"][:-1, :64]})
     asked = [*made_up(20, seed=1)[0], "nothing that anybody knew", "", "얼음"]
     now, old = (
         [router.route(prompt).sufficiency for prompt in asked]
