@@ -33,7 +33,7 @@ FEWEST = 30
 """Judged prompts of a tier below which nothing is learned."""
 
 FOLDS = 5
-_MARKS = 512
+_MARKS = 768
 _RIDGES = (3.0, 6.0, 12.0, 25.0, 50.0)
 _WORD_RIDGES = (80.0, 40.0, 20.0)
 _FLOOR = 1e-3  # of nearness among the marks: what is less is rounding
