@@ -28,6 +28,7 @@ _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
 _EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
 _SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
+_NARROW, _WIDE = 8, 24  # see `_breadth`: of a scope of up to, and of more than twenty times as many
 _LOOK = 100  # one entry in so many has whoever stores it look whether its scope is large
 _AT_ONCE = 16  # entries moved into the graph by one statement: a millisecond or more each, and a busy server ten times
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
@@ -58,7 +59,7 @@ class PostgresStore(rows.Paged):
         self._url, self._timeout, self._length = url, timeout, dimensions
         self._idle: list[Any] = []
         self._pid = os.getpid()
-        self._large: dict[str, tuple[float, bool]] = {}
+        self._breadths: dict[str, tuple[float, int]] = {}
         self._mover: threading.Thread | None = None
         self._closed = False
 
@@ -81,7 +82,7 @@ class PostgresStore(rows.Paged):
         """See `Store.nearest`."""
         asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
         with self._using() as db:
-            sql = self._nearest(count, large=self._is_large(db, name))
+            sql = self._nearest(count, breadth=self._breadth(db, name))
             found = db.execute(sql, {"asked": asked, "scope": name, "now": rows.instant(now)}).fetchall()
         return _nearest_of(found)
 
@@ -93,7 +94,7 @@ class PostgresStore(rows.Paged):
                 f"WITH same AS MATERIALIZED (SELECT {rows.SELECTED} FROM {self._table} WHERE id = %(id)s "
                 "AND (expires_us IS NULL OR expires_us > %(now)s)) "
                 "SELECT NULL::double precision, same.*, NULL::json FROM same UNION ALL SELECT * FROM "
-                f"({self._nearest(count, large=self._is_large(db, name))}) AS near "
+                f"({self._nearest(count, breadth=self._breadth(db, name))}) AS near "
                 "WHERE NOT EXISTS (SELECT 1 FROM same)",
                 {"id": rows.plain(entry_id), "asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
@@ -197,13 +198,13 @@ class PostgresStore(rows.Paged):
             yield page
             last = page[-1][0]
 
-    def _nearest(self, count: int, *, large: bool) -> str:
+    def _nearest(self, count: int, *, breadth: int) -> str:
         own = f"FROM {self._table} WHERE scope = %(scope)s AND (expires_us IS NULL OR expires_us > %(now)s)"
-        if large:
+        if breadth:
             # The graph gives the nearest only about in order: more are asked for, and sorted. A parameter as the limit
             # would count as a tenth of the table.
             near = (
-                f"(SELECT seq, vector <#> %(asked)s AS far {own} ORDER BY far LIMIT {int(8 * count)}) UNION ALL "
+                f"(SELECT seq, vector <#> %(asked)s AS far {own} ORDER BY far LIMIT {int(breadth * count)}) UNION ALL "
                 f"SELECT seq, fresh <#> %(asked)s {own} AND fresh IS NOT NULL"
             )
         else:
@@ -216,24 +217,26 @@ class PostgresStore(rows.Paged):
             f"JOIN {self._table} USING (seq)"
         )
 
-    def _is_large(self, db: Any, scope: str) -> bool:
-        """Whether a scope is better looked up in the graph."""
-        until, large = self._large.get(scope, (0.0, False))
+    def _breadth(self, db: Any, scope: str) -> int:
+        """How many times as many of a scope the graph is asked for as are wanted; 0 to compare them one by one."""
+        until, breadth = self._breadths.get(scope, (0.0, 0))
         if monotonic() > until:
-            large = self._is_worth(db, scope, "vector")
-            if len(self._large) > 10_000:
-                self._large.clear()
-            self._large[scope] = monotonic() + _REMEMBERED, large
-        return large
+            breadth = self._worth(db, scope, "vector")
+            if len(self._breadths) > 10_000:
+                self._breadths.clear()
+            self._breadths[scope] = monotonic() + _REMEMBERED, breadth
+        return breadth
 
-    def _is_worth(self, db: Any, scope: str, counted: str) -> bool:
-        """Whether a graph finds a scope's rows sooner than they are compared: those that have something in a column."""
+    def _worth(self, db: Any, scope: str, counted: str) -> int:
+        """What `_breadth` would be if the graph had those of a scope's rows that have something in this column."""
         own, every = db.execute(
             f"SELECT COUNT({counted}), (SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass) "
             f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own",
             (self._table, scope),
         ).fetchone()
-        return own > _EXACT and (own * _SHARE > every or own == 20 * _EXACT)
+        if own == 20 * _EXACT:
+            return _WIDE
+        return _NARROW if own > _EXACT and own * _SHARE > every else 0
 
     def _move(self, scope: str) -> None:
         """Move what is fresh of a scope into the graph, if it is worth it."""
@@ -244,11 +247,11 @@ class PostgresStore(rows.Paged):
         )
         with suppress(CacheError):  # those that follow will try again
             with self._using() as db:
-                more = self._is_worth(db, scope, "seq")
+                more = self._worth(db, scope, "seq")
             while more and not self._closed and threading.main_thread().is_alive():
                 with self._using() as db:
                     more = db.execute(sql, (scope,)).rowcount == _AT_ONCE
-            self._large.pop(scope, None)
+            self._breadths.pop(scope, None)
 
     @contextmanager
     def _using(self) -> Generator[Any]:
