@@ -28,7 +28,8 @@ _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
 _EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
 _SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
-_NARROW, _WIDE = 8, 24  # see `_breadth`: of a scope of up to, and of more than twenty times as many
+_NARROW, _WIDE = 8, 24  # see `_breadth`
+_MANY = 30_000  # entries of which the graph must be asked for more, to find as many of the nearest
 _LOOK = 100  # one entry in so many has whoever stores it look whether its scope is large
 _AT_ONCE = 16  # entries moved into the graph by one statement: a millisecond or more each, and a busy server ten times
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
@@ -234,9 +235,9 @@ class PostgresStore(rows.Paged):
             f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own",
             (self._table, scope),
         ).fetchone()
-        if own == 20 * _EXACT:
-            return _WIDE
-        return _NARROW if own > _EXACT and own * _SHARE > every else 0
+        if own <= _EXACT or (own * _SHARE <= every and own < 20 * _EXACT):
+            return 0
+        return _NARROW if every <= _MANY else _WIDE
 
     def _move(self, scope: str) -> None:
         """Move what is fresh of a scope into the graph, if it is worth it."""
