@@ -26,16 +26,16 @@ from llm_savings.storage.urls import masked, passwords
 _VERSION = 2
 _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
-_EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
-_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
-_NARROW, _WIDE = 8, 24  # see `_breadth`
-_MANY = 30_000  # entries of which the graph must be asked for more, to find as many of the nearest
+_EXACT = 500  # entries that are compared one by one in no more time than the graph takes; see `_worth`
+_MOST = 50_000  # entries of a scope that are counted
+_MANY = 20_000  # of so many the graph must be asked for more, to find as many of the nearest
+_NARROW, _WIDE = 4, 24  # see `_breadth`
 _LOOK = 100  # one entry in so many has whoever stores it look whether its scope is large
 _AT_ONCE = 16  # entries moved into the graph by one statement: a millisecond or more each, and a busy server ten times
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SETTINGS = (
     "SET hnsw.iterative_scan = relaxed_order;"
-    "SET hnsw.ef_search = 40;"
+    "SET hnsw.ef_search = 24;"
     "SET enable_sort = off;"  # the graph where the query allows it, whatever the table's statistics
     "SET enable_bitmapscan = off;"  # another scan marks what is gone as it comes by
     "SET jit = off;"  # before PostgreSQL 18 the price of what is off would have each query compiled
@@ -229,15 +229,18 @@ class PostgresStore(rows.Paged):
         return breadth
 
     def _worth(self, db: Any, scope: str, counted: str) -> int:
-        """What `_breadth` would be if the graph had those of a scope's rows that have something in this column."""
+        """What `_breadth` would be if the graph had those of a scope's rows that have something in this column.
+
+        One by one takes as long as there are rows; the graph as many times longer as most of what it finds is others'.
+        """
         own, every = db.execute(
             f"SELECT COUNT({counted}), (SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass) "
-            f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own",
+            f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {_MOST}) AS own",
             (self._table, scope),
         ).fetchone()
-        if own <= _EXACT or (own * _SHARE <= every and own < 20 * _EXACT):
+        if own * own <= _EXACT * max(own, every):
             return 0
-        return _NARROW if every <= _MANY else _WIDE
+        return _WIDE if own > _MANY else _NARROW
 
     def _move(self, scope: str) -> None:
         """Move what is fresh of a scope into the graph, if it is worth it."""
