@@ -234,7 +234,9 @@ class PostgresStore(rows.Paged):
         One by one takes as long as there are rows; the graph as many times longer as most of what it finds is others'.
         """
         own, every = db.execute(
-            f"SELECT COUNT({counted}), (SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass) "
+            # A table that nobody has looked over yet has only what the server has seen go in.
+            f"SELECT COUNT({counted}), (SELECT GREATEST(reltuples, pg_stat_get_live_tuples(oid)) FROM pg_class "
+            "WHERE oid = %s::regclass) "
             f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {_MOST}) AS own",
             (self._table, scope),
         ).fetchone()
