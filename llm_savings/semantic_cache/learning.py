@@ -52,7 +52,7 @@ FILLED = 2_500
 """Lookups from which on a larger share of dense ones is asked for, three times as large at most."""
 
 START = 50
-"""Lookups taken to have been right before the first, so that a few say little."""
+"""Lookups taken to have been right before the first, so that a few say little; fewer where labels belie what ships."""
 
 WIDER = 0.4
 """Log odds below the shipped threshold that are served at most without labels, however few lookups are that likely."""
@@ -328,10 +328,15 @@ def threshold(
 
 
 def _affordable(bounds: Sequence[tuple[_Judge, float]], limit: float) -> float:
-    """The lowest probability from which on all judges find no more than `limit` wrong; above 1 when there is none."""
+    """The lowest probability from which on all judges find no more than `limit` wrong; above 1 when there is none.
+
+    What is more often wrong than right is not served, even where so few lookups are that likely that it might be.
+    """
     at, spent, more = BINS, 0.0, 0.0
     while at > 1:
-        more = max(judge.error(at - 1, z) / (1 + START / judge.lookups) for judge, z in bounds)
+        if any(judge.misses(at - 1) for judge, _ in bounds):
+            return edge(at) if at < BINS else 2.0
+        more = max(judge.error(at - 1, z) / (1 + START / judge.doubt / judge.lookups) for judge, z in bounds)
         if more > limit:
             break
         at, spent = at - 1, more
@@ -385,6 +390,12 @@ class _Judge:
             above.append(_more(above[-1], n, wrong + unlabelled * rate, counts.wrong[i] + unlabelled * said, weight))
             served = _more(served, answered, answered * rate, answered * said, answered * each)
         self.above, self.answered, self.factor = above[::-1], served, factor
+        self.doubt = max(1.0, factor)
+
+    def misses(self, first: int) -> bool:
+        """Whether serving from this bin on is more often wrong than right."""
+        n, wrong, *_ = self.above[first]
+        return 2 * wrong > n + 1  # one alone proves nothing
 
     def error(self, first: int, z: float = 0.0) -> float:
         """What serving from this bin on gives. With a normal quantile its upper bound, or its lower one."""

@@ -7,8 +7,7 @@ Every line runs in a process of its own, peers by a Python that has them; peers 
 `--large` takes the servers, too, to more than 10,000 entries, `--million` all the others to 1,000,000. Nearest means:
 the five nearest with the answer of the best read; of numpy and faiss only their numbers; of redisvl what it does as it
 comes, the best one within 0.1, while its recall is that of five. Ready: seconds until all are stored and every index
-is built. Of more than 10,000 PostgreSQL's graph is built of all but the last 1,000 at once, which takes far less
-time, and put is of those.
+is built, between the puts and the lookups.
 """
 
 from __future__ import annotations
@@ -85,12 +84,6 @@ def ours(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
     emptied(target, stored.shape[1])
     store: Any = open_store(target, dimensions=stored.shape[1])
     store.size()
-    table, late = f"llm_savings_cache_{stored.shape[1]}", 0
-    if target.startswith("postgres"):
-        import psycopg
-
-        db = psycopg.connect(target, autocommit=True)
-        late = max(0, len(stored) - 1_000) if len(stored) > 10_000 else 0
 
     def put(i: int) -> None:
         entry = Entry(
@@ -101,12 +94,7 @@ def ours(target: str, stored: Any, asked: Any, scopes: int) -> dict[str, Any]:
         store.put(entry, stored[i])
 
     began = time.perf_counter()
-    if late:
-        db.execute(f"DROP INDEX {table}_near")
-        taken(put, range(late))
-        db.execute("SET maintenance_work_mem = '1GB'")
-        db.execute(f"CREATE INDEX {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)")
-    puts, _ = taken(put, range(late, len(stored)))
+    puts, _ = taken(put, range(len(stored)))
     ready = time.perf_counter() - began
     gets, _ = taken(lambda i: store.get(f"{i:032x}", NOW), range(0, len(stored), max(1, len(stored) // 1_000)))
     scope_of = [int(np.argmax(stored @ q)) % scopes for q in asked]  # where its neighbour is

@@ -188,6 +188,18 @@ def test_more_likely_candidates_than_may_be_wrong_tighten_without_labels() -> No
     assert SHIPPED < threshold(crowd, SHIPPED).value < 0.99
 
 
+def test_labels_that_belie_the_calibration_tighten_before_there_are_many() -> None:
+    few = counted([(0.2, "seen")], 20) + counted([(0.93, "seen")], 3)
+    assert threshold(steady(few), SHIPPED).value == SHIPPED
+    assert threshold(steady(few + counted([(0.85, "right")], 20)), SHIPPED).value == SHIPPED
+    assert threshold(steady(few + counted([(0.85, "wrong")], 20)), SHIPPED).value > 0.92
+
+
+def test_what_is_mostly_wrong_is_not_served_however_seldom_it_comes() -> None:
+    counts = counted([(0.2, "right")], 3_000) + counted([(0.999, "wrong")], 15)
+    assert threshold(steady(counts), SHIPPED).value > 1
+
+
 def test_a_tuned_threshold_moves_by_labels_alone() -> None:
     crowd = counted([(0.91, "seen"), (0.99, "seen")], 1000)
     found = threshold(steady(crowd), SHIPPED, tuned=True)

@@ -461,6 +461,61 @@ def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
     theirs.remove(Which())
 
 
+def test_a_large_scope_of_postgres_goes_into_a_graph_that_all_look_in(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another vector length on, so that no other test sees it; begun as an earlier version left its table."""
+    import psycopg
+
+    stores, table = "llm_savings.semantic_cache.stores.postgres.", f"llm_savings_cache_{2 * D}"
+    for name, value in (("_EXACT", 40), ("_LOOK", 20), ("_REMEMBERED", 0.0)):
+        monkeypatch.setattr(stores + name, value)
+    mine, theirs = (open_store(postgres_url, dimensions=2 * D) for _ in range(2))
+    db, made = psycopg.connect(postgres_url, autocommit=True), vectors(600, 2 * D)
+    mine.put(entry("0", "large"), made[0])
+    db.execute(f"UPDATE {table} SET vector = fresh; ALTER TABLE {table} DROP fresh")
+    db.execute("UPDATE llm_savings_cache_version SET version = 1")
+    mine.close()
+
+    def fresh(scope: str) -> int:
+        found = db.execute(f"SELECT COUNT(fresh) FROM {table} WHERE scope = %s", (scope,)).fetchone()
+        return found[0] if found else -1
+
+    def recall(store: Store) -> float:
+        right = 0
+        for asked in made[:500:25] + 0.1 * vectors(20, 2 * D):
+            best = set(np.argsort(-(made[:500] @ asked))[:5])
+            right += len(best & {int(near.entry.id) for near in store.nearest("large", asked, 5, NOW)})
+        return right / 100
+
+    def use() -> None:
+        while putting.is_alive():
+            theirs.used({f"{i}": (1, NOW, None) for i in range(100)})
+
+    putting = threading.Thread(target=lambda: [mine.put(entry(f"{i}", "large"), made[i]) for i in range(1, 400)])
+    putting.start()
+    use()  # the rows that are moved meanwhile
+    for i in range(400, 500):
+        mine.put(entry(f"{i}", "large"), made[i])
+        theirs.put(entry(f"small {i}", f"small {i % 5}"), made[i])
+    mine.settle()  # pyright: ignore[reportAttributeAccessIssue]
+    assert fresh("large") < 200
+    assert fresh("small 0") == 20
+    for store in (mine, theirs):
+        assert recall(store) >= 0.98
+        assert [near.entry.id for near in store.nearest("small 1", made[401], 1, NOW)] == ["small 401"]
+    assert theirs.size()[0] == 600
+    mine.put(entry("7", "large"), made[599])  # what is in the graph is replaced by what is not
+    assert [near.entry.id for near in theirs.nearest("large", made[599], 1, NOW)] == ["7"]
+    assert "7" not in {near.entry.id for near in theirs.nearest("large", made[7], 5, NOW)}
+    assert mine.remove(Which(scope="large")) == 500
+    assert theirs.nearest("large", made[1], 5, NOW) == []
+    mine.remove(Which())
+    for store in (mine, theirs):
+        store.close()
+    db.close()
+
+
 def test_an_entry_that_somebody_has_spoilt_in_redis_is_no_answer_and_can_be_removed(redis_url: str) -> None:
     import redis
 

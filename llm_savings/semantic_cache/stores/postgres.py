@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from time import monotonic
 from typing import Any
+from zlib import crc32
 
 import psycopg
 from pgvector import HalfVector
@@ -21,12 +23,25 @@ from llm_savings.semantic_cache.stores import rows
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
 
-_VERSION = 1
+_VERSION = 2
 _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
-_EXACT = 500  # entries of a scope that are compared one by one in no more time than the graph takes
-_SHARE = 20  # a smaller share of all entries than one in so many is compared one by one up to twenty times as many
+_EXACT = 500  # entries that are compared one by one in no more time than the graph takes; see `_worth`
+_MOST = 50_000  # entries of a scope that are counted
+_MANY = 20_000  # of so many the graph must be asked for more, to find as many of the nearest
+_NARROW, _WIDE = 4, 24  # see `_breadth`
+_LOOK = 100  # one entry in so many has whoever stores it look whether its scope is large
+_AT_ONCE = 16  # entries moved into the graph by one statement: a millisecond or more each, and a busy server ten times
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
+_SETTINGS = (
+    "SET hnsw.iterative_scan = relaxed_order;"
+    "SET hnsw.ef_search = 24;"
+    "SET enable_sort = off;"  # the graph where the query allows it, whatever the table's statistics
+    "SET enable_bitmapscan = off;"  # another scan marks what is gone as it comes by
+    "SET jit = off;"  # before PostgreSQL 18 the price of what is off would have each query compiled
+    "SET plan_cache_mode = force_generic_plan;"  # to plan a lookup anew takes a third of its time
+    "SET synchronous_commit = off"  # a power cut may take the last second's answers
+)
 _SERVER_SECONDS = 0.5  # longer than a statement may take: a server's own word is better than none
 
 
@@ -34,7 +49,9 @@ class PostgresStore(rows.Paged):
     """A PostgreSQL with pgvector 0.8 or later. Needs `pip install "llm-savings[postgres]"`.
 
     One table for each length of vectors. A small scope is searched exactly by way of its own index: a graph over all
-    scopes finds mostly others' entries. Each call under way has a connection of its own.
+    scopes finds mostly others' entries. A new vector is `fresh`; those of a large scope are moved into `vector`, which
+    has the graph, by a thread: to put one there takes the server ten times as long as all the rest. Each call under way
+    has a connection of its own.
     """
 
     local = False
@@ -43,7 +60,9 @@ class PostgresStore(rows.Paged):
         self._url, self._timeout, self._length = url, timeout, dimensions
         self._idle: list[Any] = []
         self._pid = os.getpid()
-        self._large: dict[str, tuple[float, bool]] = {}
+        self._breadths: dict[str, tuple[float, int]] = {}
+        self._mover: threading.Thread | None = None
+        self._closed = False
 
     @cached_property
     def _dimensions(self) -> int:
@@ -64,7 +83,7 @@ class PostgresStore(rows.Paged):
         """See `Store.nearest`."""
         asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
         with self._using() as db:
-            sql = self._nearest(count, large=self._is_large(db, name))
+            sql = self._nearest(count, breadth=self._breadth(db, name))
             found = db.execute(sql, {"asked": asked, "scope": name, "now": rows.instant(now)}).fetchall()
         return _nearest_of(found)
 
@@ -76,7 +95,7 @@ class PostgresStore(rows.Paged):
                 f"WITH same AS MATERIALIZED (SELECT {rows.SELECTED} FROM {self._table} WHERE id = %(id)s "
                 "AND (expires_us IS NULL OR expires_us > %(now)s)) "
                 "SELECT NULL::double precision, same.*, NULL::json FROM same UNION ALL SELECT * FROM "
-                f"({self._nearest(count, large=self._is_large(db, name))}) AS near "
+                f"({self._nearest(count, breadth=self._breadth(db, name))}) AS near "
                 "WHERE NOT EXISTS (SELECT 1 FROM same)",
                 {"id": rows.plain(entry_id), "asked": asked, "scope": name, "now": rows.instant(now)},
             ).fetchall()
@@ -86,14 +105,17 @@ class PostgresStore(rows.Paged):
         """See `Store.put`."""
         row = rows.row_of(entry, 0 if vector is None else 2 * self._dimensions)
         small = None if vector is None else HalfVector(rows.unit(vector, self._dimensions))
-        columns = (*rows.COLUMNS, "vector")
+        columns = (*rows.COLUMNS, "fresh")
         same = ", ".join(f"{name} = EXCLUDED.{name}" for name in columns[1:])
         with self._using() as db:
             db.execute(
                 f"INSERT INTO {self._table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) "
-                f"ON CONFLICT (id) DO UPDATE SET seq = DEFAULT, {same}",
+                f"ON CONFLICT (id) DO UPDATE SET seq = DEFAULT, vector = NULL, {same}",
                 (*row, small),
             )
+        if crc32(row[0].encode()) % _LOOK == 0 and not (self._mover and self._mover.is_alive()):
+            self._mover = threading.Thread(target=self._move, args=[row[1]], name="llm-savings-cache-graph")
+            self._mover.start()
 
     def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
         """See `Store.used`."""
@@ -151,8 +173,16 @@ class PostgresStore(rows.Paged):
             found = db.execute(f"SELECT DISTINCT owner FROM {_COUNTERS}").fetchall()
         return sorted(owner for (name,) in found if (owner := rows.original(name)).startswith(prefix))
 
+    def settle(self) -> None:
+        """Wait until nothing is on its way into the graph."""
+        if self._mover:
+            self._mover.join()
+
     def close(self) -> None:
         """See `Store.close`."""
+        self._closed = True
+        self.settle()
+        self._closed = False
         while self._idle and self._pid == os.getpid():
             self._idle.pop().close()
 
@@ -169,32 +199,65 @@ class PostgresStore(rows.Paged):
             yield page
             last = page[-1][0]
 
-    def _nearest(self, count: int, *, large: bool) -> str:
-        # What is not the bare distance is not looked up in the graph. There, rows that are gone and not vacuumed
-        # yet take others' places: more are asked for. A parameter as the limit would count as a tenth of the table.
-        order, limit = ("far", 8 * count) if large else ("(vector <#> %(asked)s) + 0", count)
+    def _nearest(self, count: int, *, breadth: int) -> str:
+        own = f"FROM {self._table} WHERE scope = %(scope)s AND (expires_us IS NULL OR expires_us > %(now)s)"
+        if breadth:
+            # The graph gives the nearest only about in order: more are asked for, and sorted. A parameter as the limit
+            # would count as a tenth of the table.
+            near = (
+                f"(SELECT seq, vector <#> %(asked)s AS far {own} ORDER BY far LIMIT {int(breadth * count)}) UNION ALL "
+                f"SELECT seq, fresh <#> %(asked)s {own} AND fresh IS NOT NULL"
+            )
+        else:
+            either = "COALESCE(fresh, vector)"
+            near = f"SELECT seq, {either} <#> %(asked)s AS far {own} AND {either} IS NOT NULL"
         return (
-            "SELECT own.*, "
-            f"(SELECT json_object_agg(name, value) FROM {_COUNTERS} WHERE owner = '{COUNTERS}' || id) FROM ("
-            f"SELECT vector <#> %(asked)s AS far, {rows.SELECTED} FROM {self._table} "
-            "WHERE scope = %(scope)s AND vector IS NOT NULL AND (expires_us IS NULL OR expires_us > %(now)s) "
-            f"ORDER BY {order} LIMIT {int(limit)}) AS own ORDER BY far LIMIT {int(count)}"
+            f"SELECT far, {rows.SELECTED}, "
+            f"(SELECT json_object_agg(name, value) FROM {_COUNTERS} WHERE owner = '{COUNTERS}' || id) "
+            f"FROM (SELECT * FROM ({near}) AS found ORDER BY far + 0 LIMIT {int(count)}) AS near "
+            f"JOIN {self._table} USING (seq)"
         )
 
-    def _is_large(self, db: Any, scope: str) -> bool:
-        """Whether a scope is better looked up in the graph."""
-        until, large = self._large.get(scope, (0.0, False))
+    def _breadth(self, db: Any, scope: str) -> int:
+        """How many times as many of a scope the graph is asked for as are wanted; 0 to compare them one by one."""
+        until, breadth = self._breadths.get(scope, (0.0, 0))
         if monotonic() > until:
-            sql = f"SELECT COUNT(*) FROM (SELECT 1 FROM {self._table} WHERE scope = %s LIMIT {20 * _EXACT}) AS own"
-            (own,) = db.execute(sql, (scope,)).fetchone()
-            (every,) = db.execute(
-                "SELECT GREATEST(reltuples, 0) FROM pg_class WHERE oid = %s::regclass", (self._table,)
-            ).fetchone()
-            large = own > _EXACT and (own * _SHARE > every or own == 20 * _EXACT)
-            if len(self._large) > 10_000:
-                self._large.clear()
-            self._large[scope] = monotonic() + _REMEMBERED, large
-        return large
+            breadth = self._worth(db, scope, "vector")
+            if len(self._breadths) > 10_000:
+                self._breadths.clear()
+            self._breadths[scope] = monotonic() + _REMEMBERED, breadth
+        return breadth
+
+    def _worth(self, db: Any, scope: str, counted: str) -> int:
+        """What `_breadth` would be if the graph had those of a scope's rows that have something in this column.
+
+        One by one takes as long as there are rows; the graph as many times longer as most of what it finds is others'.
+        """
+        own, every = db.execute(
+            # A table that nobody has looked over yet has only what the server has seen go in.
+            f"SELECT COUNT({counted}), (SELECT GREATEST(reltuples, pg_stat_get_live_tuples(oid)) FROM pg_class "
+            "WHERE oid = %s::regclass) "
+            f"FROM (SELECT seq, vector FROM {self._table} WHERE scope = %s LIMIT {_MOST}) AS own",
+            (self._table, scope),
+        ).fetchone()
+        if own * own <= _EXACT * max(own, every):
+            return 0
+        return _WIDE if own > _MANY else _NARROW
+
+    def _move(self, scope: str) -> None:
+        """Move what is fresh of a scope into the graph, if it is worth it."""
+        sql = (
+            # Rows that others are at work on are left to the next one: nobody waits here for who waits for this.
+            f"UPDATE {self._table} SET vector = fresh, fresh = NULL WHERE seq = ANY(ARRAY(SELECT seq "
+            f"FROM {self._table} WHERE scope = %s AND fresh IS NOT NULL LIMIT {_AT_ONCE} FOR UPDATE SKIP LOCKED))"
+        )
+        with suppress(CacheError):  # those that follow will try again
+            with self._using() as db:
+                more = self._worth(db, scope, "seq")
+            while more and not self._closed and threading.main_thread().is_alive():
+                with self._using() as db:
+                    more = db.execute(sql, (scope,)).rowcount == _AT_ONCE
+            self._breadths.pop(scope, None)
 
     @contextmanager
     def _using(self) -> Generator[Any]:
@@ -238,17 +301,14 @@ class PostgresStore(rows.Paged):
         try:
             self._migrate(db)
             register_vector(db)
-            db.execute("SET hnsw.ef_search = 120")
-            db.execute("SET hnsw.iterative_scan = relaxed_order")
-            db.execute("SET enable_sort = off")  # the graph where the query allows it, whatever the table's statistics
-            db.execute("SET synchronous_commit = off")  # a power cut may take the last second's answers
+            db.execute(_SETTINGS)
         except BaseException:
             db.close()
             raise
         return db
 
     def _migrate(self, db: Any) -> None:
-        if db.execute("SELECT to_regclass(%s)", (self._table,)).fetchone()[0] is None:
+        if db.execute("SELECT to_regclass(%s)", (f"{self._table}_fresh",)).fetchone()[0] is None:
             with db.transaction():
                 db.execute("SELECT pg_advisory_xact_lock(7311805552)")  # one machine at a time
                 self._create(db)
@@ -273,11 +333,14 @@ class PostgresStore(rows.Paged):
             "CREATE TABLE IF NOT EXISTS llm_savings_cache_version (version INTEGER PRIMARY KEY)",
             f"INSERT INTO llm_savings_cache_version SELECT {_VERSION} "
             "WHERE NOT EXISTS (SELECT 1 FROM llm_savings_cache_version)",
+            f"UPDATE llm_savings_cache_version SET version = {_VERSION} WHERE version < {_VERSION}",
             f"CREATE TABLE IF NOT EXISTS {_COUNTERS} (owner TEXT NOT NULL, name TEXT NOT NULL, "
             "value BIGINT NOT NULL, PRIMARY KEY (owner, name))",
             f"CREATE TABLE IF NOT EXISTS {table} (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {rows.TABLE}, "
             f"vector halfvec({self._dimensions}))",
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS fresh halfvec({self._dimensions})",
             f"CREATE INDEX IF NOT EXISTS {table}_scope ON {table} (scope)",
+            f"CREATE INDEX IF NOT EXISTS {table}_fresh ON {table} (scope) WHERE fresh IS NOT NULL",
             f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)",
         ):
             db.execute(statement)

@@ -42,7 +42,9 @@ _SCHEMA = (
 )
 
 _FLAT = ("FLAT", 6)
-_GRAPH = ("HNSW", 12, "M", 16, "EF_CONSTRUCTION", 64, "EF_RUNTIME", 96)
+# Of 100,000 made vectors 96 candidates find 98.4% of the five nearest, 250 find 99.5% in twice the time. A graph built
+# with more care would find them with fewer, but be built in the puts.
+_GRAPH = ("HNSW", 12, "M", 16, "EF_CONSTRUCTION", 64, "EF_RUNTIME", 250)
 
 # An entry's counters stand in the entry, too, where a search reads them with it.
 _PUT = """
