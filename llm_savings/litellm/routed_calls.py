@@ -29,6 +29,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("anthropic_messages", "aanthropic_messages"), ()),
 }
 """The Router's ways to ask that are routed, with what they take by position."""
+_METADATA = ("metadata", "litellm_metadata")
 _SYNC = ("completion", "text_completion", "responses")
 _RESPONSES = ("responses", "aresponses")
 _FOR_RESPONSES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
@@ -146,7 +147,7 @@ class RoutedCall:
     """
 
     def __init__(self, group: Group, way: str, given: Mapping[str, Any]) -> None:
-        self._group, self._way, self._given, self._router = group, way, given, group.router
+        self._group, self._way, self._router = group, way, group.router
         self._decision: Decision | None = None
         self._more: dict[str, Any] = {}  # what is noted beside the decision
         retries = given.get("num_retries", group.host.num_retries)
@@ -154,12 +155,17 @@ class RoutedCall:
         self._tries: dict[str, Any] = {}  # where a conversation's call is to be retried fewer times than that
         # What the Responses API and Anthropic's call metadata is sent to the provider.
         self._where = "metadata" if "messages" in ASKED[way] or "prompt" in ASKED[way] else "litellm_metadata"
-        told = [said for name in ("metadata", "litellm_metadata") if isinstance(said := given.get(name), Mapping)]
+        said = {name: each for name in _METADATA if isinstance(each := given.get(name), Mapping)}
+        told, names = said.values(), self._router.names
         self._conversation = conversation_in(*told, {"session_id": given.get("litellm_session_id")})
-        self._at_least, names = at_least_in(*told), self._router.names
-        allowed = next((said[ALLOWED] for said in told if isinstance(said.get(ALLOWED), list)), names)
+        self._at_least = at_least_in(*told)
+        allowed = next((each[ALLOWED] for each in told if isinstance(each.get(ALLOWED), list)), names)
         self._allowed = tuple(name for name in names if name in allowed) or names[:1]
-        self._sent: dict[str, Any] = {**given, "model": group.tiers[self._allowed[-1]].model}
+        ours = (ALLOWED, SAVES)
+        for name, each in said.items():
+            said[name] = {key: value for key, value in each.items() if key not in ours}
+        self._given: Mapping[str, Any] = {**given, **said}
+        self._sent: dict[str, Any] = {**self._given, "model": group.tiers[self._allowed[-1]].model}
         if self._conversation:
             self._router.answered(self._conversation)  # the call before, else it was retried
         self._go(self._decide)
@@ -202,7 +208,7 @@ class RoutedCall:
         decision = self._decision
         if decision is None or not _is_free(decision):
             return False
-        retried = self._sent[self._where].get("attempted_retries")  # LiteLLM writes it there
+        retried = self._sent[self._where].get("attempted_retries")  # by LiteLLM
         if retried and self._conversation and self._is_tried_twice(decision):
             for _ in range(2):
                 self._router.failed(self._conversation)
@@ -217,9 +223,8 @@ class RoutedCall:
         """Whether two failures are to move a conversation up, before its retries are used up."""
         if not self._conversation or self._retries < 2 or not _is_free(decision):
             return False
-        return decision.tier != self._router.names[-1] and not self._group.falls_back(
-            self._group.tiers[decision.tier].model
-        )
+        group = self._group.tiers[decision.tier].model
+        return decision.tier != self._router.names[-1] and not self._group.falls_back(group)
 
     def _goes_up(self, reason: str, **more: Any) -> bool:
         stronger = self._router.escalated(self._decision, reason) if self._decision is not None else None
@@ -257,8 +262,6 @@ class RoutedCall:
         if self._way in _RESPONSES:
             params = {_FOR_RESPONSES.get(name, name): value for name, value in params.items()}
         metadata = with_evidence(given.get(self._where), decision, **self._more)
-        for name in (ALLOWED, SAVES):
-            metadata.pop(name, None)
         if _is_free(decision) and decision.model != decision.baseline_model:
             metadata[SAVES] = True
         sent = {**self._group.fallbacks(tier.model), **given, **params, "model": tier.model, self._where: metadata}

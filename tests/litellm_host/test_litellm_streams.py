@@ -219,7 +219,7 @@ async def test_a_stream_that_ends_without_saying_so_is_told_as_litellm_takes_it(
     try:  # up to litellm 1.109 such a stream of Anthropic's ends as if it were whole; later it is an error
         await called(lambda: getattr(metered, way)(CLAUDE))
         told = ("ok", "estimated")
-    except litellm.MidStreamFallbackError:
+    except litellm.exceptions.MidStreamFallbackError:
         told = ("error", "unknown")
     row = await metered.row()
     assert (row.status, row.basis) == told

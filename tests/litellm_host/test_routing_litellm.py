@@ -21,6 +21,7 @@ from llm_savings import ComplexityRouter, ConfigError
 from llm_savings.attribution import attribute
 from llm_savings.ledger import Call
 from llm_savings.litellm import ComplexityRouting
+from llm_savings.litellm.routed_calls import ALLOWED
 from llm_savings.routing import Rule, Tier
 
 BIG = "openai/gpt-4o"
@@ -346,6 +347,24 @@ async def test_metadata_of_the_caller_reaches_the_row_and_keeps_no_evidence(mete
     row = await metered.row()
     assert (row.sent.tags["feature"], row.sent.user) == ("faq", "kim")
     assert "llm_savings" not in mine, "or the next call with it would be taken for a routed one"
+
+
+@pytest.mark.parametrize("way", ["responses", "aresponses"])
+async def test_what_the_proxy_says_of_a_key_does_not_reach_the_provider(metered: Metered, way: str) -> None:
+    sent: list[Any] = []
+
+    async def aown(**given: Any) -> None:
+        sent.append(given)
+
+    auto = Router(model_list=[metered.deployment("mini", GPT), metered.deployment("big", BIG)])
+    setattr(auto, way, aown if way == "aresponses" else lambda **given: sent.append(given))
+    ComplexityRouting(TIERS).attach(auto)
+    both = {"metadata": {"a": "b", ALLOWED: ["simple"]}, "litellm_metadata": {ALLOWED: ["simple"]}}
+    done = getattr(auto, way)(model="auto", input=HARD, **both)
+    if isawaitable(done):
+        await done
+    (given,) = sent
+    assert given["model"] == "mini" and given["metadata"] == {"a": "b"} and ALLOWED not in given["litellm_metadata"]
 
 
 async def test_a_shadow_changes_nothing_and_says_what_it_would_have_done(metered: Metered) -> None:
