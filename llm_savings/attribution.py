@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from itertools import combinations
 from math import factorial
 from typing import Any, Literal, get_args
@@ -26,7 +26,7 @@ from llm_savings.evidence import Strategy
 from llm_savings.ledger import Call
 from llm_savings.ledger.records import Mode, Settled
 from llm_savings.pricing import PriceBook
-from llm_savings.pricing.amounts import EXACT
+from llm_savings.pricing.amounts import EXACT, WIDE
 from llm_savings.usage import Usage
 
 LADDER: tuple[Strategy, ...] = get_args(Strategy)
@@ -42,7 +42,6 @@ does not add up, as two strategies may save the same dollar.
 
 _ZERO = Decimal(0)
 _PLACES = Decimal("1e-18")
-_WIDE = Context(prec=60)  # whatever the caller's is
 _On = frozenset[Strategy]
 _Cost = Callable[[_On], Decimal]
 _add, _subtract = EXACT.add, EXACT.subtract
@@ -289,7 +288,7 @@ def _shapley(active: tuple[Strategy, ...], cost: _Cost) -> dict[Strategy, Decima
         for on in _subsets([other for other in active if other != strategy]):
             weight = factorial(len(on)) * factorial(count - len(on) - 1)
             orders = _add(orders, EXACT.multiply(Decimal(weight), _subtract(cost(on), cost(on.union((strategy,))))))
-        credits[strategy] = _WIDE.quantize(_WIDE.divide(orders, Decimal(factorial(count))), _PLACES)
+        credits[strategy] = WIDE.quantize(WIDE.divide(orders, Decimal(factorial(count))), _PLACES)
         left = _subtract(left, credits[strategy])
     return {**credits, active[-1]: left} if active else {}
 

@@ -47,7 +47,6 @@ class Marking:
         self.memory, self.shadow = found, shadow or settings.shadow()
         self._own = tuple(base.rstrip("/") for base in own_servers)
         self._told = False
-        self._lock = threading.Lock()
 
     def marked(
         self,
@@ -78,12 +77,13 @@ class Marking:
             options = {name: value for name, value in asked.items() if name not in _PARTS}
             if base and not base.rstrip("/").startswith(self._own):
                 options["api_base"] = base
+            at = options.get("api_base") or options.get("base_url")
+            if memory.terms(model, provider, at).dialect == "none":
+                return asked, None
             messages, tools, system = asked["messages"], asked.get("tools"), asked.get("system")
             plan = plan_breakpoints(
                 messages, tools, model, memory=memory, provider=provider, system=system, options=options
             )
-            if plan.dialect == "none":
-                return asked, None
             if not self.shadow:
                 _set(asked, plan, apply_plan(plan, messages, tools, system=system, dialect=dialect))
             return asked, plan
@@ -104,9 +104,8 @@ class Marking:
             self._warn(error)
 
     def _warn(self, error: Exception) -> None:
-        with self._lock:
-            level = logging.DEBUG if self._told else logging.WARNING
-            self._told = True
+        level = logging.DEBUG if self._told else logging.WARNING
+        self._told = True
         _log.log(level, "a prompt was sent without marks for the provider's cache: %r", error)
 
 

@@ -12,13 +12,13 @@ import asyncio
 import inspect
 import logging
 import sys
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
 from llm_savings.errors import BudgetError
 from llm_savings.meter import may_have_billed
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.resends")
 _METHOD = "_sleep_for_retry"
@@ -26,7 +26,7 @@ _METHOD = "_sleep_for_retry"
 Listener = Callable[[BaseException, str | None], None]
 """Told the error that may have been billed, and the model that the request names, if it can be seen."""
 
-_lock = threading.Lock()
+_lock = Latch()
 _unwatched = {"openai._base_client", "anthropic._base_client"}
 _listeners: list[Listener] = []
 

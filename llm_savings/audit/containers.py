@@ -263,7 +263,8 @@ def _delimiter(header: str) -> str | None:
 def _csv(file: io.BufferedReader[Any]) -> Iterator[Row]:
     text = io.TextIOWrapper(file, "utf-8", errors="replace", newline="")
     csv.field_size_limit(max(csv.field_size_limit(), MOST_IN_AN_ENTRY))  # prompts are longer than its 128 KB
-    delimiter = _delimiter(file.peek(_HEAD).splitlines()[0].decode("utf-8", "replace")) or ","
+    first = next(line for line in file.peek(_HEAD).splitlines() if line.strip())
+    delimiter = _delimiter(first.decode("utf-8", "replace")) or ","
     reader = csv.reader(text, delimiter=delimiter)
     header = [cell.strip() for cell in next((row for row in reader if row), list[str]())]
     width = len(header)

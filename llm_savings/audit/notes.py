@@ -8,7 +8,7 @@ from itertools import islice
 from llm_savings.audit.choices import Choices
 from llm_savings.audit.reading import Log
 from llm_savings.audit.seen import Seen
-from llm_savings.report.texts import Said, say
+from llm_savings.report.texts import Said, recognised, say
 
 _FILES = 3  # whose lines are named
 
@@ -45,11 +45,11 @@ def notes(seen: Seen, choices: Choices, log: Log | None) -> Iterator[Said]:
         yield say("audit.no_batch")
     if log is not None:
         for note, times in log.notes.items():
-            yield say("audit.noted", times, note)
+            yield say("audit.noted", times, recognised(note, "noted"))
         for path, why in log.refused.items():
             yield say("audit.refused", path, why)
         for why, times in log.unread.counts.items():
-            yield say("audit.unread", times, why, _lines(log.unread.lines.get(why, {})))
+            yield say("audit.unread", times, recognised(why, "unread"), _lines(log.unread.lines.get(why, {})))
 
 
 def _lines(found: Mapping[str, list[int]]) -> str:

@@ -23,6 +23,7 @@ _SAMPLE = 50  # entries of which most must fit a format
 _LOOKED_AT = 2000  # lines among which they are looked for
 _EXAMPLES = 3
 _CONTRADICTING = "tokens that contradict themselves or are too many"
+_NEGATIVE, _OTHER = "negative tokens", "values of another kind than the format has"
 
 
 @dataclass(slots=True)
@@ -98,10 +99,9 @@ class Log:
                 except Unusable as problem:
                     unread.add(problem.reason, path, line)
                 except UsageError as problem:
-                    negative = "negative" in str(problem)
-                    unread.add("negative tokens" if negative else _CONTRADICTING, path, line)
+                    unread.add(_NEGATIVE if "negative" in str(problem) else _CONTRADICTING, path, line)
                 except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError):
-                    unread.add("values of another kind than the format has", path, line)
+                    unread.add(_OTHER, path, line)
                 else:
                     self.read += 1
                     yield record

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from decimal import Context, Decimal
+from decimal import Decimal
 from itertools import product
 from random import Random
 from typing import Any
@@ -18,10 +18,10 @@ from llm_savings.attribution import Attribution, Facts, shared_out
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import Strategy
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import WIDE
 from llm_savings.usage import Usage
 
 _ZERO, _ONE = Decimal(0), Decimal(1)
-_WIDE = Context(prec=60)  # whatever the caller's is
 _FINE = Decimal("1e-24")  # so fine are shares; sums of money stay exact
 _SHARES = ("routed", "shortened", "prefix_hits", "batched", "hits")
 
@@ -101,12 +101,12 @@ class Scenario:
         """
         book, whole = prices or PriceBook(), Attribution()
         for share, facts in self._kinds(book):
-            count = _WIDE.multiply(Decimal(self.requests), share)
+            count = WIDE.multiply(Decimal(self.requests), share)
             credits: dict[Strategy, Decimal] = {
-                name: _WIDE.multiply(count, usd) for name, usd in shared_out(facts, book).items()
+                name: WIDE.multiply(count, usd) for name, usd in shared_out(facts, book).items()
             }
-            baseline = _WIDE.multiply(count, facts.price(book, frozenset()))
-            actual = _WIDE.multiply(count, facts.price(book, frozenset(facts.active)))
+            baseline = WIDE.multiply(count, facts.price(book, frozenset()))
+            actual = WIDE.multiply(count, facts.price(book, frozenset(facts.active)))
             whole += Attribution(baseline, actual, credits, modelled=credits)
         spent = Decimal(self.overhead)
         return whole + Attribution(actual=spent, overhead=spent, calls=self.requests)
@@ -145,8 +145,8 @@ class Scenario:
         """Each kind of call that there is, with its share of the requests."""
         on_small, on_large = self._hit_shares()
         for small, cached, batched, hit in product((True, False), repeat=4):
-            share = _WIDE.multiply(_of(self.routed, small), _of(on_small if small else on_large, hit))
-            share = _WIDE.multiply(_WIDE.multiply(share, _of(self.batched, batched)), _of(self.prefix_hits, cached))
+            share = WIDE.multiply(_of(self.routed, small), _of(on_small if small else on_large, hit))
+            share = WIDE.multiply(WIDE.multiply(share, _of(self.batched, batched)), _of(self.prefix_hits, cached))
             if not share:
                 continue
             model = self.small_model if small and self.small_model else self.model
@@ -163,7 +163,7 @@ class Scenario:
             )
 
     def _usage(self, prices: PriceBook, model: str, *, cached: bool) -> Usage:
-        short = round(_WIDE.multiply(Decimal(self.output_tokens), _ONE - Decimal(self.shortened)))
+        short = round(WIDE.multiply(Decimal(self.output_tokens), _ONE - Decimal(self.shortened)))
         prefix = self.prefix_tokens if self.prefix_hits and self.prefix_tokens >= self.prefix_minimum else 0
         rest = self.input_tokens - prefix
         if cached:
@@ -178,10 +178,10 @@ class Scenario:
         if not _ZERO < routed < _ONE:
             return hits, hits
         favoured = routed if lean > 0 else _ONE - routed
-        most = min(_ONE, _WIDE.divide(hits, favoured))
-        there = _WIDE.fma(abs(lean), most - hits, hits)
-        elsewhere = _WIDE.divide(hits - _WIDE.multiply(favoured, there), _ONE - favoured)
-        there, elsewhere = (_WIDE.quantize(share, _FINE) for share in (there, elsewhere))
+        most = min(_ONE, WIDE.divide(hits, favoured))
+        there = WIDE.fma(abs(lean), most - hits, hits)
+        elsewhere = WIDE.divide(hits - WIDE.multiply(favoured, there), _ONE - favoured)
+        there, elsewhere = (WIDE.quantize(share, _FINE) for share in (there, elsewhere))
         return (there, elsewhere) if lean > 0 else (elsewhere, there)
 
 

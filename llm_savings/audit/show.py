@@ -177,7 +177,10 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
         (element("h3", say(f"strategy.{name}")), code(f"# LangChain\n{one}\n\n# LiteLLM\n{other}"))
         for name, one, other in advice(found)
     ]
-    wrong = [f"{one.place}: {one.reason} {one.fix}" for one in found.findings]
+    wrong = [
+        say("audit.finding", one.place, say(f"{one.kind}.reason", *one.details), say(f"{one.kind}.fix"))
+        for one in found.findings
+    ]
     return page(
         say("audit.title"),
         headline(

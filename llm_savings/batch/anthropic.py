@@ -125,7 +125,7 @@ def _result(name: str, result: Mapping[str, Any]) -> Result:
         return Result(name, None, _ENDS.get(kind, str(kind)), retryable=True)
     error = result.get("error") or {}
     inner = error.get("error") if isinstance(error, Mapping) else None
-    named = str((inner or {}).get("type"))
+    named = inner.get("type") if isinstance(inner, Mapping) else None
     status = result.get("status")
     retryable = named not in _FINAL if status is None else is_retryable(status)
     return Result(name, None, "provider" if retryable else "invalid", status, error, retryable)

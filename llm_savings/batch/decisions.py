@@ -10,6 +10,7 @@ from llm_savings.batch.outcomes import usage_of
 from llm_savings.batch.provider import Look, Result, Rules
 from llm_savings.batch.records import Chunk, Ending
 from llm_savings.batch.text import kept
+from llm_savings.storage.sqlite import is_busy
 
 _WRAPPER = 64  # bytes around all the requests of one batch
 # What a batch says nothing of, by how it ended.
@@ -79,7 +80,9 @@ def was_refused(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether an error may be gone when it is tried again: a lost connection, a timeout, a 429 or a 5xx."""
+    """Whether an error may be gone when it is tried again: a lost connection, a timeout, a 429, a 5xx, a busy file."""
+    if error.__cause__ is not None and is_busy(error.__cause__):  # another process writes a large job into the journal
+        return True
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status in (408, 409, 429) or status >= 500
@@ -107,7 +110,7 @@ def ending(result: Result, source: str = "batch", *, again: bool = False) -> End
     key = result.custom_id.rpartition("-")[2]
     if result.body is not None:
         usage = usage_of(result.body)
-        counts = (usage.prompt, usage.completion) if usage else (0, 0)
+        counts = (usage.prompt, usage.completion) if usage else (None, None)
         return Ending(key, "ok", source, result=kept(result.body), prompt=counts[0], completion=counts[1])
     state = "sent" if again and result.retryable else "failed"
     error = b"" if result.error is None else kept(result.error)

@@ -25,6 +25,7 @@ from llm_savings.batch.records import Chunk, Ending, JobRow, Taken
 from llm_savings.batch.text import kept
 from llm_savings.errors import BatchError
 from llm_savings.meter import Meter, may_have_billed
+from llm_savings.pricing.amounts import EXACT
 from llm_savings.storage.locks import lock_now
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Status:
         failed: Requests that ended without one.
         running: Requests that the provider has ended in batches that are not over yet.
         batches: Batches at work.
-        spent: USD so far, cached prompt tokens at their full price; NaN when the model has no price.
+        spent: USD so far, cached prompt tokens at their full price; NaN when the model has no price, or an answer does
+            not tell its tokens.
         saved: USD that the same answers would have cost more in real time.
         seconds_left: A guess from the pace so far, or None.
     """
@@ -95,6 +97,7 @@ class Job:
         self.id, self.model, self.provider = row.id, row.model, row.provider
         self._journal, self._row, self._provider = journal, row, provider
         self.costs = Costs(journal, meter)
+        self._tried = 0.0  # when a create last ended in an error that says nothing, which may be long after it began
 
     @property
     def estimate(self) -> Estimate:
@@ -122,7 +125,7 @@ class Job:
         passed = time.time() - self._row.created
         left = passed * (total - ended) / ended if ended else None
         spent, real_time = self.costs.spent(self._row)
-        money = (spent, real_time - spent if real_time else Decimal(0))
+        money = (spent, EXACT.subtract(real_time, spent) if real_time else Decimal(0))
         return Status(self.id, self._row.state, inputs, total, answered, failed, running, len(chunks), *money, left)
 
     def wait(
@@ -186,7 +189,7 @@ class Job:
         with self._alone(patience=60.0):
             row = self._journal.job(self.id)
             chunks = self._journal.chunks(row)
-            if any(chunk.state in ("creating", "open") for chunk in chunks):
+            if row.state == "open" or any(chunk.state in ("creating", "open") for chunk in chunks):
                 raise BatchError(f"job {self.id} is at work; cancel it and wait for its end, then erase it")
             for chunk in chunks:
                 self._provider.forget(chunk)
@@ -233,6 +236,7 @@ class Job:
         for chunk in self._journal.chunks(self._row):
             self._advance(chunk)
         if self._row.state == "cancelled":
+            self._lost()
             self._journal.fail_waiting(self._row, "cancelled")
         elif self._is_late():
             self._hurry()
@@ -268,7 +272,9 @@ class Job:
             self._advance(self._journal.chunks(self._row)[-1])
 
     def _create(self, chunk: Chunk) -> Chunk:
-        if self._row.state == "cancelled" or self._is_late():
+        # Another batch's results may have answered all of it, where one was taken for the other.
+        nothing = next(self._journal.lines(chunk), None) is None
+        if nothing or self._row.state == "cancelled" or self._is_late():
             self._journal.refuse(chunk)
             return replace(chunk, state="collected")
         if chunk.file is None:
@@ -286,18 +292,24 @@ class Job:
                 raise
             # It may have been accepted all the same. The journal says "creating", so that somebody looks.
             _log.warning("job %s: creating a batch ended in %s; looking for it", self.id, type(error).__name__)
-            return self._reconcile(chunk)
+            self._tried = time.time()
+            return self._found(chunk) or chunk
         return self._journal.change_chunk(chunk, state="open", batch=batch, created=time.time())
 
     def _reconcile(self, chunk: Chunk) -> Chunk:
         """Find out whether a batch was made, before another one is."""
-        known = self._journal.known_batches()
-        found = [batch for batch in self._provider.find(chunk) if batch not in known]
-        if found:
-            return self._journal.change_chunk(chunk, state="open", batch=found[0], created=chunk.intent)
-        if time.time() - (chunk.intent or 0) > self._row.options["patience"]:
+        if found := self._found(chunk):
+            return found
+        if time.time() - max(chunk.intent or 0, self._tried) > self._row.options["patience"]:
             return self._create(chunk)
         return chunk
+
+    def _found(self, chunk: Chunk) -> Chunk | None:
+        known = self._journal.known_batches()
+        for batch in self._provider.find(chunk):
+            if batch not in known:
+                return self._journal.change_chunk(chunk, state="open", batch=batch, created=chunk.intent)
+        return None
 
     def _look(self, chunk: Chunk) -> Chunk:
         if chunk.tries > 1 and self._provider.is_certain:
@@ -357,9 +369,7 @@ class Job:
         """
         if any(chunk.state != "collected" for chunk in self._journal.chunks(self._row)):
             return
-        # What a process that is gone, or a connection that broke, has left open: it may have been answered and billed.
-        lost, most = list(self._journal.take(self._row, "direct")), self._row.options["attempts"]
-        self.costs.lost(self._row, {line.key: line.bound for line in lost})
+        lost, most = self._lost(), self._row.options["attempts"]
         hopeless = [
             Ending(line.key, "failed", "real-time", "provider", retryable=True) for line in lost if line.tries > most
         ]
@@ -383,6 +393,12 @@ class Job:
             list(pool.map(work, range(_AT_ONCE)))
         if troubles:
             raise troubles[0]
+
+    def _lost(self) -> list[Taken]:
+        """What a process that is gone, or a connection that broke, left open: it may have been answered and billed."""
+        lost = list(self._journal.take(self._row, "direct"))
+        self.costs.lost(self._row, {line.key: line.bound for line in lost})
+        return lost
 
     def _ask(self, line: Taken) -> None:
         try:

@@ -274,17 +274,19 @@ class Journal:
             db.execute(sql, (kind, job.job))
 
     def reuse(self, job: JobRow) -> int:
-        """Take over answers that earlier jobs have to the same requests; how many."""
+        """Take over answers that earlier jobs have from this provider to the same requests; how many."""
         taken = ("result", "prompt", "completion")
+        had = (
+            "FROM requests o JOIN jobs j ON j.job = o.job "
+            "WHERE o.key = requests.key AND o.state = 'ok' AND j.provider = ?"
+        )
         with self.transaction() as db:
             sql = (
                 f"UPDATE requests SET state = 'ok', source = 'earlier', billed = 1, ({', '.join(taken)}) = "  # noqa: S608
-                f"(SELECT {', '.join('o.' + name for name in taken)} FROM requests o "
-                "WHERE o.key = requests.key AND o.state = 'ok' LIMIT 1) "
-                "WHERE job = ? AND state = 'waiting' AND EXISTS "
-                "(SELECT 1 FROM requests o WHERE o.key = requests.key AND o.state = 'ok')"
+                f"(SELECT {', '.join('o.' + name for name in taken)} {had} LIMIT 1) "
+                f"WHERE job = ? AND state = 'waiting' AND EXISTS (SELECT 1 {had})"
             )
-            return db.execute(sql, (job.job,)).rowcount
+            return db.execute(sql, (job.provider, job.job, job.provider)).rowcount
 
     def bounds(self, job: JobRow) -> Iterator[tuple[str, int | None]]:
         """The keys and bounds of the requests that are to be sent. Streamed."""
@@ -315,11 +317,12 @@ class Journal:
         return self._paged(sql, "number", job.job)
 
     def history(self, job: JobRow) -> tuple[int, int, int, int]:
-        """Of the latest answers of a model in other jobs: how many, their bytes, prompt and output tokens."""
+        """Of the latest answers of a model in other jobs that told: how many, their bytes, prompt and output tokens."""
         sql = (
             "SELECT COUNT(*), COALESCE(SUM(length(body)), 0), COALESCE(SUM(prompt), 0), COALESCE(SUM(completion), 0) "
             "FROM (SELECT r.body, r.prompt, r.completion FROM requests r JOIN jobs j ON j.job = r.job WHERE "
-            "j.model = ? AND j.endpoint = ? AND j.job <> ? AND r.state = 'ok' ORDER BY r.id DESC LIMIT 2000)"
+            "j.model = ? AND j.endpoint = ? AND j.job <> ? AND r.state = 'ok' AND r.prompt IS NOT NULL "
+            "ORDER BY r.id DESC LIMIT 2000)"
         )
         many, size, prompt, completion = self.rows(sql, job.model, job.endpoint, job.job)[0]
         return many, size, prompt, completion

@@ -16,10 +16,11 @@ from llm_savings.batch.outcomes import usage_of
 from llm_savings.batch.records import JobRow
 from llm_savings.batch.text import loads
 from llm_savings.bounds import limits
-from llm_savings.errors import BatchError, SavingsError, UnboundedCallError
+from llm_savings.errors import BatchError, SavingsError, UnboundedCallError, UsageError
 from llm_savings.ledger import Mode, Sent
 from llm_savings.ledger.records import from_picodollars
 from llm_savings.meter import Answer, Live, Meter
+from llm_savings.pricing.amounts import EXACT, rounded
 from llm_savings.usage import Usage
 
 _SAMPLE = 200  # requests that are counted for the expected cost
@@ -27,6 +28,7 @@ _ENOUGH = 20  # answers from which a usual length is told
 _UNLIMITED = 512  # output tokens that a request without a limit is guessed to get
 _PER_BYTE = 0.25  # prompt tokens, about, where none can be counted
 _NOTHING = Usage()
+_MICRO = Decimal("0.000001")
 
 
 class LineFailedError(BatchError):
@@ -87,7 +89,7 @@ def estimate(journal: Journal, job: JobRow, meter: Meter) -> Estimate:
     for mode, many in ((asked, requests), ("standard", inputs)):
         try:
             one = meter.prices.price(usual[0], job.model, mode=cast("Mode", mode), provider=job.provider)
-            costs.append((one * many).quantize(Decimal("0.000001")))
+            costs.append(rounded(many, one, _MICRO))
         except SavingsError:
             costs.append(None)
     return Estimate(inputs, requests, upper, costs[0], costs[1], usual[1])
@@ -218,13 +220,15 @@ class Costs:
         total, real_time = Decimal(0), Decimal(0)
         price = partial(self.meter.prices.price, model=job.model, provider=job.provider)
         for source, prompt, completion, many in self._journal.rows(sql, job.job):
-            usage = Usage(input=prompt, output=completion)
             try:
-                standard = many * price(usage, mode="standard")
-                total += standard if source == "real-time" else many * price(usage, mode="batch")
-                real_time += standard
+                if prompt is None:
+                    raise UsageError("an answer does not tell its tokens")
+                usage = Usage(input=prompt, output=completion)
+                standard = EXACT.multiply(price(usage, mode="standard"), many)
+                batched = standard if source == "real-time" else EXACT.multiply(price(usage, mode="batch"), many)
             except SavingsError:
                 return Decimal("NaN"), Decimal(0)
+            total, real_time = EXACT.add(total, batched), EXACT.add(real_time, standard)
         return total, real_time
 
     def _ahead(self, job: JobRow) -> Iterator[Sent]:

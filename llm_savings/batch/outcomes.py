@@ -121,8 +121,8 @@ def text_of(body: Mapping[str, Any]) -> str:
     """The text of an answer in any of the providers' formats; calls of tools as their JSON."""
     if body.get("choices"):
         message = body["choices"][0]["message"]
-        calls = [call["function"]["arguments"] for call in message.get("tool_calls") or ()]
-        return message.get("content") or "\n".join(calls)
+        calls = [call.get("function") or call["custom"] for call in message.get("tool_calls") or ()]
+        return message.get("content") or "\n".join(call.get("arguments") or call["input"] for call in calls)
     parts: list[str] = []
     for block in body.get("content") or ():  # Anthropic's
         if block.get("type") == "text":
@@ -131,6 +131,8 @@ def text_of(body: Mapping[str, Any]) -> str:
             parts.append(json.dumps(block["input"], ensure_ascii=False))
     for item in body.get("output") or ():  # OpenAI's responses
         parts += [part["text"] for part in item.get("content") or () if part.get("type") == "output_text"]
+        if item.get("type") in ("function_call", "custom_tool_call"):
+            parts.append(item.get("arguments") or item.get("input") or "")
     return "".join(parts)
 
 

@@ -119,7 +119,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What became of a request, on its way into the journal."""
+    """What became of a request, on its way into the journal; tokens are None where they are not known."""
 
     key: str
     state: LineState
@@ -128,5 +128,5 @@ class Ending:
     status: int | None = None
     retryable: bool = False
     result: bytes = b""
-    prompt: int = 0
-    completion: int = 0
+    prompt: int | None = None
+    completion: int | None = None

@@ -22,7 +22,7 @@ from llm_savings.batch.money import Costs, Estimate, estimate
 from llm_savings.batch.provider import Provider, Result
 from llm_savings.batch.records import Ending, JobRow
 from llm_savings.batch.text import loads
-from llm_savings.errors import BatchError, ConfigError
+from llm_savings.errors import BatchError, BudgetError, ConfigError
 from llm_savings.ledger import Host, Ledger
 from llm_savings.meter import Meter
 
@@ -77,12 +77,17 @@ class Options:
     def __post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
             raise ConfigError(f"options.attempts is {self.attempts!r}; expected a positive whole number")
+        deadline: Any = self.deadline
+        if not isinstance(deadline, datetime | timedelta | None):
+            raise ConfigError(f"options.deadline is {deadline!r}; expected a datetime, or a timedelta from now")
         if isinstance(self.deadline, datetime) and self.deadline.tzinfo is None:
             raise ConfigError("options.deadline has no time zone; pass an aware datetime, or a timedelta from now")
         if self.real_time and self.deadline is None:
             raise ConfigError("options.real_time needs a deadline; say when answers are needed, as timedelta(hours=20)")
-        if self.queued_tokens is not None and self.queued_tokens < 1:
-            raise ConfigError(f"options.queued_tokens is {self.queued_tokens}; expected a positive number of tokens")
+        if self.queued_tokens is not None and (type(self.queued_tokens) is not int or self.queued_tokens < 1):
+            raise ConfigError(f"options.queued_tokens is {self.queued_tokens!r}; expected a positive number of tokens")
+        if type(self.patience) not in (int, float) or not self.patience >= 0:
+            raise ConfigError(f"options.patience is {self.patience!r}; expected seconds, 0 or more")
 
     def cap(self) -> Decimal | None:
         """`max_cost` as an exact amount.
@@ -189,10 +194,12 @@ def submit(
     if row.state == "new":
         try:
             job = Job(book, _approved(job.costs, book, row, options, cap, worker), worker, meter)
-        except BaseException:
-            if book.job(row.id).state == "new":  # else another process is sending it
-                job.costs.release(row)
-                book.forget(row)
+        except BaseException as error:
+            found = book.job(row.id)
+            if found.state == "new":  # else another process is sending it
+                # What a budget has refused is not held, unless a submit before this one held it.
+                job.costs.release(row if isinstance(error, BudgetError) else found)
+                book.forget(found)
             raise
     elif row.state == "cancelled":
         raise BatchError(

@@ -235,6 +235,8 @@ def _rows(file: str, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, found
     except (UnicodeDecodeError, LookupError) as error:
         raise ConfigError(f"{file} is not {encoding} text: {error}; name its encoding, as --encoding cp949") from error
+    except csv.Error as error:
+        raise ConfigError(f"{file} is no CSV: {error}") from error
 
 
 def _schema(named: str | None) -> Any:

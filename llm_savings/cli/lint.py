@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from rich.text import Text
 from llm_savings.cli.shared import print_json
 from llm_savings.errors import LogFormatError
 from llm_savings.prompt_cache import Finding, lint
+from llm_savings.storage.tables import text_of, values_of
 
 
 @click.command(
@@ -34,7 +34,7 @@ def lint_command(file: str, model: str | None, provider: str | None, as_json: bo
 
     Nothing is rewritten, and no text of a prompt is shown.
     """
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    text = sys.stdin.read() if file == "-" else text_of(file)
     try:
         found = lint(_requests(text), model=model, provider=provider)
     except LogFormatError as error:
@@ -52,15 +52,7 @@ def _requests(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        pass
-    rows: list[Any] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise LogFormatError(f"neither JSON nor JSON lines: {error}", number) from error
-    return rows
+        return [row for _, row in values_of(text)]
 
 
 def _show(found: list[Finding]) -> None:

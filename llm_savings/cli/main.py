@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -23,6 +24,25 @@ from llm_savings.cli.sandbox import sandbox
 from llm_savings.cli.scenario import scenario
 from llm_savings.cli.tokens import token_table
 from llm_savings.errors import SavingsError
+
+_WHOLE = "\u2011"  # a hyphen at which no line ends
+
+
+class _Formatter(click.HelpFormatter):
+    """Help whose lines end between words alone, so that an option in an example can be copied."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(text.replace("-", _WHOLE))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl([(name, told.replace("-", _WHOLE)) for name, told in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        return super().getvalue().replace(_WHOLE, "-")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
 
 
 class _Commands(click.Group):
@@ -49,3 +69,12 @@ def main() -> None:
 _SAVING = (route, cache, lint_command, batch, token_table)
 for command in (demo, audit, check, report, budget, *_SAVING, scenario, reconcile, export, prices, sandbox):
     main.add_command(command)
+
+
+def _told_whole(command: click.Command) -> None:
+    command.context_class = _Context
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _told_whole(inner)
+
+
+_told_whole(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llm_savings.errors import ConfigError, LogFormatError
+from llm_savings.storage.tables import records_of, text_of, values_of
 
 _TIERS = "simple=gpt-4o-mini,complex=gpt-4o"
 _YES, _NO = frozenset({"1", "true", "up", "yes", "good", "👍"}), frozenset({"0", "false", "down", "no", "bad", "👎"})
@@ -180,19 +180,11 @@ def _number(said: Any, what: str) -> float:
 
 
 def _lines(path: str) -> list[dict[str, Any]]:
-    text = Path(path).read_text("utf-8-sig")
+    text = text_of(path)
     if path.lower().endswith(".csv"):
-        return [
-            {k: v for k, v in row.items() if k and v not in (None, "")} for row in csv.DictReader(text.splitlines())
-        ]
+        return [{name: cell for name, cell in row.items() if name and cell} for _, row in records_of(text)]
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row: object = json.loads(line)
-        except ValueError as error:
-            raise LogFormatError(f"{path}: no JSON ({error})", number) from error
+    for number, row in values_of(text):
         if not isinstance(row, dict):
             raise LogFormatError(f"{path}: expected a JSON object", number)
         found.append(cast("dict[str, Any]", row))

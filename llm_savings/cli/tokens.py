@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.pricing import PriceBook
 from llm_savings.report import dollars
 from llm_savings.report.tables import plain_table
+from llm_savings.storage.tables import text_of, values_of
 from llm_savings.structured import Sizes, Target, lean_schema, sizes
 from llm_savings.structured.forms import compact_json
 from llm_savings.structured.schema import is_object
@@ -101,11 +101,8 @@ def _read(kind: Any, path: Path, prose_key: str) -> tuple[list[Any], list[str]]:
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     records: list[Any] = []
     prose: list[str] = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, entry in values_of(text_of(path)):
         try:
-            entry = json.loads(line)
             if is_object(entry) and isinstance(entry.get(prose_key), str):
                 prose.append(entry.pop(prose_key))
             records.append(adapter.validate_json(compact_json(entry)))
@@ -113,8 +110,6 @@ def _read(kind: Any, path: Path, prose_key: str) -> tuple[list[Any], list[str]]:
             raise LogFormatError(
                 f"{path} does not fit: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}", number
             ) from error
-        except ValueError as error:
-            raise LogFormatError(f"{path} is no JSON: {error}", number) from error
     if not records:
         raise ConfigError(f"--sample {path} has no records; expected a JSON object a line")
     return records, prose

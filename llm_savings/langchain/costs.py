@@ -50,7 +50,7 @@ class _Once:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = Latch()
 
     def failed(self, hook: str) -> None:
         """Log the exception being handled."""

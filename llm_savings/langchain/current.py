@@ -31,6 +31,7 @@ from llm_savings.langchain.only_hits import cached_request
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
+from llm_savings.storage.forks import Latch
 
 _NOBODYS = Sent(call_id="", host="langchain", requested_model="")
 
@@ -54,7 +55,7 @@ class Metering(Protocol):
         ...
 
 
-_lock = threading.Lock()
+_lock = Latch()
 _callbacks: WeakSet[Metering] = WeakSet()
 _tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 _budgets = threading.Event()

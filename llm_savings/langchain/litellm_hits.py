@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
 from llm_savings.evidence import CACHE_KEY
 from llm_savings.meter import METERED
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.langchain")
 _MODULE, _METHOD = "litellm.caching.caching_handler", "_update_litellm_logging_obj_environment"
 # The cache may itself ask for embeddings, whose hits are not the call's.
 _CALLS = ("completion", "acompletion")
-_lock = threading.Lock()
+_lock = Latch()
 _unwatched = {_MODULE}
 
 

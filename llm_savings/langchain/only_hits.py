@@ -9,7 +9,6 @@ is LangChain's own, with its own key, and happens once; nothing can expire betwe
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -23,9 +22,11 @@ from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import Generation
 
+from llm_savings.storage.forks import Latch
+
 # Who asks the cache, for each way in; LangChain's own streams never do.
 _WAYS = {"generate": "_generate_with_cache", "agenerate": "_agenerate_with_cache"}
-_lock = threading.Lock()
+_lock = Latch()
 _wrapped: dict[str, Callable[..., Any]] = {}
 _refusals: dict[UUID, Callable[[], Exception]] = {}
 

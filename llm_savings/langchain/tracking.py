@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
@@ -16,6 +15,7 @@ from llm_savings.budget import Budget
 from llm_savings.langchain.costs import CostCallback
 from llm_savings.ledger import Ledger
 from llm_savings.pricing import PriceBook
+from llm_savings.storage.forks import Latch
 
 
 class _Everywhere:
@@ -35,7 +35,7 @@ class _Everywhere:
 # LangChain keeps a hook for ever, so both are used again: there are as many as trackings were ever nested.
 _here: list[ContextVar[CostCallback | None]] = []
 _everywhere: list[_Everywhere] = []
-_lock = threading.Lock()
+_lock = Latch()
 
 
 def _free(slots: list[Any], make: Callable[[], Any]) -> Any:

@@ -19,10 +19,11 @@ from typing import Any, Self
 from llm_savings.errors import BudgetError, UsageError
 from llm_savings.litellm.answers import raw_answer, streamed_answer
 from llm_savings.meter import Answer, Live, Meter
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.litellm")
 _KEY = "llm_savings"
-_claiming = threading.Lock()
+_claiming = Latch()
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +144,7 @@ class Leftovers:
 
     def __init__(self, meter: Meter) -> None:
         self._queue: SimpleQueue[Trace | None] = SimpleQueue()
-        self._meter, self._lock = meter, threading.Lock()
+        self._meter, self._lock = meter, Latch()
         self._thread: threading.Thread | None = None
         weakref.finalize(self, self._queue.put, None).atexit = False
 

@@ -153,7 +153,8 @@ def _message(events: Sequence[str | bytes]) -> dict[str, Any] | None:
 
 def _read(events: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
     for event in events:
-        for line in (event.decode() if isinstance(event, bytes) else event).splitlines():
+        # Not splitlines(): an answer may hold other line ends, such as U+2028.
+        for line in (event.decode() if isinstance(event, bytes) else event).split("\n"):
             if line.startswith("data:") and isinstance(said := json.loads(line[5:]), dict):
                 yield said
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature, unwrap
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,14 +21,15 @@ from litellm.litellm_core_utils.llm_response_utils.response_metadata import Resp
 
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import CACHE_KEY
-from llm_savings.litellm.cache_requests import Kind
+from llm_savings.litellm.cache_requests import KINDS, Kind
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.scope import Question
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings.litellm")
 _HEADER = "x-llm-savings-cache"  # LiteLLM's proxy sends it to its client
 _NEEDED = ("fastapi", "orjson", "soundfile")
-_watching = threading.Lock()
+_watching = Latch()
 _watched = False
 
 
@@ -58,7 +60,7 @@ class Dropped:
 
     def __init__(self, answers: AnswerCache) -> None:
         self._queue: SimpleQueue[Question | None] = SimpleQueue()
-        self._answers, self._thread, self._lock = answers, None, threading.Lock()
+        self._answers, self._thread, self._lock = answers, None, Latch()
         weakref.finalize(self, self._queue.put, None).atexit = False
 
     def watch(self, logging_obj: Any, question: Question) -> weakref.finalize[..., Any]:
@@ -96,6 +98,15 @@ def check_host() -> None:
         raise ConfigError(
             f"litellm.cache needs {needed}, which litellm does not install by itself: pip install {needed}"
         ) from error
+
+
+def _sign() -> None:
+    """Keep the signatures of LiteLLM's functions on them: its cache handler works them out twice in each call."""
+    main = import_module("litellm.main")
+    for name in KINDS:
+        if function := getattr(main, name, None):
+            function = unwrap(function)
+            function.__signature__ = signature(function)
 
 
 def _show(metadata: Any, logging_obj: Any) -> None:
@@ -140,5 +151,6 @@ def watch(failed: Callable[[Any], None]) -> None:
         except Exception as error:  # noqa: BLE001 (a defect here must not become the user's)
             _log.debug("an answer does not show its lookup: %s", type(error).__name__)
 
+    _sign()
     Logging.failure_handler = failing
     ResponseMetadata.set_hidden_params = shown

@@ -30,7 +30,7 @@ from llm_savings.meter import settle
 from llm_savings.pricing import PriceBook
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Which
-from llm_savings.semantic_cache.found import Hit, Lookup
+from llm_savings.semantic_cache.found import Hit, Lookup, Miss
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.settings import Options, Settings
 from llm_savings.semantic_cache.stats import Stats
@@ -94,6 +94,7 @@ class SemanticCache(Cache):
             _backend=_Nothing(),
         )
         self._calls: OrderedDict[tuple[Any, int], Asked | None] = OrderedDict()  # None once its answer has come
+        self._read: tuple[Mapping[str, Any], Question | Miss] | None = None  # by `get_cache_key`, just before
         self._prices = PriceBook()
         self._dropped = Dropped(self.answers)
         watch(_failed)
@@ -105,8 +106,9 @@ class SemanticCache(Cache):
         try:
             if (preset := self.get_preset_cache_key_from_kwargs(**kwargs)) is not None:
                 return preset
-            question = self.answers.question(self._request(kwargs, kind_of(kwargs)))
-            return question.id if isinstance(question, Question) else "not cached"
+            asked = self.answers.asked(self._request(kwargs, kind_of(kwargs)))
+            self._read = kwargs, asked
+            return asked.id if isinstance(asked, Question) else "not cached"
         except Exception as error:  # noqa: BLE001 (a defect here must not become the user's)
             _log.debug("a call has no cache key: %s", type(error).__name__)
             return "not cached"
@@ -117,7 +119,7 @@ class SemanticCache(Cache):
             if not self._looks(kwargs):
                 return None
             kind = kind_of(kwargs)
-            return self._found(self.answers.lookup(self._request(kwargs, kind)), kwargs, kind)
+            return self._found(self.answers.lookup(self._asked(kwargs, kind)), kwargs, kind)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("a call was not looked up")
             return None
@@ -128,7 +130,7 @@ class SemanticCache(Cache):
             if not self._looks(kwargs):
                 return None
             kind = kind_of(kwargs)
-            return self._found(await self.answers.alookup(self._request(kwargs, kind)), kwargs, kind)
+            return self._found(await self.answers.alookup(self._asked(kwargs, kind)), kwargs, kind)
         except Exception:  # noqa: BLE001 (a defect here must not become the user's)
             _log.exception("a call was not looked up")
             return None
@@ -211,6 +213,13 @@ class SemanticCache(Cache):
 
     def _request(self, call: Mapping[str, Any], kind: Kind) -> Any:
         return request_of(call, kind, namespace=self.answers.settings.namespace, per=self.per)
+
+    def _asked(self, call: Mapping[str, Any], kind: Kind) -> Question | Miss:
+        """What a call asks; not read a second time where LiteLLM has just asked for the key of the very same call."""
+        read, self._read = self._read, None
+        if read is not None and read[0] == {name: value for name, value in call.items() if name != "cache_key"}:
+            return read[1]
+        return self.answers.asked(self._request(call, kind))
 
     def _looks(self, call: Mapping[str, Any]) -> bool:
         if self.should_use_cache(**call) is not True or asked_in(call) is None:

@@ -8,7 +8,6 @@ every mode: sync and async, the Router's, the SDK's own retries and the proxy's.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
@@ -21,11 +20,12 @@ from litellm.llms.openai.common_utils import OpenAIError as HandledError
 
 from llm_savings import errors
 from llm_savings.errors import BudgetError
+from llm_savings.storage.forks import Latch
 
 Stopped = Callable[[dict[str, Any], bool], BudgetError | None]
 """Why the request of these details may not leave; if not asked for certain, only where nobody awaits the call."""
 
-_lock = threading.Lock()
+_lock = Latch()
 _watching = False
 
 

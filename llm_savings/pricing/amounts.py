@@ -8,7 +8,9 @@ from typing import Final
 EXACT: Final = Context(prec=60, traps=[Inexact])
 """For sums of money: an operation that would round raises instead, whatever the caller's decimal context is."""
 
-_WIDE = Context(prec=50, rounding=ROUND_HALF_EVEN)
+WIDE: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+"""For what has to be rounded: the same whatever the caller's decimal context is."""
+
 _15_DIGITS = Context(prec=15, rounding=ROUND_HALF_EVEN)
 _PICO = Decimal("1e-12")
 _ONE = Decimal(1)
@@ -34,9 +36,19 @@ def money(value: object) -> Decimal:
 
 def scaled(rate: Decimal, numerator: Decimal, denominator: Decimal) -> Decimal:
     """`rate * numerator / denominator` in USD, rounded to 12 decimals (but never down to nothing)."""
-    exact = _WIDE.divide(_WIDE.multiply(rate, numerator), denominator)
-    rounded = exact.quantize(_PICO, context=_WIDE).normalize(_WIDE)
-    return rounded if rounded or not exact else _15_DIGITS.plus(exact)
+    exact = WIDE.divide(WIDE.multiply(rate, numerator), denominator)
+    found = exact.quantize(_PICO, context=WIDE).normalize(WIDE)
+    return found if found or not exact else _15_DIGITS.plus(exact)
+
+
+def rounded(count: int, rate: Decimal, places: Decimal) -> Decimal:
+    """`count * rate` in USD, rounded to so many places.
+
+    Example:
+        >>> rounded(3, Decimal("0.0333"), Decimal("0.01"))
+        Decimal('0.10')
+    """
+    return WIDE.quantize(WIDE.multiply(count, rate), places)
 
 
 def per_token(usd_per_million: Decimal) -> Decimal:

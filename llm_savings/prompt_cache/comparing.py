@@ -45,8 +45,7 @@ def _between(earlier: Request, request: Request) -> Iterator[Noted]:
     prompt = request.prompt
     total = prompt.tokens[-1] if prompt.tokens else 0
     if earlier.model and request.model and earlier.model != request.model:
-        details = {"before": earlier.model, "after": request.model}
-        yield Noted("model-switch", "model", request, total, "again", details)
+        yield Noted("model-switch", "model", request, total, "again", (earlier.model, request.model))
     if kind := _tools(earlier, request):
         yield Noted(kind, "tools", request, prompt.tokens[prompt.shared] if prompt.shared >= 0 else 0, "again")
     yield from _system(earlier, request)
@@ -80,9 +79,9 @@ def _system(earlier: Request, request: Request) -> Iterator[Noted]:
     if _same_json(before, after):
         yield Noted("unsorted-keys", place, request, tokens, "again")
     elif end > max(_ALIKE, start) or (end > 80 and start < len(after) // 4):
-        yield Noted("dynamic-before-static", place, request, end / 4, "again", {"length": end})
+        yield Noted("dynamic-before-static", place, request, end / 4, "again", (f"{end}",))
     elif start >= _ALIKE:
-        yield Noted("system-changed", place, request, tokens, "again", {"start": start})
+        yield Noted("system-changed", place, request, tokens, "again", (f"{start}",))
 
 
 def _talk(earlier: Request, request: Request) -> Iterator[Noted]:
@@ -92,12 +91,12 @@ def _talk(earlier: Request, request: Request) -> Iterator[Noted]:
     if same == len(before):  # it goes on, as it should
         for name in _SWITCHES:
             if earlier.options.get(name) != request.options.get(name):
-                yield Noted("option-switch", name, request, total, "again", {"name": name})
+                yield Noted("option-switch", name, request, total, "again", (name,))
         return
     for dropped in range(1, len(before)):
         rest = before[dropped:]
         if len(rest) >= min(2, len(before) - 1) and after[: len(rest)] == rest and same < len(rest):
-            yield Noted("history-trimmed", "message 0", request, total, "again", {"dropped": dropped})
+            yield Noted("history-trimmed", "message 0", request, total, "again", (f"{dropped}",))
             return
     later = any(a == b for a, b in zip(before[same + 1 :], after[same + 1 :], strict=False))
     if later and len(after) >= len(before):

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from llm_savings.errors import LogFormatError
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import rounded
 from llm_savings.prompt_cache.comparing import changes
 from llm_savings.prompt_cache.prompt import Prompt
 from llm_savings.prompt_cache.requests import Noted, Request, unpacked
@@ -45,6 +46,8 @@ class Finding:
         usd_per_1000: What it costs per 1,000 such calls, in USD; None where the model's price is not known.
         request: The first request that has it, from 0.
         count: How many requests have it.
+        details: What stands in the places of the reason's text, which `data/prompt_cache_findings.toml` has in Korean
+            too.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Finding:
     usd_per_1000: Decimal | None
     request: int = 0
     count: int = 1
+    details: tuple[str, ...] = ()
 
 
 def lint(
@@ -91,8 +95,9 @@ def lint(
 
 def _finding(noted: Noted) -> Finding:
     said = _texts()[noted.kind]
-    reason = said["reason"].format_map(noted.details)
-    return Finding(noted.kind, noted.place, reason, said["fix"], _usd(noted), noted.request.number)
+    reason = said["reason"]["en"].format(*noted.details)
+    where = noted.request.number
+    return Finding(noted.kind, noted.place, reason, said["fix"]["en"], _usd(noted), where, details=noted.details)
 
 
 def _listed(requests: Any) -> list[Any]:
@@ -133,7 +138,7 @@ def _volatile(request: Request, others: Sequence[Request]) -> Iterator[Noted]:
     for place, text in request.stable_texts:
         for kind, start, stop in volatile(text):
             if not any(text[start:stop] in other for other in said):  # else it does not change
-                yield Noted(kind, place, request, tokens, "again" if prompt.own else "read", {"start": start})
+                yield Noted(kind, place, request, tokens, "again" if prompt.own else "read", (f"{start}",))
 
 
 def _order(request: Request) -> Iterator[Noted]:
@@ -143,7 +148,7 @@ def _order(request: Request) -> Iterator[Noted]:
         static = [found.start() for found in _STATIC.finditer(text)] if retrieved else []
         if retrieved and static and retrieved.start() < min(static[-1], len(text) // 2):
             length = len(text) - static[-1]
-            yield Noted("dynamic-before-static", place, request, length / 4, "read", {"length": length})
+            yield Noted("dynamic-before-static", place, request, length / 4, "read", (f"{length}",))
 
 
 def _marks(request: Request) -> Iterator[Noted]:
@@ -154,10 +159,10 @@ def _marks(request: Request) -> Iterator[Noted]:
         return
     last = str(prompt.places[blocks[-1]]) if blocks else "request"
     if terms.usd and terms.dialect in ("automatic", "none"):
-        yield Noted("mark-not-taken", last, request, details={"model": terms.model})
+        yield Noted("mark-not-taken", last, request, details=(terms.model,))
         return
     if count > terms.marks:
-        yield Noted("too-many-marks", last, request, details={"count": count, "most": terms.marks})
+        yield Noted("too-many-marks", last, request, details=(f"{count}", f"{terms.marks}"))
     lives = [SECONDS.get(prompt.own[block], 300.0) for block in blocks]
     late = [block for before, after, block in zip(lives, lives[1:], blocks[1:], strict=False) if before < after]
     if late:
@@ -166,8 +171,7 @@ def _marks(request: Request) -> Iterator[Noted]:
         if not prompt.markable[block]:
             yield Noted("mark-rejected", str(prompt.places[block]), request)
     if blocks and (tokens := request.counted(blocks[-1])) < terms.minimum:
-        details = {"tokens": f"{tokens:,}", "minimum": f"{terms.minimum:,}"}
-        yield Noted("below-minimum", last, request, details=details)
+        yield Noted("below-minimum", last, request, details=(f"{tokens:,}", f"{terms.minimum:,}"))
 
 
 def _one_shot(request: Request, others: Sequence[Request]) -> Iterator[Noted]:
@@ -187,7 +191,7 @@ def _many_blocks(request: Request, others: Sequence[Request]) -> Iterator[Noted]
     start = request.last_turn if start < 0 else start
     following = min((block for block in prompt.own if block >= start), default=-1)
     if lookback and start >= 0 and following - start >= lookback:
-        details = {"blocks": following - start, "lookback": lookback}
+        details = (f"{following - start}", f"{lookback}")
         yield Noted("lookback", str(prompt.places[following]), request, prompt.tokens[start], "again", details)
 
 
@@ -206,10 +210,10 @@ def _usd(noted: Noted) -> Decimal | None:
         return Decimal(0)
     write = terms.lives[0].write if terms.lives else 1.0
     more = {"read": 1.0 - terms.read, "again": write - terms.read, "premium": write - 1.0}[noted.costs]
-    return (Decimal(round(1000 * noted.tokens * more)) * terms.usd).quantize(Decimal("0.01"))
+    return rounded(round(1000 * noted.tokens * more), terms.usd, Decimal("0.01"))
 
 
 @lru_cache(maxsize=1)
-def _texts() -> dict[str, dict[str, str]]:
+def _texts() -> dict[str, dict[str, dict[str, str]]]:
     text = resources.files("llm_savings").joinpath("data", "prompt_cache_findings.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

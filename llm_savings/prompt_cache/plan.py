@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from llm_savings.pricing.amounts import rounded
 from llm_savings.prompt_cache.lessons import Observed
 from llm_savings.prompt_cache.memory import Known, Memory, Moment, seconds
 from llm_savings.prompt_cache.placing import Counts, place
@@ -194,4 +195,4 @@ def _cache_key(prompt: Prompt, stable: str, known: Known | None) -> str:
 
 
 def _usd(tokens: float, terms: Terms) -> Decimal:
-    return (Decimal(round(tokens)) * terms.usd).quantize(_MILLIONTH)
+    return rounded(round(tokens), terms.usd, _MILLIONTH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -84,7 +84,7 @@ class Noted:
         tokens: The tokens that it is about.
         costs: What is paid for them: "nothing", as plain input what could be "read", "again" what was written before,
             or the "premium" of writing what nobody reads.
-        details: What the text of the finding tells.
+        details: What stands in the places of the finding's text.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Noted:
     request: Request
     tokens: float = 0.0
     costs: Literal["nothing", "read", "again", "premium"] = "nothing"
-    details: Mapping[str, object] = field(default_factory=dict[str, object])
+    details: tuple[str, ...] = ()
 
 
 def unpacked(

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import localcontext
 
 from llm_savings.ledger import Call
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import WIDE
 from llm_savings.reconcile.per_bucket import by_bucket
 from llm_savings.reconcile.per_request import by_request
 from llm_savings.reconcile.readers import KINDS, Billed, Export, Figure, Kind, read_export
@@ -68,6 +70,7 @@ def reconcile(
         >>> reconcile([], Export(kind="openai-costs", start=day, end=day + timedelta(days=1))).lines
         ()
     """
-    if export.kind == "bill":
-        return by_request(calls, export, window)
-    return by_bucket(calls, export, prices or PriceBook(), window, now or datetime.now(UTC))
+    with localcontext(WIDE):  # whatever the caller's is
+        if export.kind == "bill":
+            return by_request(calls, export, window)
+        return by_bucket(calls, export, prices or PriceBook(), window, now or datetime.now(UTC))

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, Literal
 
 from llm_savings.ledger import Basis, Call, Sent, Settled
+from llm_savings.pricing.amounts import EXACT
 from llm_savings.reconcile.readers import Billed, Kind
 from llm_savings.usage import Usage
 
@@ -52,14 +53,14 @@ class Line:
     @property
     def difference(self) -> Decimal | None:
         """Provider minus ledger, in USD."""
-        return None if self.provider is None else self.provider - self.ledger
+        return None if self.provider is None else EXACT.subtract(self.provider, self.ledger)
 
     @property
     def verdict(self) -> Verdict:
         """agrees; explained (by what the unknown calls may have cost); differs; unpriced (nothing to compare)."""
         if (difference := self.difference) is None:
             return "unpriced"
-        least, most = self.floor - self.slack, self.bound + self.slack
+        least, most = EXACT.subtract(self.floor, self.slack), EXACT.add(self.bound, self.slack)
         if difference < least or (difference > most and not self.unbounded):
             return "differs"
         return "agrees" if abs(difference) <= self.slack else "explained"
@@ -103,12 +104,14 @@ class Reconciliation:
     @property
     def total(self) -> Line:
         """All lines in one."""
-        return sum(self.lines, Line(self.start.date(), ""))  # type: ignore[return-value]
+        with localcontext(EXACT):
+            return sum(self.lines, Line(self.start.date(), ""))  # type: ignore[return-value]
 
     @property
     def settled_usd(self) -> Decimal:
         """USD that the unknown calls turned out to have cost, as far as that is known."""
-        return sum((end.actual for _, end in self.settlements if end.actual is not None), _ZERO)
+        with localcontext(EXACT):
+            return sum((end.actual for _, end in self.settlements if end.actual is not None), _ZERO)
 
 
 def uncertain(call: Call) -> bool:

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.evidence import Strategy
+from llm_savings.pricing.amounts import WIDE
 from llm_savings.report.budgets import Standing
 from llm_savings.report.money import dollars
 from llm_savings.report.page import Markup, Words, element, folded, joined, share, table, usd, words
@@ -134,7 +135,7 @@ def _figure(drawn: Sequence[str], what: Words, height: int, below: Markup, *, na
 
 
 def _part(amount: Decimal, whole: Decimal) -> Decimal:
-    return (amount * 100 / whole).quantize(Decimal("0.001")) if whole > 0 else _ZERO
+    return WIDE.quantize(WIDE.divide(amount * 100, whole), Decimal("0.001")) if whole > 0 else _ZERO
 
 
 def _wide(low: Decimal, high: Decimal) -> Decimal:

@@ -62,7 +62,24 @@ def say(key: str, *args: str | int | Said) -> Said:
 
 @cache
 def catalogue() -> Mapping[str, Mapping[Lang, str]]:
-    """All sentences: {"group.name": {"en": ..., "ko": ...}}."""
-    text = resources.files("llm_savings").joinpath("data", "texts.toml").read_text(encoding="utf-8")
-    groups: dict[str, dict[str, dict[Lang, str]]] = tomllib.loads(text)
+    """All sentences: {"group.name": {"en": ..., "ko": ...}}; of a finding of the linter "clock.reason" and so on."""
+    folder = resources.files("llm_savings").joinpath("data")
+    groups: dict[str, dict[str, dict[Lang, str]]] = {}
+    for file in ("texts.toml", "prompt_cache_findings.toml"):
+        groups |= tomllib.loads(folder.joinpath(file).read_text(encoding="utf-8"))
     return {f"{group}.{name}": said for group, names in groups.items() for name, said in names.items()}
+
+
+def recognised(text: str, group: str) -> Said | str:
+    """The sentence of a group that says this in English; the text itself where there is none.
+
+    Example:
+        >>> str(recognised("no model", "unread")), recognised("no model", "unread").key, recognised("?", "unread")
+        ('no model', 'unread.no_model', '?')
+    """
+    for key, said in catalogue().items():
+        if key.startswith(f"{group}."):
+            pattern = _PLACE.sub("(.+)", re.escape(said["en"]).replace(r"\{", "{").replace(r"\}", "}"))
+            if match := re.fullmatch(pattern, text):
+                return Said(key, match.groups())
+    return text

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _STEPS = 200
 _ROUNDS = 200  # of the bootstrap
+_UNSURE = 0.02  # either way, of the loss: beyond it more prompts should be judged
 _SHRINKAGE, _FLATTEST = 1e-2, 1e-3  # of a probability over a score
 
 
@@ -186,13 +187,20 @@ def summed_up(
             f"the gap [{bounds[0]:.2f}, {bounds[1]:.2f}], and a coin 0.50; judge more prompts, or do not route"
         )
     if math.isinf(cuts[-1]) or share[names[-1]] == 1:
-        warnings.append("no threshold keeps within the allowed loss with confidence: everything goes to the strongest")
-    if len(weak) < 300:
-        warnings.append(f"{len(weak)} judged prompts are few: the interval is wide; some hundreds more would narrow it")
+        warnings.append(
+            f"no threshold keeps within the allowed loss with confidence on {len(weak)} judged prompts: "
+            "everything goes to the strongest"
+        )
+    low, high = loss_bounds(routed, strong)
+    if high - low > 2 * _UNSURE:
+        warnings.append(
+            f"{len(weak)} judged prompts are few: the loss may be {(high - low) / 2:.1%} more or less; "
+            "four times as many would halve that"
+        )
     return Calibration(
         **known,
         loss=1 - float(routed.mean() / strong.mean()) if strong.mean() > 0 else 0.0,
-        loss_bounds=loss_bounds(routed, strong),
+        loss_bounds=(low, high),
         order=recovered(-sufficiency[:, 0], weak, strong),
         order_bounds=bounds,
         warnings=tuple(warnings),

@@ -153,6 +153,9 @@ def load(path: str | Path) -> tuple[dict[str, Tier], list[Rule], Estimate]:
         learned = None
         if "marks" in arrays:
             held = dict(zip(map(int, arrays["held_keys"]), arrays["held_out"], strict=True))
+            vectors = arrays["vectors"]
+            if len(vectors) == len(arrays["known"]):  # before words had weights, and unknown ones a row
+                arrays["vectors"] = np.pad(vectors, ((0, 1), (0, len(tiers) + 1)))
             space = Space(**{name: arrays[name] for name in _OF_SPACE})
             learned = Learned(space, **{name: arrays[name] for name in _OF_LEARNED}, held_out=held)
         odds = tuple((float(slope), float(shift)) for slope, shift in head["odds"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -22,24 +23,18 @@ _CAPITALS, _DIGITS, _SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789", b"=+*
 _SYLLABLES_PER_WORD = 1.7  # Hangul syllables that say what an English word says
 
 
-def _set(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
-
-
-_CLAUSES = _set(
-    "and but that which who if when while because so then after before since although however or than with for"
-)
-_RELATIONS = _set(
+_CLAUSES = "and but that which who if when while because so then after before since although however or than with for"
+_RELATIONS = (
     "twice thrice half third quarter times more less fewer than each every per percent remaining left rest total "
     "average double triple"
 )
-_DENIALS = _set("not except never without unless least false incorrect neither nor")
+_DENIALS = "not except never without unless least false incorrect neither nor"
 _KO_CLAUSES = re.compile(r"[가-힣](?:하고|면서|지만|니까|는데|려고|도록|때문|되)(?![가-힣])|할 때|뿐 아니라")
 _KO_RELATIONS = re.compile(r"\d배|절반|보다|마다|각각|퍼센트|나머지|모두 합|평균|번째")
 _KO_DENIALS = re.compile(r"않|못하|없(?:는|이|음|다)|아닌|제외")
 
 SHAPE = ("words", "kinds", "clauses", "relations", "long_words", "denials")
-"""Names of what `shape` counts."""
+"""Names of what is counted of a text's length and build."""
 
 # What is asked for: stems of English words (their first five letters), phrases, and Korean stems.
 _STEMS: dict[str, str] = {
@@ -89,17 +84,14 @@ _SHORT: dict[str, re.Pattern[str]] = {
     ),
 }
 KINDS = (*_STEMS, *_SHORT)
-"""Names of what `kinds` counts: what is asked for."""
+"""Names of what is asked for."""
 
-_STEM_OF: dict[str, list[int]] = {}
-for _number, _stems in enumerate(_STEMS.values()):
-    for _stem in _stems.split():
-        _STEM_OF.setdefault(_stem, []).append(_number)
 _PHRASE_OF = [(KINDS.index(name), phrase) for name, phrases in _PHRASES.items() for phrase in phrases]
 _KO_STEM = re.compile("|".join(f"({stems})" for stems in _KO_STEMS.values()))
 
 # What two words' hashes are mixed with: odd numbers without a pattern (Knuth's golden ratio, MurmurHash3's).
 _ONE, _TWO, _DOWN, _LOW = np.uint64(0x9E3779B1), np.uint64(0x85EBCA77), np.uint64(15), np.uint64(0xFFFFFFFF)
+_MOST_WORDS_KEPT = 20_000
 _FIRST = 600  # characters in which what is asked for is looked for, at either end
 
 
@@ -108,64 +100,93 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def shape(text: str, found: list[str]) -> list[float]:
-    """How long and how involved a text is, as `SHAPE` names it.
+class Remembered(dict[str, int]):
+    """Word -> a number that `tell` works out; of the words that were met, at most some thousands."""
+
+    def __init__(self, tell: Callable[[str], int]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MOST_WORDS_KEPT:
+            self.clear()
+        said = self[word] = self._tell(word)
+        return said
+
+
+# Each thing that is counted has 16 bits of one number, so that counting words is adding their numbers up.
+_FIELDS = Struct(f"<{7 + len(_STEMS)}H")
+_LATIN, _LONG, *_LISTED, _HANGUL, _SYLLABLE = (1 << 16 * place for place in range(7 + len(_STEMS)))
+_OF_WORD: dict[str, int] = {}
+_OF_STEM: dict[str, int] = {}
+for _unit, _listed in zip(_LISTED, (_CLAUSES, _RELATIONS, _DENIALS, *_STEMS.values()), strict=True):
+    _of = _OF_WORD if _unit < _LISTED[3] else _OF_STEM
+    _of |= {word: _of.get(word, 0) + _unit for word in _listed.split()}
+
+
+def _told(word: str) -> int:
+    if not word[0].isalnum():
+        return 0
+    if word[0] >= "가":
+        return _HANGUL + len(word) * _SYLLABLE
+    return _LATIN + (len(word) >= 8) * _LONG + _OF_WORD.get(word, 0) + _OF_STEM.get(word[:5], 0)
+
+
+def _hash(word: str) -> int:
+    # Of a number its length counts.
+    return crc32(("0" * len(word) if word.isdigit() else word)[:32].encode("utf-8", "surrogatepass"))
+
+
+_TOLD, _HASHES = Remembered(_told), Remembered(_hash)
+
+
+def _counted(found: Iterable[str]) -> tuple[int, ...]:
+    return _FIELDS.unpack(sum(map(_TOLD.__getitem__, found)).to_bytes(_FIELDS.size, "little"))
+
+
+def counts(text: str, found: list[str], different: Collection[str]) -> list[float]:
+    """How long and how involved a text is, as `SHAPE` names it, and what it asks for, as `KINDS` does.
+
+    What is asked for is looked for at either end, and counts three times at most.
 
     Args:
         text: The text.
         found: Its words.
+        different: The same, each once.
     """
-    log = math.log1p
-    prose = found if "$" not in text and "`" not in text and "\\[" not in text else words(_NOT_PROSE.sub(" ", text))
-    letters = [word for word in prose if word[0].isalnum()]
-    hangul = 0.0 if text.isascii() else sum(len(word) for word in letters if word[0] >= "가") / _SYLLABLES_PER_WORD
-    latin = [word for word in letters if word < "가"] if hangul else letters
-    different = len(set(letters))
-    clauses = relations = denials = 0
-    for word in latin:
-        if word in _CLAUSES:
-            clauses += 1
-        if word in _RELATIONS:
-            relations += 1
-        elif word in _DENIALS:
-            denials += 1
+    told = _counted(found)
+    ends = found if len(found) <= _FIRST // 2 else found[: _FIRST // 4] + found[-_FIRST // 4 :]
+    named = list((told if ends is found else _counted(ends))[5:-2])
+    if "$" in text or "`" in text or "\\[" in text:
+        prose = words(_NOT_PROSE.sub(" ", text))
+        told, different = _counted(prose), dict.fromkeys(prose)
+    latin, long, clauses, relations, denials, *_, syllables = told
+    hangul = syllables / _SYLLABLES_PER_WORD
     if hangul:
         clauses += len(_KO_CLAUSES.findall(text))
         relations += len(_KO_RELATIONS.findall(text))
         denials += len(_KO_DENIALS.findall(text))
-    return [
-        log(len(latin) + hangul),
-        log(different * (1.5 if hangul else 1)),
-        log(clauses + text.count(",")),
-        log(relations + text.count("%") + text.count("/")),
-        log(sum(len(word) >= 8 for word in latin) + hangul / 5),
-        log(denials),
-    ]
+    shape = (
+        latin + hangul,
+        len([*filter(None, map(_TOLD.__getitem__, different))]) * (1.5 if hangul else 1),
+        clauses + text.count(","),
+        relations + text.count("%") + text.count("/"),
+        long + hangul / 5,
+        denials,
+    )
+    return [*map(math.log1p, shape), *_kinds(text, named)]
 
 
-def kinds(text: str, found: list[str]) -> list[float]:
-    """What a text asks for, as `KINDS` names it: how often each is named at either end, at most three times.
-
-    Args:
-        text: The text.
-        found: Its words.
-    """
+def _kinds(text: str, named: list[int]) -> list[float]:
     ends = (text if len(text) <= 2 * _FIRST else f"{text[:_FIRST]}\n{text[-_FIRST:]}").lower()
-    if len(found) > _FIRST // 2:
-        found = found[: _FIRST // 4] + found[-_FIRST // 4 :]
-    named = [0.0] * len(KINDS)
-    for word in found:
-        for number in _STEM_OF.get(word[:5], ()):
-            named[number] += 1
     for number, phrase in _PHRASE_OF:
         if phrase in ends:
             named[number] += 1
     if not ends.isascii():
         for match in _KO_STEM.finditer(ends):
             named[(match.lastindex or 1) - 1] += 1
-    for number, pattern in enumerate(_SHORT.values(), len(_STEMS)):
-        named[number] = float(len(ends) <= 200 and pattern.match(ends) is not None)
-    return [min(each, 3.0) for each in named]
+    short = [len(ends) <= 200 and pattern.match(ends) is not None for pattern in _SHORT.values()]
+    return [each if each < 3 else 3 for each in (*named, *short)]
 
 
 def hashes(found: list[str]) -> NDArray[np.int64]:
@@ -174,7 +195,7 @@ def hashes(found: list[str]) -> NDArray[np.int64]:
         found = found[: MOST_WORDS // 2] + found[-MOST_WORDS // 2 :]
     count = len(found)
     every = np.empty(max(2 * count - 1, 0), np.uint64)
-    every[:count] = list(map(_hash, found))
+    every[:count] = list(map(_HASHES.__getitem__, found))
     pairs = every[count:]
     np.multiply(every[: len(pairs)], _ONE, out=pairs)  # in place, and modulo 2**64
     pairs ^= every[1:count]
@@ -220,21 +241,16 @@ class Features(NamedTuple):
     Attributes:
         counts: As `SHAPE` and then `KINDS` name them.
         hashes: Of its words and pairs of words.
-        words: As `words` finds them.
+        different: Its words, each once, as they come.
     """
 
     counts: list[float]
     hashes: NDArray[np.int64]
-    words: list[str]
+    different: Collection[str]
 
 
 def features(text: str) -> Features:
     """What the models see of a text of at most a few thousand characters."""
     found = words(text)
-    return Features(shape(text, found) + kinds(text, found), hashes(found), found)
-
-
-@lru_cache(maxsize=20_000)
-def _hash(word: str) -> int:
-    # Of a number its length counts.
-    return crc32(("0" * len(word) if word.isdigit() else word)[:32].encode("utf-8", "surrogatepass"))
+    different = dict.fromkeys(found)
+    return Features(counts(text, found, different), hashes(found), different)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
@@ -22,6 +22,7 @@ import numpy as np
 
 from llm_savings.errors import ConfigError
 from llm_savings.routing.places import Space, columns, marks_among, near
+from llm_savings.routing.wording import Wording
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +33,9 @@ FEWEST = 30
 """Judged prompts of a tier below which nothing is learned."""
 
 FOLDS = 5
-_MARKS = 768
-_RIDGES = (6.0, 12.0, 25.0, 50.0)
+_MARKS = 512
+_RIDGES = (3.0, 6.0, 12.0, 25.0, 50.0)
+_WORD_RIDGES = (80.0, 40.0, 20.0)
 _FLOOR = 1e-3  # of nearness among the marks: what is less is rounding
 
 
@@ -102,7 +104,8 @@ class Learned:
     """How good each tier's answers will be, and what that was learned from.
 
     Attributes:
-        space: Where a prompt is.
+        space: Where a prompt is. Its words' further columns are their weights for each tier, and in the last column the
+            square of what each counts for.
         marks: The points from which nearness is told, as `places.columns` lays them out.
         weights: Of nearness to each mark, and of the difficulty: (mark, difficulty) x tier.
         base: Mean quality of each tier.
@@ -124,8 +127,9 @@ class Learned:
         """
         if unseen and (said := self.held_out.get(digest(text))) is not None:
             return said
-        point = self.space.point(text)
-        return self.base + near(point[:-1], self.marks) @ self.weights[:-1] + point[-1] * self.weights[-1]
+        point, spoken = self.space.point(text)
+        by_place = near(point[:-1], self.marks) @ self.weights[:-1] + point[-1] * self.weights[-1]
+        return self.base + by_place + spoken[:-1] / max(float(spoken[-1]), 1e-9) ** 0.5
 
 
 def digest(prompt: str) -> int:
@@ -134,16 +138,17 @@ def digest(prompt: str) -> int:
 
 
 def learn(rows: Sequence[Example]) -> Learned:
-    """Learn from judged prompts.
+    """Learn from judged prompts. What is learned does not hang on their order.
 
     Raises:
         ConfigError: Too few answers of a tier were judged.
     """
+    rows = sorted(rows, key=lambda row: row.prompt)
     quality = np.array([row.scores for row in rows], dtype=np.float64).reshape(len(rows), -1 if rows else 1)
     judged = np.isfinite(quality).sum(0)
     if (few := int(judged.min())) < FEWEST:
         raise ConfigError(f"scores: a tier has {few} judged answers; {FEWEST} are the least, some hundreds do well")
-    space, points = Space.spanned([row.prompt for row in rows])
+    space, points, found = Space.spanned([row.prompt for row in rows])
     centres = marks_among(points[:, :-1], _MARKS)
     marks = columns(centres)
     size, turned = np.linalg.eigh(near(centres, marks).astype(np.float64))
@@ -154,34 +159,58 @@ def learn(rows: Sequence[Example]) -> Learned:
     base = np.nanmean(quality, 0)
     wanted = np.where(known, quality - base, 0.0)
     if (known == known[:, :1]).all():
-        held_out, weights = _regressed(seen, wanted, known[:, 0], folds)
+        weights = _regressed(seen, wanted, known[:, 0], folds)
     else:
         each = [_regressed(seen, wanted[:, [k]], known[:, k], folds) for k in range(known.shape[1])]
-        held_out, weights = (np.concatenate(parts, 2) for parts in zip(*each, strict=True))
-    error = held_out + base - quality
-    gap = error[:, :, :-1] - error[:, :, -1:]  # of two tiers: what is routed by, if some prompts have both judged
-    best = int(np.nansum((gap if np.isfinite(gap).any() else error) ** 2, (1, 2)).argmin())
-    by_marks = np.concatenate((turned @ weights[best, :-1], weights[best, -1:])).astype(np.float32)
-    said = {digest(row.prompt): each for row, each in zip(rows, held_out[best] + base, strict=True)}
-    return Learned(space, marks, by_marks, base, said)
+        weights = np.concatenate(each, 3)
+
+    def error(said: Floats) -> float:
+        """Of the gap between tiers, by which is routed, if some prompts have both judged."""
+        off = said + base - quality
+        gap = off[:, :-1] - off[:, -1:]
+        return float(np.nansum((gap if np.isfinite(gap).any() else off) ** 2))
+
+    by_place, by_marks = min(
+        ((_left_out([seen @ part for part in each], folds), each) for each in weights), key=lambda one: error(one[0])
+    )
+    words = Wording.of(found, len(space.vectors))
+    left = [wanted - seen @ each for each in by_marks]
+
+    def spoken_with(ridge: float, fold: int) -> Floats:
+        inside = known & (folds != fold)[:, None]
+        return np.stack([words.regressed(left[fold][:, k], inside[:, k], ridge) for k in range(known.shape[1])], 1)
+
+    held_out, spoken, best = by_place, np.zeros((len(space.vectors), known.shape[1])), error(by_place)
+    for ridge in _WORD_RIDGES:
+        parts = [spoken_with(ridge, fold) for fold in range(FOLDS)]
+        said = [np.stack([words.said(w, len(rows)) for w in part.T], 1) for part in parts]
+        both = by_place + _left_out(said, folds)
+        if (off := error(both)) < best:
+            held_out, spoken, best = both, spoken_with(ridge, FOLDS), off
+    further = np.c_[spoken * words.rare[:, None], words.rare**2].astype(np.float32)
+    return Learned(
+        replace(space, vectors=np.concatenate((space.vectors, further), 1)),
+        marks,
+        np.concatenate((turned @ by_marks[FOLDS, :-1], by_marks[FOLDS, -1:])).astype(np.float32),
+        base,
+        {digest(row.prompt): each for row, each in zip(rows, held_out + base, strict=True)},
+    )
 
 
-class _Tiers(NamedTuple):
-    held_out: Floats  # ridge x prompt x tier
-    weights: Floats  # ridge x (mark, difficulty) x tier
+def _left_out(said: Sequence[Floats], folds: NDArray[np.intp]) -> Floats:
+    """Of each prompt what the model without its fold says: prompt x tier."""
+    return np.stack(said[:FOLDS])[folds, np.arange(len(folds))]
 
 
-def _regressed(seen: Any, wanted: Floats, judged: NDArray[np.bool_], folds: NDArray[np.intp]) -> _Tiers:
-    """Ridge regressions on the judged prompts, and what those without a fold say of it, for each ridge."""
+def _regressed(seen: Any, wanted: Floats, judged: NDArray[np.bool_], folds: NDArray[np.intp]) -> Floats:
+    """Ridge regressions on the judged prompts: ridge x (without each fold, with all) x (mark, difficulty) x tier."""
     inside = [np.flatnonzero(judged & (folds == fold)) for fold in range(FOLDS)]
     parts = [(seen[rows].T @ seen[rows], seen[rows].T @ wanted[rows]) for rows in inside]
     products, aims = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    held_out = np.zeros((len(_RIDGES), *wanted.shape))
-    weights = np.zeros((len(_RIDGES), seen.shape[1], wanted.shape[1]))
+    parts.append((np.zeros_like(products), np.zeros_like(aims)))
+    weights = np.zeros((len(_RIDGES), len(parts), seen.shape[1], wanted.shape[1]))
     for place, ridge in enumerate(_RIDGES):
-        shrunk = products + ridge * np.eye(seen.shape[1])
-        weights[place] = np.linalg.solve(shrunk, aims)
         for fold, (product, aim) in enumerate(parts):
-            left_out = folds == fold
-            held_out[place, left_out] = seen[left_out] @ np.linalg.solve(shrunk - product, aims - aim)
-    return _Tiers(held_out, weights)
+            shrunk = products - product + ridge * np.eye(seen.shape[1])
+            weights[place, fold] = np.linalg.solve(shrunk, aims - aim)
+    return weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from llm_savings.embedding import bundled_embedder
 from llm_savings.routing.difficulty import Difficulty
-from llm_savings.routing.features import features, layout
+from llm_savings.routing.features import Remembered, features, layout, words
 from llm_savings.routing.requests import bounded
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _ABOUT, _LAYOUT, _DIFFICULTY = 1.5, 1.0, 0.3
 difficulty. The prompts used for choosing these cannot tell them from values a third larger or smaller."""
 _FARTHEST = 3.0  # standard deviations: no count takes a prompt out of sight of all others
 _ROUNDS = 5  # of k-means
-_MOST_WORDS_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Space:
 
     Attributes:
         known: Hashes of words, in order.
-        vectors: What each is about: word x direction.
+        vectors: What each is about, and zeros for all others: word x direction; further columns are the caller's.
         centre: Means of a point's numbers.
         scale: What one of each counts for.
         limit: How far each may be from 0 then.
@@ -49,21 +48,23 @@ class Space:
     limit: Any
 
     @classmethod
-    def spanned(cls, prompts: Sequence[str]) -> tuple[Space, Floats]:
-        """The space of these prompts, and where they are: prompt x number."""
-        found = [sorted(set(features(bounded(prompt)).words)) for prompt in prompts]
+    def spanned(cls, prompts: Sequence[str]) -> tuple[Space, Floats, list[list[int]]]:
+        """The space of these prompts, where they are (prompt x number), and the rows of each one's words."""
+        found = [dict.fromkeys(words(bounded(prompt))) for prompt in prompts]
         often = Counter(word for each in found for word in each)
         by_key = {_key(word): word for word, count in often.items() if count > 1}
         known = np.array(sorted(by_key), np.int64)
         rare = np.log((len(prompts) + 1) / (np.array([often[by_key[key]] for key in known.tolist()]) + 1)) ** 0.5
         vectors = bundled_embedder().embed([by_key[key] for key in known.tolist()]) * rare[:, None].astype(np.float32)
+        vectors = np.concatenate((vectors, np.zeros_like(vectors[:1])))
         blank = np.zeros(1, np.float32)
         space = cls(known, vectors, blank, blank, blank)
-        sums = np.array([_direction(vectors[space._rows(each)].sum(0)) for each in found])
+        rows = [space.rows(each) for each in found]
+        sums = np.array([_direction(vectors.take(each, 0).sum(0)) for each in rows])
         turned = np.linalg.eigh(sums.T @ sums)[1][:, : -_DIRECTIONS - 1 : -1]
         small = (vectors @ turned).astype(np.float16).astype(np.float32)  # so many digits are enough, and pack well
         space = replace(space, vectors=small)
-        raw = np.array([space._raw(prompt) for prompt in prompts])
+        raw = np.array([space._raw(prompt)[0] for prompt in prompts])
         weight = np.full(raw.shape[1], (_LAYOUT / (raw.shape[1] - _DIRECTIONS - 1)) ** 0.5, np.float32)
         weight[-1] = _DIFFICULTY
         spread = raw.std(0)
@@ -71,31 +72,31 @@ class Space:
         limit = _FARTHEST * weight
         scale[:_DIRECTIONS], limit[:_DIRECTIONS] = _ABOUT**0.5, np.inf
         space = replace(space, centre=raw.mean(0), scale=scale, limit=limit)
-        return space, space._placed(raw)
+        return space, space._placed(raw), rows
 
-    def point(self, text: str) -> Floats:
-        """Where a text is; the last number is its difficulty."""
-        return self._placed(self._raw(text))
+    def point(self, text: str) -> tuple[Floats, Floats]:
+        """Where a text is, the last number of which is its difficulty, and the sums of its words' further columns."""
+        raw, further = self._raw(text)
+        return self._placed(raw), further
+
+    def rows(self, different: Iterable[str]) -> list[int]:
+        """The rows of different words, and -1, which is also the row of all that are not known."""
+        return [-1, *map(self._row_of.__getitem__, different)]
 
     def _placed(self, raw: Floats) -> Floats:
         return np.minimum(np.maximum((raw - self.centre) * self.scale, -self.limit), self.limit)
 
     @cached_property
-    def _row_of(self) -> _Remembered:
-        return _Remembered(self.known)
+    def _row_of(self) -> Remembered:
+        rows = {key: row for row, key in enumerate(self.known.tolist())}
+        return Remembered(lambda word: rows.get(_key(word), -1))
 
-    def _rows(self, words: Sequence[str]) -> list[int]:
-        """The rows of the words that are known."""
-        row_of = self._row_of
-        return [row for word in set(words) if (row := row_of[word]) >= 0]
-
-    def _raw(self, text: str) -> Floats:
+    def _raw(self, text: str) -> tuple[Floats, Floats]:
         text = bounded(text)
         seen = features(text)
-        about = np.zeros(self.vectors.shape[1], np.float32)
-        if rows := self._rows(seen.words):
-            about = _direction(self.vectors.take(rows, 0).sum(0))
-        return np.concatenate((about, np.array([*layout(text), Difficulty.load().odds(seen)], np.float32)))
+        rest = np.array([*layout(text), Difficulty.load().odds(seen)], np.float32)
+        whole: Floats = self.vectors.take(self.rows(seen.different), 0).sum(0)
+        return np.concatenate((_direction(whole[:_DIRECTIONS]), rest)), whole[_DIRECTIONS:]
 
 
 def marks_among(points: Floats, count: int) -> Floats:
@@ -118,27 +119,13 @@ def near(points: Floats, marks: Floats) -> Floats:
     """
     apart = points @ marks[:-1]
     apart += marks[-1]
-    apart -= np.einsum("...i,...i->...", points, points)[..., None]
-    return np.exp(np.minimum(apart, 0, out=apart), out=apart)
+    apart -= np.vecdot(points, points)[..., None]
+    return np.exp(apart, out=apart)
 
 
 def columns(marks: Floats) -> Floats:
     """Marks for `near`: twice each number, and below them the squared length, negative."""
     return np.concatenate((2 * marks.T, -(marks**2).sum(1)[None]))
-
-
-class _Remembered(dict[str, int]):
-    """Word -> its row, or -1. Only words that are met are kept: what is saved is their hashes."""
-
-    def __init__(self, known: NDArray[np.int64]) -> None:
-        super().__init__()
-        self._row_of = {key: row for row, key in enumerate(known.tolist())}
-
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _MOST_WORDS_KEPT:
-            self.clear()
-        row = self[word] = self._row_of.get(_key(word), -1)
-        return row
 
 
 def _key(word: str) -> int:

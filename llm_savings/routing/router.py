@@ -40,7 +40,7 @@ from llm_savings.usage import Usage
 _log = logging.getLogger("llm_savings.routing")
 _EXAMPLE = Usage(input=500, output=500)  # which of two models is dearer
 _UNTIL_CALIBRATED = 0.85  # probability of sufficing that a tier needs after `fit`, before `calibrate`
-_CONFIDENCE = 0.9  # that the loss is within what is allowed
+_CONFIDENCE = 0.95  # that the loss is within what is allowed
 _FEWEST_ROWS = 30
 
 
@@ -257,7 +257,7 @@ class ComplexityRouter:
             scores: For each, tier (or model) name -> quality of its answer, 0 to 1; those of which not every tier was
                 judged are left out. Not needed for `share`.
             max_loss: Allowed loss of quality against the strongest tier, relative: 0.05 is 5% of its quality. The loss
-                is within it with 90% confidence.
+                is within it with 95% confidence.
             share: Instead, the share of the requests that tiers are to get: {"complex": 0.2}.
 
         Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 import weakref
 from collections import OrderedDict
@@ -38,13 +37,14 @@ from llm_savings.semantic_cache.stores import Distant, Store, open_store
 from llm_savings.semantic_cache.tally import Tally
 from llm_savings.semantic_cache.trouble import Trouble
 from llm_savings.semantic_cache.tuning import read_tuned
+from llm_savings.storage.forks import Latch
 from llm_savings.storage.urls import masked
 
 _NEAREST = 5
 _LOOKS = 128  # answers kept between two looks at the cache's size, which servers count
 _SHARE = 200  # the same of a large one, as a part of it
 _WAITS = 2
-_VECTORS = 256  # remembered
+_VECTORS, _BOUGHT = 256, 2_000  # remembered: of the bundled embedder, and of one whose calls take time and money
 _PENDING = 1_000  # questions on their way, whose fresh answer will say whether the nearest stored one was right
 
 
@@ -92,7 +92,8 @@ class AnswerCache:
         self._embedder = own = embedder(
             self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
         )
-        self._embed = Remembered[Vector](lambda text: own.embed([text])[0], _VECTORS)  # what is looked up is then kept
+        most = _VECTORS if self.settings.embeddings is None else _BOUGHT
+        self._embed = Remembered[Vector](lambda text: own.embed([text])[0], most)  # what is looked up is then kept
         self._policy = Policy(max_temperature=self.settings.max_temperature, tools=self.settings.tools)
         self._kind = "bundled" if self.settings.embeddings is None else self._embedder.name
         self._store: Store = open_store(self.target, dimensions=lambda: self._embedder.dimensions)
@@ -113,7 +114,7 @@ class AnswerCache:
         )
         if clock is not _utc_now:  # a past that is replayed is nobody else's, and comes out the same however fast
             self._errors.refresh = inf
-        self._lock = threading.Lock()
+        self._lock = Latch()
         self._pending: OrderedDict[str, Miss] = OrderedDict()
         self._unseen = 0
         self._few = self._looks(0)
@@ -137,7 +138,7 @@ class AnswerCache:
         """As `question`, or a miss that says why it is not cached. It raises for nothing but the caller's doing."""
         if environment.disabled():
             return Miss(reason="disabled")
-        with self._trouble.caught("lookup"):
+        with self._trouble.caught("lookup", reached=False):
             asked = self.question(request)
             return asked if isinstance(asked, Question) else Miss(reason=asked.reason)
         return Miss(reason="error")
@@ -169,10 +170,10 @@ class AnswerCache:
             since, found, waits = time.monotonic(), self._find(asked, domain, waited=True), waits + 1
         return self._noted(found, began, domain)
 
-    async def alookup(self, request: Request) -> Lookup:
+    async def alookup(self, request: Request | Question | Miss) -> Lookup:
         """As `lookup`, without holding up the event loop."""
         began = time.perf_counter()
-        asked = self.asked(request)
+        asked = self.asked(request) if isinstance(request, Request) else request
         if isinstance(asked, Miss):
             return self._noted(asked, began)
         domain = self._domain(asked)
@@ -188,7 +189,7 @@ class AnswerCache:
         if isinstance(asked, Miss) or self._trouble.lasts() or self._shadow:
             return None
         with self._trouble.caught("lookup"):
-            now = datetime.now(UTC)
+            now = self._clock()
             entry = self._store.get(asked.id, now)
             found = None if entry is None or entry.text != asked.text else _hit(asked, entry, "exact", now)
             if found is not None and (asked.max_age is None or found.age <= asked.max_age):
@@ -220,27 +221,28 @@ class AnswerCache:
             ConfigError: `ttl` is not above 0.
         """
         lasting = self.settings.ttl if ttl is None else ttl
-        now = self._clock()
-        entry = Entry(
-            id=question.id,
-            scope=question.scope,
-            namespace=question.namespace,
-            model=question.model,
-            text=question.text,
-            answer=answer if self.settings.redact is None else self.settings.redact(answer),
-            created_at=now,
-            expires_at=None if lasting is None else now + timedelta(seconds=seconds(lasting)),
-            sliding=self.settings.sliding,
-            tags=tuple(tags),
-            user=question.user,
-            cost=cost,
-            latency=latency,
-            used_at=now,
-        )
+        lives = None if lasting is None else timedelta(seconds=seconds(lasting))
         with self._trouble.caught("keep"):
             if not environment.disabled() and not self._trouble.lasts():
+                now = self._clock()
+                entry = Entry(
+                    id=question.id,
+                    scope=question.scope,
+                    namespace=question.namespace,
+                    model=question.model,
+                    text=question.text,
+                    answer=answer if self.settings.redact is None else self.settings.redact(answer),
+                    created_at=now,
+                    expires_at=None if lives is None else now + lives,
+                    sliding=self.settings.sliding,
+                    tags=tuple(tags),
+                    user=question.user,
+                    cost=cost,
+                    latency=latency,
+                    used_at=now,
+                )
                 self._store.put(entry, self._vector(question.text))
-                self._compared(question, answer)
+                self._compared(question, entry.answer)
                 self._make_room(now)
         self._flights.land(question.id)
 
@@ -372,7 +374,7 @@ class AnswerCache:
         """Of the text, or None where its meaning cannot be told: nothing in it is known, or the embedder fails."""
         if self._embedding.lasts():
             return None
-        with self._embedding.caught("embedder"):
+        with self._embedding.caught("embedder", reached=text not in self._embed):
             vector = self._embed(text)
             return vector if vector.any() else None
         return None
@@ -437,8 +439,8 @@ class AnswerCache:
         """Count what was found, and show it to whoever looks."""
         object.__setattr__(found, "took", time.perf_counter() - began)  # nobody has seen it yet
         question = found.question
-        with self._trouble.caught("counting"):
-            if question is not None and domain is not None:
+        with self._trouble.caught("counting", reached=False):
+            if question is not None and domain is not None and not self._trouble.lasts():
                 self._learned(found, question, domain)
             if not environment.disabled():
                 namespace = self.settings.namespace if question is None else question.namespace
@@ -454,8 +456,9 @@ class AnswerCache:
     def _learned(self, found: Lookup, question: Question, domain: Domain) -> None:
         now = self._clock()
         if isinstance(found, Hit):
-            entry, ttl = found.entry, self.settings.ttl
-            renewed = now + timedelta(seconds=seconds(ttl)) if entry.sliding and ttl is not None else None
+            entry, renewed = found.entry, None
+            if entry.sliding and entry.expires_at is not None:  # it lives as long again as it was to live
+                renewed = now + (entry.expires_at - (entry.used_at or entry.created_at))
             self._tally.used(entry.id, now, renewed)
         # What would be right at any threshold says nothing about one: the same words, and what is never served.
         counts = found.tier == "semantic" if isinstance(found, Hit) else found.judged

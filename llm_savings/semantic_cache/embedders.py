@@ -1,12 +1,8 @@
-"""The user's own embedder in the cache's terms: unit vectors within a second, or no vector.
-
-What it is called with is remembered, so a question that is looked up and then stored is embedded once.
-"""
+"""The user's own embedder in the cache's terms: unit vectors within a second, or no vector."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,6 +22,7 @@ from llm_savings.errors import CacheError, ConfigError
 from llm_savings.ledger import Ledger, Sent
 from llm_savings.meter import Answer, Meter
 from llm_savings.semantic_cache.entries import Vector
+from llm_savings.storage.forks import Guarded
 from llm_savings.usage import Usage
 
 
@@ -38,11 +35,10 @@ class _LangChainEmbeddings(Protocol):
 Embeddings = Embedder | _LangChainEmbeddings | Callable[[list[str]], Any] | str
 """What a user may give: an embedder, LangChain's `Embeddings`, a function of texts, or a LiteLLM model's name."""
 
-_REMEMBERED = 2_000
 _PARALLEL = 8
 
 
-class Foreign:
+class Foreign(Guarded):
     """An embedder that may be slow, dead or elsewhere.
 
     Args:
@@ -62,9 +58,15 @@ class Foreign:
     ) -> None:
         self._name, self.timeout, self._meter = name, timeout, meter
         self._function = function
-        self._known: OrderedDict[str, Vector] = OrderedDict()
-        self._lock = threading.Lock()
+        self._length: int | None = None
         self._running = 0
+        super().__init__()
+
+    def after_fork(self, *, child: bool) -> None:
+        """See `Forkable`. The threads that wait for an answer stay with the parent."""
+        super().after_fork(child=child)
+        if child:
+            self._running = 0
 
     @property
     def name(self) -> str:
@@ -78,9 +80,7 @@ class Foreign:
         Raises:
             CacheError: As `embed`.
         """
-        with self._lock:
-            known = next(iter(self._known.values()), None)
-        return len(self.embed(["dimensions"])[0] if known is None else known)
+        return self._length or len(self.embed(["dimensions"])[0])
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """One unit vector a text, shape (n, dimensions).
@@ -88,18 +88,7 @@ class Foreign:
         Raises:
             CacheError: It failed, took too long, or gave something that is no vector.
         """
-        with self._lock:
-            missing = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if missing:
-            fresh = self._asked(missing)
-            with self._lock:
-                self._known.update(zip(missing, fresh, strict=True))
-                while len(self._known) > max(_REMEMBERED, len(texts)):
-                    self._known.popitem(last=False)
-        with self._lock:
-            return np.stack([self._known[text] for text in texts])
-
-    def _asked(self, texts: list[str]) -> Vector:
+        texts = list(texts)
         with self._lock:
             if self._running >= _PARALLEL:  # all of them hang: asking once more would only add to the queue
                 raise CacheError("it does not answer")
@@ -118,6 +107,7 @@ class Foreign:
                 f"it gave an array of shape {found.shape} for {len(texts)} texts; "
                 "expected one vector of finite numbers a text"
             )
+        self._length = found.shape[1]
         length = np.linalg.norm(found, axis=1, keepdims=True)
         return np.divide(found, length, out=np.zeros_like(found), where=length > 0)
 

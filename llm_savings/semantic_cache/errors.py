@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +15,7 @@ from llm_savings.semantic_cache.match import Language
 from llm_savings.semantic_cache.scope import Question
 from llm_savings.semantic_cache.stores import Store
 from llm_savings.semantic_cache.tally import Tally
+from llm_savings.storage.forks import Guarded
 
 _REFRESH = 5.0
 _DOMAINS = 1_000
@@ -67,7 +67,7 @@ class _Known:
     threshold: Threshold | None = None
 
 
-class Errors:
+class Errors(Guarded):
     """What serving costs in wrong answers, by domain, and the threshold that keeps them within the limit.
 
     Args:
@@ -94,7 +94,8 @@ class Errors:
         """Seconds after which what other processes have counted is looked at."""
         self._store, self._tally = store, tally
         self._known: OrderedDict[Domain, _Known] = OrderedDict()
-        self._lock = threading.Lock()
+        self._once: OrderedDict[Domain, bool] = OrderedDict()  # seen once, which is counted when they come again
+        super().__init__()
 
     def threshold(self, domain: Domain) -> Threshold:
         """From which probability on answers are served now.
@@ -121,8 +122,20 @@ class Errors:
         return [domain for domain in found if domain.namespace == namespace]
 
     def saw(self, domain: Domain, p: float | None, *, served: bool) -> None:
-        """A lookup whose best candidate had this probability, or that had none, and whether it was served."""
+        """A lookup whose best candidate had this probability, or that had none, and whether it was served.
+
+        Of a domain that is seen once nothing is kept: instructions that hold a document or a date come once.
+        """
+        with self._lock:
+            before = self._once.pop(domain, False)
+            if p is None and not before and domain not in self._known:
+                self._once[domain] = True
+                if len(self._once) > _DOMAINS:
+                    self._once.popitem(last=False)
+                return
         known = self._of(domain)
+        for _ in range(before):
+            self._tally.add(known.owner, learning.seen(None, False, known.evidence.epoch))
         self._tally.add(known.owner, learning.seen(p, served, known.evidence.epoch))
 
     def met(self, domain: Domain, shows: Sequence[str]) -> None:

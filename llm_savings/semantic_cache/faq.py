@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from llm_savings.errors import ConfigError, LogFormatError
+from llm_savings.storage.tables import records_of, text_of, values_of
 
 _COLUMNS = {"question": ("question", "질문"), "answer": ("answer", "답변", "답"), "tags": ("tags", "태그")}
 
@@ -35,23 +35,12 @@ def read_faq(path: str | Path) -> list[Known]:
         ConfigError: The file cannot be read, or has no questions.
         LogFormatError: A line is none of these; says the line.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    found: list[Known] = []
+    text = text_of(path)
     if Path(path).suffix.lower() == ".csv":
-        table = csv.DictReader(text.splitlines(keepends=True))
-        for row in table:
-            found.append(_known(row, table.line_num))
+        rows: Iterator[tuple[int, Any]] = records_of(text)
     else:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise LogFormatError(f"no JSON: {error}", line=number) from error
-                found.append(_known(row, number))
+        rows = values_of(text)
+    found = [_known(row, line) for line, row in rows]
     if not found:
         raise ConfigError(f"{path} has no questions")
     return found

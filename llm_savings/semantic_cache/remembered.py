@@ -36,6 +36,9 @@ class Remembered(Generic[_T]):
             self.put(text, found)
         return found
 
+    def __contains__(self, text: str) -> bool:
+        return text in self._known
+
     def put(self, text: str, found: _T) -> None:
         """Remember what was worked out elsewhere."""
         self._known[text] = found

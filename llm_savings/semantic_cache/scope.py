@@ -20,6 +20,7 @@ _MUTABLE = re.compile(r"^(?!data:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PLACES = frozenset(("url", "image_url", "uri", "file_uri", "fileUri", "video_url", "file_url", "gcs_uri"))
 _LINKS = frozenset(("tool_call_id", "tool_use_id", "call_id"))
 _ARGUMENTS = frozenset(("args", "arguments", "input", "function"))
+_ABOUT = frozenset(("type", "source_type", "mime_type", "status"))  # of a part, what says nothing without the rest
 _CALLS = frozenset(("tool_use", "tool_call", "function", "function_call", "server_tool_use"))
 
 
@@ -190,6 +191,13 @@ def _without_noise(message: Mapping[str, Any]) -> list[str]:
     return [key for key, value in message.items() if key not in _NOISE and value is not None]
 
 
+def _refers(part: Mapping[str, Any]) -> bool:
+    """Whether a part says what it is by its id alone: a file at the provider, an item of an earlier answer."""
+    if not isinstance(part.get("id"), str) or "text" in part:
+        return False
+    return part.get("source_type") == "id" or _ABOUT.issuperset(_without_noise(part))
+
+
 class _Opaque(Exception):
     """A part of the request that cannot be told apart from others."""
 
@@ -201,7 +209,8 @@ class _Plain:
         self._calls: dict[str, int] = {}  # ids of tool calls are made up anew each time; their order is not
 
     def message(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: self._part(key, message[key]) for key in _without_noise(message)}
+        plain = {key: self._part(key, message[key]) for key in _without_noise(message)}
+        return {**plain, "id": message["id"]} if _refers(message) else plain
 
     def _part(self, key: str, value: Any) -> Any:
         if key in _LINKS and isinstance(value, str):
@@ -223,6 +232,8 @@ class _Plain:
         called = found.get("id")
         if isinstance(called, str) and (found.get("type") in _CALLS or "args" in found or "function" in found):
             plain["id"] = self._call(called)
+        elif _refers(found):
+            plain["id"] = called
         return plain
 
     def _call(self, called: str) -> int:

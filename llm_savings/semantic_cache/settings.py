@@ -97,14 +97,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         _within("max_error", self.max_error, 0, 0.5)
-        _within("similarity_threshold", self.similarity_threshold, 0, 1)
+        if self.similarity_threshold is not None:
+            _within("similarity_threshold", self.similarity_threshold, 0, 1)
         _within("audit_rate", self.audit_rate, 0, 1)
         _within("judge_error", self.judge_error, 0, 0.25)
         _within("max_temperature", self.max_temperature, 0, 100)
         _within("wait", self.wait, 0, 3600)
         _within("embed_timeout", self.embed_timeout, 0.001, 3600)
-        for name in ("max_entries", "max_bytes", "longest"):
-            _within(name, getattr(self, name), 0 if name == "longest" else 1, float("inf"))
+        _within("longest", self.longest, 0, float("inf"))
+        for name in ("max_entries", "max_bytes"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 1, float("inf"))
         if self.ttl is not None:
             seconds(self.ttl)
 
@@ -134,7 +137,5 @@ def seconds(ttl: timedelta | float, name: str = "ttl") -> float:
 
 
 def _within(name: str, value: Any, low: float, high: float) -> None:
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ConfigError(f"{name}={value!r} is out of range; expected a number from {low:g} to {high:g}")

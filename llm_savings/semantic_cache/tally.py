@@ -60,11 +60,17 @@ class Tally(Guarded):
         try:
             if uses:
                 self._store.used(uses)
+                uses = {}
             while waiting:
                 owner = next(iter(waiting))
                 self._store.add(owner, waiting[owner])
                 del waiting[owner]
         except CacheError:
+            with self._lock:
+                for entry_id, use in uses.items():
+                    later = self._uses.get(entry_id, (0, *use[1:]))
+                    self._uses[entry_id] = (use[0] + later[0], *later[1:])
+                self._soon()
             for owner, deltas in waiting.items():
                 self.add(owner, deltas)
 

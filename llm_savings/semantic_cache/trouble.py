@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import AbstractContextManager
 
 from llm_savings.errors import CacheError
+from llm_savings.storage.forks import Latch
 
 _log = logging.getLogger("llm_savings")
 _FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause, doubled while it goes on
@@ -24,20 +24,25 @@ class Trouble:
         self._name = name
         self._until, self._pause = 0.0, _FIRST
         self._told: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = Latch()
 
     def lasts(self) -> bool:
         """Whether it is being left alone right now."""
         return time.monotonic() < self._until
 
-    def caught(self, what: str) -> AbstractContextManager[None]:
-        """Whatever goes wrong inside ends here: a defect of the cache is not the caller's."""
-        return _Caught(self, what)
+    def caught(self, what: str, *, reached: bool = True) -> AbstractContextManager[None]:
+        """Whatever goes wrong inside ends here: a defect of the cache is not the caller's.
 
-    def ended(self, what: str, error: BaseException | None) -> bool:
+        Args:
+            what: What is tried.
+            reached: Whether it is reached, so that an end without an error says that it is there again.
+        """
+        return _Caught(self, what, reached)
+
+    def ended(self, what: str, error: BaseException | None, *, reached: bool = True) -> bool:
         """What was tried has ended, with an error or without; True if the error goes no further."""
         if error is None:
-            if self._pause > _FIRST and not self.lasts():
+            if reached and self._pause > _FIRST and not self.lasts():
                 self._pause = _FIRST
                 self._told.discard("it")
         elif isinstance(error, CacheError):
@@ -64,10 +69,10 @@ class Trouble:
 class _Caught(AbstractContextManager[None]):
     """A class, since a lookup enters four of them and a generator takes five times as long."""
 
-    __slots__ = ("_trouble", "_what")
+    __slots__ = ("_reached", "_trouble", "_what")
 
-    def __init__(self, trouble: Trouble, what: str) -> None:
-        self._trouble, self._what = trouble, what
+    def __init__(self, trouble: Trouble, what: str, reached: bool) -> None:
+        self._trouble, self._what, self._reached = trouble, what, reached
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> bool:
-        return self._trouble.ended(self._what, error)
+        return self._trouble.ended(self._what, error, reached=self._reached)

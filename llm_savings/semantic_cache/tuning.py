@@ -8,7 +8,6 @@ vector machines", 1999), one for each language. So the order of candidates stays
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from llm_savings.embedding import BundledEmbedder
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.semantic_cache.match import Candidate, MatchModel, language_of, prepare
 from llm_savings.semantic_cache.match.bounds import at_least, at_most, safe_threshold
+from llm_savings.storage.tables import rows_of, text_of
 
 FEWEST = 30
 """Pairs of a language below which nothing is fitted."""
@@ -211,12 +211,9 @@ def read_pairs(path: str | Path) -> list[Pair]:
         ConfigError: The file cannot be read, or a column is missing.
         LogFormatError: A line is not a pair; says the line and the column.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    rows = csv.reader(text.splitlines(keepends=True))
-    header = [name.strip().casefold() for name in next(rows, list[str]())]
+    rows = rows_of(text_of(path))
+    _, first = next(rows, (0, list[str]()))
+    header = [name.strip().casefold() for name in first]
     columns: list[int] = []
     for meant in (_FIRST, _SECOND, _SAME):
         place = next((header.index(name) for name in meant if name in header), None)
@@ -224,16 +221,16 @@ def read_pairs(path: str | Path) -> list[Pair]:
             raise ConfigError(f"{path} has no column {meant[0]!r} (or {', '.join(meant[1:])}); it has {header}")
         columns.append(place)
     pairs: list[Pair] = []
-    for row in rows:
+    for line, row in rows:
         if not any(cell.strip() for cell in row):
             continue
         cells = [row[place].strip() if place < len(row) else "" for place in columns]
         for place, cell in zip(columns, cells, strict=True):
             if not cell:
-                raise LogFormatError(f"column {header[place]!r} is empty", rows.line_num)
+                raise LogFormatError(f"column {header[place]!r} is empty", line)
         said = cells[2].casefold()
         if said not in _YES | _NO:
-            raise LogFormatError(f"column {header[columns[2]]!r} is {cells[2]!r}, not yes or no", rows.line_num)
+            raise LogFormatError(f"column {header[columns[2]]!r} is {cells[2]!r}, not yes or no", line)
         pairs.append(Pair(cells[0], cells[1], said in _YES))
     return pairs
 

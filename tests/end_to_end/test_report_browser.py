@@ -83,6 +83,13 @@ def test_it_opens_from_a_file_without_error_or_request(
     assert browser.complaints == []
 
 
+def test_a_table_that_goes_on_beyond_a_phones_edge_says_so(browser: Browser, address: str) -> None:
+    browser.open(address, width=375)
+    wide = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth)"
+    shadows = browser.ask(f"{wide}.map(one => getComputedStyle(one).backgroundAttachment)")
+    assert shadows and set(shadows) == {"local, scroll"}
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_text_has_enough_contrast(browser: Browser, address: str, dark: bool) -> None:
     browser.open(address, dark=dark)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import psutil
 from litellm_checks import EMBED, GPT, Metered, until
 from litellm_proxy import KEY, running
 
-from llm_savings.ledger import Call
+from llm_savings.ledger import Call, Settled
 from llm_savings.litellm import CostLogger
 from llm_savings.sandbox import Sandbox
 
@@ -146,7 +147,13 @@ def survives(proxy: Proxy, worker: psutil.Process, ask: Callable[[int], object],
     for thread in threads:
         thread.start()
     time.sleep(1)
-    known = {row.sent.call_id: row.settled for row in proxy.costs.ledger.calls() if row.settled}
+    known: dict[str, Settled] = {}
+    for _ in until(30):  # the first answers of a busy machine take their time
+        known = {row.sent.call_id: row.settled for row in proxy.costs.ledger.calls() if row.settled}
+        if known:
+            break
+        time.sleep(0.05)
+    killed = datetime.now(UTC)
     worker.send_signal(signal.SIGKILL)
     time.sleep(1)
     stop.set()
@@ -159,8 +166,14 @@ def survives(proxy: Proxy, worker: psutil.Process, ask: Callable[[int], object],
         if proxy.lost <= clients:
             break
         time.sleep(0.05)
-    assert proxy.lost <= clients and all(row.sent.bound is not None for row in rows if row.settled is None)
+    # More than one of a client's: LiteLLM tells of an answer a moment after it has sent it, on a busy machine later.
+    lost = [row.sent for row in rows if row.settled is None]
+    assert all(killed - timedelta(seconds=5) < sent.started_at < killed and sent.bound is not None for sent in lost), (
+        f"killed at {killed}: {[(sent.call_id, sent.started_at, sent.bound) for sent in lost]}"
+    )
     now = {row.sent.call_id: row.settled for row in rows}
-    assert known and all(now[call_id] == settled for call_id, settled in known.items())
+    assert known
+    changed = {call_id: (settled, now[call_id]) for call_id, settled in known.items() if now[call_id] != settled}
+    assert not changed, changed
     assert proxy.post("max.after.", "still there?").status_code == 200
     return len(known)

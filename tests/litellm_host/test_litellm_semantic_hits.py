@@ -344,3 +344,18 @@ async def test_a_hit_is_given_when_the_money_is_gone(semantic: Metered) -> None:
     with pytest.raises(litellm.BudgetExceededError):
         semantic.complete(max_tokens=100, messages=user("another question"))
     assert semantic.box.requests() == 1
+
+
+async def test_a_key_that_was_asked_for_is_of_the_same_call_alone(semantic: Metered) -> None:
+    """LiteLLM asks for a call's key and then looks; in between the call may have become another one."""
+    cache, told = litellm.cache, user("What is a leap year?")
+    call = {"model": GPT, "messages": told, "litellm_call_id": "one", "temperature": 0}
+    key = cache.get_cache_key(**call)
+    for other in ({"temperature": 1}, {"model": "openai/gpt-4o"}, {"messages": user("What is a leap year?", *told)}):
+        cache.get_cache_key(**call)
+        changed = {**call, **other}
+        await cache.async_get_cache(cache_key=key, **changed)
+        assert cache._calls[changed["litellm_call_id"], id(changed["messages"])].question.id != key
+    cache.get_cache_key(**call)
+    await cache.async_get_cache(cache_key=key, **call)
+    assert cache._calls["one", id(told)].question.id == key

@@ -259,7 +259,7 @@ def test_what_is_nothing_of_the_kind(result: Any) -> None:
 BLOCKS = [
     {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},
     {"type": "redacted_thinking", "data": "ZGF0YQ=="},
-    {"type": "text", "text": "안녕, see:", "citations": [{"type": "char_location", "cited_text": "x"}]},
+    {"type": "text", "text": "안녕,\u2028see:", "citations": [{"type": "char_location", "cited_text": "x"}]},
     {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": [1, "ü"]}},
     {"type": "text", "text": ""},
 ]
@@ -271,6 +271,9 @@ def test_anthropics_events_make_the_same_message_again() -> None:
     replayed = reply_of(message, stream=True)
     assert body_of(replayed) == message
     (events,) = replayed.values()
+    # As Anthropic's own servers write them: nothing is escaped, and a text may hold other line ends.
+    raw = [json.dumps(json.loads(e.partition("data:")[2]), ensure_ascii=False) for e in events]
+    assert body_of({next(iter(replayed)): [f"event: x\r\ndata: {one}\r\n\r\n".encode() for one in raw]}) == message
     assert body_of({next(iter(replayed)): events[:-1]}) is None, "a stream without its end is no message"
     assert text_of(json.dumps(message)).startswith("안녕") or "안녕" in text_of(json.dumps(message))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from click.testing import CliRunner
 from llm_savings import ConfigError
 from llm_savings.cli import main
 from llm_savings.ledger import Ledger
+from llm_savings.litellm.proxy import plug
 from llm_savings.litellm.proxy.options import options_beside, read_options
 
+TRACING = "litellm.integrations.otel.logger"
 TIERS = {"simple": "mini", "complex": "big"}
 CONFIG: dict[str, Any] = {
     "model_list": [
@@ -103,6 +108,7 @@ def test_a_file_is_read_from_its_own_folder_and_variables_come_first(tmp_path: P
         ({"cache": {"per": "teem"}}, "cache.per='teem'; expected one of key, team, user, everyone"),
         ({"cache": {"max_eror": 0.1}}, "cache.max_eror: there is no such key; did you mean 'max_error'?"),
         ({"cache": {"max_error": 2}}, "cache.max_error=2 is out of range; expected a number from 0 to 0.5"),
+        ({"cache": {"max_error": None}}, "cache.max_error=None is out of range; expected a number from 0 to 0.5"),
         ({"cache": {"tools": "yes"}}, "cache.tools='yes'; expected true or false"),
         ({"cache": {"ttl": "a day"}}, "cache.ttl='a day'"),
         ({"cache": 7}, "cache=7; expected a mapping"),
@@ -158,3 +164,30 @@ def test_check_says_what_a_shadow_is_and_reads_the_options_alone(tmp_path: Path)
     assert found["metering"][0] == "on" and "give config.yaml as well" in found["routing"][1]
     done = CliRunner().invoke(main, ["check", str(tmp_path / "config.yaml"), str(tmp_path / "llm_savings.yaml")])
     assert done.exit_code == 0 and "◐" in done.output and "auto: simple = mini, complex = big" in done.output
+
+
+def test_check_lets_go_of_the_ledger_that_it_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    closed: list[str] = []
+    close = Ledger.close
+    monkeypatch.setattr(Ledger, "close", lambda ledger: (closed.append(ledger.target), close(ledger)))
+    status, found = checked(written(tmp_path, {"ledger": postgres_url, "cache": False, "prompt_caching": False}))
+    assert (status, found["metering"][0], closed) == (0, "on", [postgres_url])
+
+
+def test_what_is_not_installed_is_not_loaded_anew_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM asks for its tracing in each request; without OpenTelemetry's SDK it read the module to fail."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+    plug._spare_imports()
+    assert sys.modules[TRACING] is None
+    with pytest.raises(ImportError):
+        import_module(TRACING)
+
+
+def test_tracing_that_is_installed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", ModuleType("opentelemetry.sdk.trace"))
+    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+    plug._spare_imports()
+    assert TRACING not in sys.modules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_savings import ConfigError, LogFormatError, PriceBook, Usage
-from llm_savings.audit import Audit, Choices, Record, audit, order
+from llm_savings.audit import Audit, Choices, Record, audit, order, reading
 from llm_savings.audit.order import UnsortedError, as_they_come, in_order
 from llm_savings.audit.show import advice, audit_page, in_notebook, quality
+from llm_savings.audit.values import NO_MODEL, NOT_A_CALL
 from llm_savings.cli import main
+from llm_savings.report.texts import catalogue, recognised, say
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 BOOK = PriceBook()
@@ -272,6 +275,60 @@ def test_the_code_to_add_names_what_there_is(risky: Audit) -> None:
     assert all(
         '"gpt-4o-mini"' in code and '"gpt-4o"' in code for name, *codes in given for code in codes if name == "routing"
     )
+
+
+def test_what_the_linter_and_the_reader_say_is_korean_too(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    rows = [
+        {
+            "model": "gpt-4o",
+            "timestamp": f"2026-11-0{day}T12:00:00",
+            "messages": [{"role": "system", "content": f"It is now 2026-11-0{day} 12:00:07. {HARD * 60}"}],
+            "usage": {"prompt_tokens": 1500, "completion_tokens": 9},
+        }
+        for day in (2, 3)
+    ]
+    log.write_text("\n".join([*map(json.dumps, rows), "{"]), "utf-8")
+    found = audit(log)
+    clock = next(one for one in found.findings if one.kind == "clock")
+    assert (clock.reason, clock.fix) == (str(say("clock.reason", *clock.details)), str(say("clock.fix")))
+    for lang in ("en", "ko"):
+        shown = audit_page(found, lang=lang).partition("<script")[0]
+        for one in (
+            say("clock.reason", *clock.details), say("clock.fix"), say("unread.malformed"), say("noted.zone", "UTC")
+        ):  # fmt: skip
+            assert escape(one.text(lang), quote=False) in shown.replace("&#39;", "'"), one
+
+
+def _said_of_logs() -> set[tuple[str, str]]:
+    """What the code that reads logs may say of a line or a value, and in which group of texts it stands."""
+    found: set[tuple[str, str]] = set()
+
+    def text(node: ast.AST) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values)
+        return node.value if isinstance(node, ast.Constant) else ""
+
+    for path in Path(order.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Unusable":
+                found.add(("unread", text(node.args[0])))
+            elif isinstance(node, ast.Subscript) and getattr(node.value, "attr", "") == "notes":
+                found.add(("noted", text(node.slice)))
+    found |= {("unread", one) for one in (NOT_A_CALL, NO_MODEL, reading._CONTRADICTING, reading._OTHER)}
+    return {(group, said) for group, said in found if said}
+
+
+def test_there_are_korean_words_for_all_that_is_said_of_a_log() -> None:
+    said = _said_of_logs()
+    assert len(said) >= 17
+    for group, one in said:
+        known = recognised(one, group)
+        assert not isinstance(known, str) and str(known) == one and known.text("ko") != one, one
+    assert {key for key in catalogue() if key.startswith(("unread.", "noted."))} == {
+        recognised(one, group).key
+        for group, one in said  # type: ignore[union-attr]
+    }
 
 
 def test_the_page_speaks_korean() -> None:

@@ -103,6 +103,12 @@ def test_exports_as_csv_say_the_same(case: str, delimiter: str, tmp_path: Path) 
     assert log.unread.counts == {"a row with more or fewer cells than the header": 1}
 
 
+def test_a_blank_line_may_stand_above_a_tables_header(tmp_path: Path) -> None:
+    (tmp_path / "calls.csv").write_text("\n\nmodel;input_tokens;output_tokens\ngpt-4o;7;8\n", "utf-8")
+    (record,) = read_logs(tmp_path / "calls.csv")
+    assert (record.model, record.usage) == ("gpt-4o", Usage(input=7, output=8))
+
+
 def test_a_table_that_excel_wrote_in_korea_is_read(tmp_path: Path) -> None:
     text = "모델,입력 토큰,출력 토큰,일시,질문\r\ngpt-4o,100,7,2026-11-02T10:30:00+09:00,똠방각하 펲시콜라?\r\n"
     (record,) = read_logs(write(tmp_path, text.encode("cp949"), "log.csv"))

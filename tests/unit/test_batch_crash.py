@@ -13,6 +13,7 @@ import pytest
 from llm_savings import Budget, Meter, PriceBook
 from llm_savings.batch import Journal, Options, list_jobs, open_job, submit
 from llm_savings.batch.decisions import ending, is_passing, next_move, room, shrunk, was_refused
+from llm_savings.batch.money import Costs
 from llm_savings.batch.provider import Result, rules_of
 from llm_savings.batch.records import Chunk
 from llm_savings.errors import BatchError, ConfigError
@@ -97,7 +98,7 @@ def test_what_failed_is_sent_again_only_where_that_may_help() -> None:
     assert ending(Result("job-k", None, "invalid", 400, None, False), again=True).state == "failed"
     found = ending(Result("job-k", {"usage": {"prompt_tokens": 3, "completion_tokens": 4}}))
     assert (found.key, found.state, found.prompt, found.completion) == ("k", "ok", 3, 4)
-    assert ending(Result("job-k", {"usage": {"prompt_tokens": -1}})).prompt == 0
+    assert ending(Result("job-k", {"usage": {"prompt_tokens": -1}})).prompt is None
 
 
 def test_a_refusal_leaves_a_job_that_can_be_sent_later(tmp_path: Path) -> None:
@@ -111,7 +112,9 @@ def test_a_refusal_leaves_a_job_that_can_be_sent_later(tmp_path: Path) -> None:
     assert len(list(meter.ledger.calls())) == 1
 
 
-def test_a_submit_that_was_killed_before_sending_gives_back_what_it_held(tmp_path: Path) -> None:
+def test_a_submit_that_was_killed_before_sending_gives_back_what_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meter = Meter(":memory:", prices=PRICES, budget=Budget(total="1"))
 
     def die(*given: Any, **named: Any) -> Any:
@@ -121,6 +124,7 @@ def test_a_submit_that_was_killed_before_sending_gives_back_what_it_held(tmp_pat
     change = journal.change_job
     journal.change_job = lambda job, **c: die() if c.get("state") == "open" else change(job, **c)  # type: ignore[method-assign]
     forget, journal.forget = journal.forget, lambda job: None  # type: ignore[method-assign]
+    monkeypatch.setattr(Costs, "release", lambda *given: None)  # who is killed gives nothing back
     body = {"messages": [{"role": "user", "content": "안녕"}], "max_tokens": 9}
     given: Any = {"provider": Broken(), "model": "gpt-4o-mini", "journal": journal, "meter": meter}
     with pytest.raises(KeyboardInterrupt):
@@ -129,6 +133,7 @@ def test_a_submit_that_was_killed_before_sending_gives_back_what_it_held(tmp_pat
     assert held.reserved > 0
     with pytest.raises(BatchError, match="never sent"):
         open_job(list_jobs(journal)[0].id, provider=Broken(), journal=journal, meter=meter)
+    monkeypatch.undo()
     journal.forget = forget  # type: ignore[method-assign]
     with pytest.raises(BatchError, match="not confirmed"):
         submit([body], **given, options=Options(confirm=lambda told: False))

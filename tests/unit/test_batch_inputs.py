@@ -144,6 +144,10 @@ def test_a_file_of_300_megabytes_is_refused_where_it_may_not_be_split(tmp_path: 
         {"max_cost": -1},
         {"real_time": True},
         {"queued_tokens": 0},
+        {"queued_tokens": "many"},
+        {"deadline": "tomorrow"},
+        {"patience": None},
+        {"patience": -1},
     ],
 )
 def test_wrong_options_are_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
@@ -243,6 +247,13 @@ def test_inner_classes_of_a_schema_are_strict_too() -> None:
         {"type": "message", "content": [{"type": "text", "text": "좋아"}, {"type": "text", "text": "요"}]},
         {"output": [{"type": "reasoning"}, {"content": [{"type": "output_text", "text": "좋아요"}]}]},
         {"choices": [{"message": {"content": None, "tool_calls": [{"function": {"arguments": "좋아요"}}]}}]},
+        {
+            "choices": [
+                {"message": {"content": None, "tool_calls": [{"type": "custom", "custom": {"input": "좋아요"}}]}}
+            ]
+        },
+        {"output": [{"type": "reasoning"}, {"type": "function_call", "name": "f", "arguments": "좋아요"}]},
+        {"output": [{"type": "custom_tool_call", "name": "f", "input": "좋아요"}]},
     ],
 )
 def test_the_text_of_an_answer_in_any_dialect(body: dict[str, Any]) -> None:

@@ -93,6 +93,7 @@ def test_a_lookup_reaches_a_server_once(
     cache = make(request.getfixturevalue(f"{server}_url"), embeddings=None, similarity_threshold=0.7)
     cache.forget(Which())
     keep(cache, FIRST)
+    missed(cache, UNLIKE)  # its domain's counters are read once
     cache.flush()
     cache._errors.refresh = float("inf")
     store: Any = cache._store
@@ -177,6 +178,18 @@ def test_a_sliding_answer_lives_as_long_as_it_is_asked_for() -> None:
     missed(cache, FIRST)
 
 
+def test_a_sliding_answer_gets_its_own_time_again_not_the_caches() -> None:
+    now = [datetime(2026, 11, 2, tzinfo=UTC)]
+    cache = AnswerCache(None, Settings(ttl=3600, sliding=True), text_of=str, clock=lambda: now[0])
+    keep(cache, FIRST, ttl=10)
+    for _ in range(3):
+        now[0] += timedelta(seconds=8)
+        assert served(cache, FIRST).tier == "exact"
+        cache.flush()
+    now[0] += timedelta(seconds=12)
+    assert missed(cache, FIRST).reason == "new scope"
+
+
 def test_shadow_serves_nothing_and_says_what_it_would_have() -> None:
     cache = make(shadow=True)
     keep(cache, FIRST)
@@ -234,6 +247,31 @@ def test_words_are_redacted_before_anything_is_done_with_them() -> None:
     assert served(cache, "Hello, I am Kim").tier == "exact"
 
 
+def test_a_redaction_that_fails_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def redact(text: str) -> str:
+        if text == "secret":
+            raise ValueError(text)
+        return text
+
+    cache = make(redact=redact)
+    keep(cache, FIRST, "secret")
+    assert missed(cache, FIRST).reason == "new scope" and missed(cache, "secret").reason == "error"
+    assert "keep failed (ValueError)" in caplog.text and "secret" not in caplog.text
+
+
+def test_a_judge_is_shown_what_was_redacted() -> None:
+    shown: list[tuple[str, ...]] = []
+    cache = make(
+        redact=lambda text: text.replace("Kim", "NAME"),
+        judge=lambda *told: shown.append(told),
+        chance=0.0,
+        audit_rate=1.0,
+    )
+    keep(cache, FIRST, "Kim knows.")
+    keep(cache, ALIKE, "Ask Kim.")
+    assert shown == [(ALIKE, FIRST, "NAME knows.", "Ask NAME.")]
+
+
 def test_answers_are_forgotten_by_tag_user_and_model() -> None:
     cache = make()
     keep(cache, FIRST, tags=["source:manual.pdf"])
@@ -268,6 +306,23 @@ def test_stats_survive_and_add_up(tmp_path: Path) -> None:
     assert dict(stats.hits) == {"exact": 2, "semantic": 1}
     assert stats.saved == Decimal("0.006")
     assert stats.hit_rate == 0.75
+
+
+def test_instructions_that_never_come_again_leave_nothing_behind() -> None:
+    """A document in the system prompt, as in many a RAG chain: each call is a domain of its own."""
+    cache = make()
+    cache._errors.refresh = 0
+
+    def asked(number: int) -> Request:
+        system = {"role": "system", "content": f"Answer from this document: {number}"}
+        return asking(FIRST, messages=[system, {"role": "user", "content": FIRST}])
+
+    for number in range(50):
+        cache.lookup(asked(number))
+    assert not cache.stats().errors and cache.stats().lookups == 50
+    cache.lookup(asked(0))
+    (threshold,) = cache.stats().errors.values()
+    assert threshold.lookups == 2
 
 
 def test_each_lookup_is_shown_to_whoever_looks(caplog: pytest.LogCaptureFixture) -> None:
@@ -318,6 +373,48 @@ def test_a_store_that_fails_is_said_once_and_left_alone(caplog: pytest.LogCaptur
             cache.keep(found.question, "Like this.")
     assert caplog.text.count("the database is away") == 1
     assert broken.asked < 10
+
+
+def test_what_does_not_reach_the_store_does_not_say_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, tried = [1000.0], list[float]()
+    monkeypatch.setattr("llm_savings.semantic_cache.trouble.time.monotonic", lambda: now[0])
+    cache = make(wait=0)
+
+    def away(*_: object) -> None:
+        tried.append(now[0] - 1000.0)
+        raise CacheError("away")
+
+    for name in ("get", "nearest", "put", "counts"):
+        monkeypatch.setattr(cache._store, name, away)
+    for _ in range(100):
+        missed(cache, FIRST)
+        missed(cache, FIRST, parameters={"temperature": 1.5})  # is never looked up
+        now[0] += 0.25
+    assert tried == [0.0, 1.0, 3.0, 7.0, 15.0]
+    assert caplog.text.count("failed") == 1
+
+
+def test_a_remembered_vector_does_not_say_that_the_embedder_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, dead = [1000.0], [False]
+    monkeypatch.setattr("llm_savings.semantic_cache.trouble.time.monotonic", lambda: now[0])
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        if dead[0]:
+            raise RuntimeError
+        return [[1.0, 0.0]] * len(texts)
+
+    cache = make(embeddings=embed, wait=0)
+    keep(cache, FIRST)
+    dead[0] = True
+    for number in range(40):
+        missed(cache, FIRST, model="gpt-4o-mini")
+        missed(cache, f"Another question {number}?")
+        now[0] += 0.5
+    assert caplog.text.count("failed") == 1
 
 
 def test_a_slow_embedder_is_a_miss_and_does_not_hold_up(caplog: pytest.LogCaptureFixture) -> None:

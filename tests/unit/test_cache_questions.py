@@ -44,6 +44,11 @@ def image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
+def stored(kind: str, number: str, **more: Any) -> dict[str, Any]:
+    """LangChain's block of a file that the provider has."""
+    return {"type": kind, "source_type": "id", "id": number, **more}
+
+
 def called(name: str, arguments: Any, call_id: str = "call_1") -> list[Any]:
     return [
         HELLO,
@@ -94,6 +99,9 @@ def test_settings_tell_scopes_apart(one: dict[str, Any], other: dict[str, Any]) 
         (user(TEXT, image(PIXEL)), user(image(PIXEL), TEXT)),
         (user(TEXT, image(PIXEL)), user(TEXT)),
         (user(TEXT, {"type": "file", "file_id": "a"}), user(TEXT, {"type": "file", "file_id": "b"})),
+        (user(TEXT, stored("image", "a")), user(TEXT, stored("image", "b"))),
+        (user(TEXT, stored("file", "a", filename="1.pdf")), user(TEXT, stored("file", "b", filename="1.pdf"))),
+        ([{"type": "item_reference", "id": "a"}, HELLO], [{"type": "item_reference", "id": "b"}, HELLO]),
         (called("delete", '{"path": "a.txt"}'), called("delete", '{"path": "b.txt"}')),
         (called("delete", {"path": "a.txt"}), called("delete", {"path": "b.txt"})),
         (called("delete", "{}"), called("keep", "{}")),
@@ -117,6 +125,11 @@ def test_messages_tell_scopes_apart(one: list[Any], other: list[Any]) -> None:
         ([HELLO], user("Hello?")),
         (called("f", "{}", "call_a"), called("f", "{}", "call_b")),
         ([{**HELLO, "name": None}], [HELLO]),
+        (
+            user({"type": "text", "text": "Hello?", "id": "lc_1"}),
+            user({"type": "text", "text": "Hello?", "id": "lc_2"}),
+        ),
+        (user(TEXT, {**image(PIXEL), "id": "lc_1"}), user(TEXT, {**image(PIXEL), "id": "lc_2"})),
     ],
 )
 def test_noise_does_not(one: list[Any], other: list[Any]) -> None:

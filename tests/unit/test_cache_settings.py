@@ -25,6 +25,7 @@ from llm_savings.semantic_cache.settings import Settings
         ("wait", -1),
         ("embed_timeout", 0),
         ("max_temperature", True),
+        *((name, None) for name in ("max_error", "max_temperature", "longest", "audit_rate", "wait", "embed_timeout")),
     ],
 )
 def test_a_wrong_value_is_named(option: str, value: object) -> None:

@@ -90,6 +90,7 @@ def test_a_share_out_of_range_is_refused(max_error: float) -> None:
     [
         'a,b,same\n"Hi, there",Hello,1\n\nIs it open?,Is it closed?,0\n',
         '\ufeffquestion1,question2,is_duplicate\n"Hi, there",Hello,True\nIs it open?,Is it closed?,false\n',
+        'a,b,same\n"Hi, there",Hello,1\nIs it open?\u2028,Is it closed?,0\n',
         '번호,질문1,질문2,같음\n1,"Hi, there",Hello,예\n2,Is it open?,Is it closed?,아니오\n',
     ],
 )
@@ -106,6 +107,7 @@ def test_pairs_are_read(tmp_path: Path, text: str) -> None:
         ("a,b,same\nx,,1\n", "line 2: column 'b' is empty"),
         ('a,b,same\n"x\nx",y,1\nx\n', "line 4: column 'b' is empty"),
         ("a,same\nx,1\n", "no column 'b'"),
+        ('a,b,same\n"' + "x" * 200_000, "line 2: no CSV"),
         ("", "no column 'a'"),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -204,6 +206,20 @@ def test_prices_of_the_articles_models() -> None:
 def test_prices_json_and_mode() -> None:
     document = json.loads(run("prices", "gpt-4o", "--mode", "batch", "--json").output)
     assert Decimal(document["models"]["gpt-4o"]["output"]) == Decimal("0.000005")
+
+
+def _commands(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from _commands(inner, *names, name)
+
+
+@pytest.mark.parametrize("names", _commands(main))
+def test_no_line_of_help_ends_within_a_name(names: tuple[str, ...]) -> None:
+    for width in (70, 80, 90, 100):
+        told = CliRunner().invoke(main, [*names, "--help"], env={"COLUMNS": str(width)}, terminal_width=width).output
+        assert not [line for line in told.splitlines() if line.endswith("-")]
 
 
 def test_help_has_examples() -> None:

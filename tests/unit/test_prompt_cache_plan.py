@@ -215,6 +215,27 @@ def test_a_busy_prefix_is_spread_over_keys() -> None:
     assert len(again) == 1  # a conversation stays with its key
 
 
+def _keys(memory: Memory, at: float, many: int) -> set[str | None]:
+    plans = (plan_breakpoints(chat(f"Question {n}?"), None, "gpt-4o", memory=memory, now=at) for n in range(many))
+    return {plan.prompt_cache_key for plan in plans}
+
+
+def test_a_prefix_is_spread_over_64_keys_at_most() -> None:
+    memory = Memory()
+    for n in range(120):
+        sent(memory, chat(f"Question {n}?"), 0.001 * n, "gpt-4o")
+    assert len(_keys(memory, 1, 800)) == 64
+
+
+def test_a_burst_of_a_few_is_no_traffic_that_is_spread() -> None:
+    memory = Memory()
+    for n in range(60):
+        sent(memory, chat(f"Question {n}?"), 0.001 * n, "gpt-4o")
+    assert len(_keys(memory, 1, 20)) == 1
+    sent(memory, chat("Question 60?"), 0.06, "gpt-4o")
+    assert len(_keys(memory, 1, 20)) > 1
+
+
 def test_what_makes_the_provider_forget_the_messages_changes_their_hashes_only() -> None:
     memory = Memory()
     talk = chat("Hello", "Yes?", "Well")

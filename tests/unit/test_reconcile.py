@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -566,3 +566,13 @@ def test_errors_are_one_line(files: tuple[str, str], tmp_path: Path) -> None:
         assert message in shown.output
         assert "Traceback" not in shown.output
     assert "Example:" in run("--help").output
+
+
+@pytest.mark.parametrize("export", [bill(row("a", NOON, "0.012345")), costs("0.012345"), used(Usage(input=1234567))])
+def test_sums_do_not_depend_on_the_programs_decimal_context(export: Export) -> None:
+    calls = [call("a", usd="0.0123", response_id="a"), call("c", usd="1.23450001", response_id="c"), call("b")]
+    with localcontext(prec=3):
+        narrow = compare(calls, export)
+        told = narrow.total, narrow.total.difference, narrow.total.verdict, narrow.settled_usd
+    wide = compare(calls, export)
+    assert narrow == wide and told == (wide.total, wide.total.difference, wide.total.verdict, wide.settled_usd)

@@ -77,7 +77,7 @@ def test_a_calibration_says_what_to_expect() -> None:
     router = ComplexityRouter(PAIR).fit(prompts, scores)
     found = router.calibrate(prompts, scores, max_loss=0.05)
     assert found.routable
-    assert found.warnings == ()
+    assert len(found.warnings) == 1 and found.warnings[0].startswith("800 judged prompts are few: the loss may be 2.")
     assert found.loss is not None and found.loss_bounds is not None and found.saving is not None
     assert found.loss_bounds[0] < found.loss <= 0.05
     assert found.loss_bounds[1] < 0.08
@@ -289,6 +289,39 @@ def test_one_file_keeps_it_all(taught: ComplexityRouter, tmp_path: Path) -> None
     assert (other.route("the colour").chosen, other.tiers["simple"].model) == ("simple", "claude-haiku-4-5")
     with pytest.raises(ConfigError, match="in this order"):
         ComplexityRouter.load(path, {"complex": "a", "simple": "b"})
+
+
+def test_what_is_learned_does_not_hang_on_the_order_of_the_prompts() -> None:
+    prompts, scores = made_up(300)
+    asked = made_up(40, seed=1)[0]
+    forward = ComplexityRouter(PAIR).fit(prompts, scores)
+    backward = ComplexityRouter(PAIR).fit(prompts[::-1], scores[::-1])
+    before, after = ([router.route(prompt).sufficiency for prompt in asked] for router in (forward, backward))
+    assert before == pytest.approx(after, abs=1e-6)
+
+
+def test_a_file_from_before_words_had_weights_is_read(taught: ComplexityRouter, tmp_path: Path) -> None:
+    taught.save(path := tmp_path / "router.npz")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    silent = arrays["vectors"] * np.array([1] * 64 + [0, 0, 1], np.float32)
+    np.savez(tmp_path / "silent.npz", **arrays | {"vectors": silent})
+    np.savez(tmp_path / "old.npz", **arrays | {"vectors": arrays["vectors"][:-1, :64]})
+    asked = [*made_up(20, seed=1)[0], "nothing that anybody knew", "", "얼음"]
+    now, old = (
+        [router.route(prompt).sufficiency for prompt in asked]
+        for router in (ComplexityRouter.load(tmp_path / f"{name}.npz") for name in ("silent", "old"))
+    )
+    assert now == old
+
+
+def test_few_judged_prompts_are_said_to_be_few() -> None:
+    prompts, scores = made_up(2500, seed=7)
+    few, enough = (
+        ComplexityRouter(PAIR).calibrate(prompts[:count], scores[:count], max_loss=0.1) for count in (120, 2500)
+    )
+    assert "120 judged prompts" in " ".join(few.warnings)
+    assert "judged prompts are few" not in " ".join(enough.warnings)
 
 
 def test_tiers_and_rules_come_back(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _plugged(config: Mapping[str, Any], options: Options) -> Iterator[Finding]:
 
 
 def _parts(options: Options, config: Mapping[str, Any] | None) -> Iterator[Finding]:
-    yield _reachable("metering", options.ledger, "on", "ledger", lambda: Ledger(options.ledger).budgets.plans())
+    yield _reachable("metering", options.ledger, "on", "ledger", lambda: _ask_ledger(options.ledger))
     for budget in options.budgets:
         limits = ", ".join(f"{key} {value}" for key, value in budget.plan().items() if value not in (None, False))
         yield Finding("budgets", "on", limits)
@@ -159,6 +159,11 @@ def _parts(options: Options, config: Mapping[str, Any] | None) -> Iterator[Findi
     yield _reachable(
         "cache", target or ":memory:", _state(options.cache["shadow"]), shared, lambda: _ask_cache(str(target))
     )
+
+
+def _ask_ledger(target: str) -> None:
+    with Ledger(target) as ledger:
+        ledger.budgets.plans()
 
 
 def _ask_cache(target: str) -> None:
