@@ -13,8 +13,8 @@ from typing import Any, Literal
 from llm_savings.errors import RecordError
 from llm_savings.usage import FIELDS, Usage
 
-# Amounts are stored as whole picodollars (1e-12 USD). Every token price in LiteLLM's map is a whole number of
-# them, so sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
+# Amounts are stored as whole picodollars (1e-12 USD). Nearly every token price in LiteLLM's map is a whole
+# number of them, and sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
 _WIDE = Context(prec=60)  # whatever the caller's is
 _INT64 = 2**63 - 1
 MOST_USD = _WIDE.scaleb(Decimal(_INT64), -12)

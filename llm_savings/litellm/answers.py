@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -229,14 +230,28 @@ def _is_split(raw: Any) -> bool:
 
 def _unwrapped(own: str) -> str:
     # The Responses API's ids come wrapped, to find their deployment again: resp_base64("...;response_id:resp_...").
-    if own.startswith("resp_bGl0ZWxsbT"):
-        try:
-            inner = base64.b64decode(own.removeprefix("resp_") + "==").decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return own
-        _, marker, inside = inner.rpartition("response_id:")
-        return inside if marker and inside else own
+    # The proxy's come sealed, so that no other client can ask for them, and since litellm 1.110 we see these too.
+    for opened in (_opened, _unsealed):
+        inner = opened(own.removeprefix("resp_")) if own.startswith("resp_") else ""
+        _, marker, inside = inner.partition("response_id:")
+        if marker and inside:
+            return _unwrapped(inside.partition(";")[0])
     return own
+
+
+def _opened(wrapped: str) -> str:
+    try:
+        return base64.b64decode(wrapped + "==").decode() if wrapped.startswith("bGl0ZWxsbT") else ""
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _unsealed(wrapped: str) -> str:
+    if "litellm.proxy.proxy_server" not in sys.modules:
+        return ""
+    from litellm.proxy.common_utils.encrypt_decrypt_utils import decrypt_value_helper
+
+    return decrypt_value_helper(wrapped, "response_id", "debug", return_original_value=True) or ""
 
 
 def _hidden(response: Any) -> Mapping[str, Any]:

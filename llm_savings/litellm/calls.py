@@ -39,6 +39,9 @@ _NAMES = (
 BILLED = frozenset((*_NAMES, *(f"a{name}" for name in _NAMES), "pass_through_endpoint"))
 """The call types that a provider bills for an answer; files, lists and the like cost nothing."""
 
+SAVES = "llm_savings_saves"
+"""Where a routed call's metadata says that without routing another model would have been asked."""
+
 _TIERS: dict[str, Mode] = {"flex": "flex", "priority": "priority", "batch": "batch"}
 
 _TENANT_KEYS = ("user_api_key_team_id", "user_api_key_hash", "user_api_key")
@@ -141,9 +144,19 @@ def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**other, **own} if own and other else own or other
 
 
+def asked_for(details: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the savings did to the request. A Router's fallback saved what routing did before it, or nothing."""
+    metadata = metadata_of(details)
+    said, first = evidence_in(metadata), metadata.get("original_model_group")
+    if "routing" not in said or not first or first == metadata.get("model_group"):
+        return said
+    routing = {"routing": {**said["routing"], "fallback": True}} if metadata.get(SAVES) else {}
+    return {**{name: each for name, each in said.items() if name != "routing"}, **routing}
+
+
 def strategies_of(details: Mapping[str, Any]) -> Mapping[str, Any]:
     """What each saving did for the call, as its row keeps it."""
-    found, said = details.get(CACHE_KEY), evidence_in(metadata_of(details))
+    found, said = details.get(CACHE_KEY), asked_for(details)
     return {**said, "semantic_cache": found} if isinstance(found, dict) else said
 
 

@@ -21,7 +21,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
-from llm_savings.evidence import at_end, evidence_in
+from llm_savings.evidence import at_end
 from llm_savings.ledger import Ledger, Settled
 from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
@@ -30,6 +30,7 @@ from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_
 from llm_savings.litellm.calls import (
     BILLED,
     CallIds,
+    asked_for,
     base_model,
     call_sent,
     metadata_of,
@@ -246,7 +247,7 @@ class CostLogger(Metered, CustomLogger):
         if attempt.trace is not None:
             attempt.known, attempt.trace.asked = None, question(details)
             # What is sent again was not looked up in the cache again.
-            done = strategies_of(details) if attempt.number == 1 else evidence_in(metadata_of(details))
+            done = strategies_of(details) if attempt.number == 1 else asked_for(details)
             attempt.trace.live.strategies = done
             attempt.mock = details.get("api_key") == _MOCK_KEY
             attempt.reported = self._streams.ask(details) and not attempt.mock
@@ -332,7 +333,7 @@ class CostLogger(Metered, CustomLogger):
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
         hit = details.get("cache_hit") is True
-        said = strategies_of(details) if hit else evidence_in(metadata_of(details))
+        said = strategies_of(details) if hit else asked_for(details)
         if said:  # some of it is known only after the call was written ahead
             live.strategies = {**(live.strategies or {}), **said}
         self.meter.answered(live, _answer(details, response, attempt, hit=hit))

@@ -1,38 +1,29 @@
 """`ComplexityRouting`: a LiteLLM Router whose model "auto" is the cheapest group that will do."""
-# pyright: standard, reportIncompatibleMethodOverride=false
+# pyright: standard
 
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial, wraps
-from importlib.util import find_spec
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import litellm
-from litellm.router_utils.fallback_event_handlers import record_pre_routing_selection
-from litellm.types.router import CustomRoutingStrategyBase, RouterRateLimitError
 
-from llm_savings.bounds import limits
 from llm_savings.errors import ConfigError
-from llm_savings.evidence import noted
-from llm_savings.litellm.cascades import Cascade, cascading, underway, without
-from llm_savings.routed import Routing, at_least_in, conversation_in, params_beside, router_for, with_evidence
-from llm_savings.routing import ComplexityRouter, Decision, Tier, portable
+from llm_savings.litellm.routed_calls import ASKED, CHATS, Group
+from llm_savings.routed import Routing, router_for
+from llm_savings.routing import Tier
 from llm_savings.routing.tiers import read_tiers
 
 if TYPE_CHECKING:
     from litellm.router import Router
 
 _log = logging.getLogger("llm_savings.litellm")
-_TAKE_MARKS = ("anthropic", "bedrock", "vertex")  # providers that know thoughts and marks of what is to be cached
-_MARKS = frozenset(("thinking_blocks", "cache_control", "cachePoint"))
-_ROUTED = "llm_savings_routed"  # where the Router's metadata says, for its fallbacks, what was chosen
-ALLOWED = "llm_savings_tiers"
-"""Where a call's metadata names the tiers that its caller may use; only the proxy's plug-in writes it."""
-_FOR_RESPONSES = {"max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
+UNTRIED = (1, 111)
+"""The first version of LiteLLM that routing was not tried with."""
 
 
 class ComplexityRouting:
@@ -96,10 +87,11 @@ class ComplexityRouting:
             The Router.
 
         Raises:
-            ConfigError: A tier's group is not one of the Router's, the new one's name is taken, or LiteLLM is too new.
+            ConfigError: A tier's group is not one of the Router's, the new one's name is taken, or LiteLLM keeps
+                its own way to ask.
         """
-        if find_spec("litellm.router_rust"):  # its choice asks the strategy again, without end
-            raise ConfigError('litellm 1.110 has another Router; pip install "litellm<1.110" to route with it')
+        if (here := _litellm()) >= UNTRIED:
+            _log.warning("Routing was tried with litellm below %d.%d, and this is %d.%d", *UNTRIED, *here)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # litellm 1.109 renames what 1.106 has
             known = sorted(router.get_model_names())
@@ -117,222 +109,18 @@ class ComplexityRouting:
                 for name, tier in self.tiers.items()
             }
             self.router = router_for(priced, self._router, shadow=self.shadow)
-            strategy = _Strategy(self, router, deployments)
-            # Retries look for other deployments of the group that was asked for; should somebody take the strategy
-            # away, "auto" still answers.
-            aliases: dict[str, Any] = {**router.model_group_alias, self.group: strategy.groups[strategy.names[-1]]}
+            providers = {name: _provider(deployments[name]) for name in self.tiers}
+            group = Group(self.group, router, self.router, self.tiers, providers, self._cascade)
+            # In every other way to ask, "auto" is the strongest tier; and it is listed.
+            strongest = self.tiers[self.router.names[-1]].model
+            aliases: dict[str, Any] = {**router.model_group_alias, self.group: strongest}
             router.model_group_alias = aliases
-            register = getattr(router, "register_plugin", None) or router.set_custom_routing_strategy
-            register(strategy)
-            # Updating `routing_strategy` would take the strategy off with the old one.
-            router._reset_custom_routing_strategy = _keep
-            if self._cascade:
-                cascading(router, partial(strategy.cascade, self._cascade if callable(self._cascade) else None))
-            router.text_completion = strategy.text_completion(router.text_completion)
+            for way in ASKED:
+                if (own := getattr(router, way, None)) is not None:
+                    setattr(router, way, group.routed(way, own))
+                if way in CHATS and getattr(getattr(router, way, None), "__wrapped__", None) is not own:
+                    raise ConfigError(f"this litellm's Router does not let its {way} be replaced; it cannot be routed")
         return router
-
-
-class _Strategy(CustomRoutingStrategyBase):
-    """What a Router asks for a deployment, in the place of its own choice, to which it leaves the rest."""
-
-    def __init__(self, routing: ComplexityRouting, router: Router, deployments: Mapping[str, Any]) -> None:
-        self.group = routing.group
-        self.router = routing.router
-        self.names: tuple[str, ...] = self.router.names
-        self.groups = {name: tier.model for name, tier in routing.tiers.items()}
-        self._host, self._params = router, {name: tier.params for name, tier in routing.tiers.items()}
-        self._sync, self._async = router.get_available_deployment, router.async_get_available_deployment
-        self._providers = {name: _provider(deployments[name]) for name in self.names}
-
-    def get_available_deployment(
-        self, model: str, messages: Any = None, input: Any = None, specific_deployment: Any = False, **given: Any
-    ) -> Any:
-        """A deployment of the group that the router chooses, or of the one that was asked for."""
-        choice = _Choice(self, model, messages, input, {"specific_deployment": specific_deployment, **given})
-        while True:
-            try:
-                return self._sync(**choice.asked)
-            except RouterRateLimitError:
-                if not choice.gives_way():
-                    raise
-
-    async def async_get_available_deployment(
-        self, model: str, messages: Any = None, input: Any = None, specific_deployment: Any = False, **given: Any
-    ) -> Any:
-        """The same under asyncio."""
-        choice = _Choice(self, model, messages, input, {"specific_deployment": specific_deployment, **given})
-        while True:
-            try:
-                return await self._async(**choice.asked)
-            except RouterRateLimitError:
-                if not choice.gives_way():
-                    raise
-
-    def cascade(
-        self, judge: Callable[[str], float] | None, model: str, messages: Any, kwargs: Mapping[str, Any]
-    ) -> Cascade | None:
-        """The cascade of a call to the new group, decided ahead; None for another group, or where routing fails."""
-        if model != self.group:
-            return None
-        try:
-            return Cascade(self.router, self.router.route(messages, **told(self.router, kwargs)), judge)
-        except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
-            _log.warning("Routing failed (%s): its answer is not judged", type(error).__name__)
-            return None
-
-    def text_completion(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        """LiteLLM's own sends the name of the group to the provider; here it is the chosen deployment's."""
-
-        @wraps(own)
-        def text_completion(model: str, prompt: Any, **given: Any) -> Any:
-            if model != self.group:
-                return own(model=model, prompt=prompt, **given)
-            given |= {"metadata": {**(given.get("metadata") or {}), "model_group": model}}
-            given.setdefault("num_retries", self._host.num_retries)
-            asked = [{"role": "user", "content": prompt if isinstance(prompt, str) else str(prompt)}]
-            chosen = self._host.get_available_deployment(model=model, messages=asked, request_kwargs=given)
-            given = {**self._host.default_litellm_params, **chosen["litellm_params"], **given}
-            given.pop("messages", None)  # a copy of the prompt, where marks were taken out
-            return litellm.text_completion(prompt=prompt, **{"caching": self._host.cache_responses, **given})
-
-        return text_completion
-
-    def has_fallback(self, group: str) -> bool:
-        """Whether the Router has somewhere to go when a group fails."""
-        settings = getattr(self._host, "settings", None)  # litellm 1.109's way
-        fallbacks: Any = settings().fallbacks if settings else self._host.fallbacks
-        return any(isinstance(each, Mapping) and (group in each or "*" in each) for each in fallbacks or ())
-
-    def portable_for(self, tier: str, messages: Any) -> Any:
-        """The messages as a tier's provider takes them: a copy, where another's thoughts and marks are taken out."""
-        mixed = len(set(self._providers.values())) > 1
-        if not mixed or self._providers[tier].startswith(_TAKE_MARKS) or not isinstance(messages, list):
-            return messages
-        return portable(messages) if any(map(_is_marked, messages)) else messages
-
-    def params_for(self, decision: Decision, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters of the tier that the caller does not set."""
-        return params_beside(replace(decision, params={**self._params[decision.tier], **decision.params}), kwargs)
-
-
-class _Choice:
-    """One choice of a deployment on its way. Where routing fails, the call goes to the strongest group.
-
-    Attributes:
-        asked: What the Router's own choice is asked.
-    """
-
-    def __init__(self, strategy: _Strategy, model: str, messages: Any, input: Any, given: dict[str, Any]) -> None:
-        self.asked: dict[str, Any] = {"model": model, "messages": messages, "input": input, **given}
-        self._strategy, self._decision, self._cascade = strategy, None, None
-        if model != strategy.group:
-            self._fallen(model)
-            return
-        self._kwargs: dict[str, Any] = given.get("request_kwargs") or {}
-        self._allowed = _allowed_in(self._kwargs, strategy.names)
-        self.asked["model"] = strategy.groups[self._allowed[-1]]
-        self._where = "litellm_metadata" if "litellm_metadata" in self._kwargs else "metadata"
-        self._metadata, self._messages, self._set = self._kwargs.get(self._where), messages, ()
-        self._cascade = underway(self._metadata or {})
-        self._responses = messages is None and self._where == "litellm_metadata"
-        if messages is not None or self._responses:  # else it is an embedding
-            self._try(lambda: self._decide(messages if messages is not None else input))
-
-    def gives_way(self) -> bool:
-        """Whether the next stronger group is to be asked, as no deployment of this one can be."""
-        decision, strategy = self._decision, self._strategy
-        if decision is None or strategy.has_fallback(self.asked["model"]):
-            return False
-        stronger = strategy.router.escalated(decision, "cooldown")
-        if stronger is not None:
-            self._try(lambda: stronger)
-        return stronger is not None and self._decision is stronger
-
-    def _decide(self, asked: Any) -> Decision:
-        known = told(self._strategy.router, self._kwargs)
-        return self._cascade.decision if self._cascade else self._strategy.router.route(asked, **known)
-
-    def _fallen(self, model: str) -> None:
-        """Note with a fallback what it fell from, where without routing another model would have been asked."""
-        kwargs: dict[str, Any] = self.asked.get("request_kwargs") or {}
-        for where in ("metadata", "litellm_metadata"):
-            metadata = kwargs.get(where)
-            routed = metadata.get(_ROUTED) if isinstance(metadata, Mapping) else None
-            if routed and routed["group"] != model and routed["group"] in self._strategy.groups.values():
-                kwargs[where] = noted(without(metadata), "routing", {**routed["evidence"], "fallback": True})
-
-    def _try(self, decide: Callable[[], Decision]) -> None:
-        try:
-            decision = decide()
-            if len(self._allowed) < len(self._strategy.names):
-                decision = self._strategy.router.within(decision, self._allowed)
-            self._aim(decision)
-            self._decision = decision
-            if self._cascade:
-                self._cascade.decision = decision
-        except Exception as error:  # noqa: BLE001 (a saving must not cost a call)
-            _log.warning("Routing failed (%s): the call goes to %r", type(error).__name__, self.asked["model"])
-
-    def _aim(self, decision: Decision) -> None:
-        """Have the call go where the decision says. Only the copy of its parameters that is sent is changed."""
-        kwargs, strategy = self._kwargs, self._strategy
-        for name in self._set:
-            del kwargs[name]
-        params = strategy.params_for(decision, kwargs)
-        if self._responses:
-            params = {_FOR_RESPONSES.get(name, name): value for name, value in params.items()}
-        kwargs.update(params)
-        self._set = tuple(params)
-        self.asked["model"] = group = strategy.groups[decision.tier]
-        more = self._cascade.more if self._cascade else {}
-        if isinstance(self._metadata, dict):  # the Router's own, where it looks for the fallbacks
-            record_pre_routing_selection({self._where: self._metadata}, group)
-            self._metadata.pop(_ROUTED, None)
-            if decision.model != decision.baseline_model and not decision.shadow and "disabled" not in decision.reasons:
-                self._metadata[_ROUTED] = {"group": group, "evidence": {**decision.evidence(), **more}}
-        kwargs[self._where] = with_evidence(without(self._metadata), decision, **more)
-        messages = strategy.portable_for(decision.tier, self._messages) if self._where == "metadata" else self._messages
-        if messages is not self.asked["messages"]:
-            kwargs["messages"] = self.asked["messages"] = messages
-
-
-def told(router: ComplexityRouter, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What routing is told of a call; and how the call before went for the conversation that it belongs to."""
-    sources = [found for name in ("metadata", "litellm_metadata") if isinstance(found := kwargs.get(name), Mapping)]
-    conversation = conversation_in(*sources, {"session_id": kwargs.get("litellm_session_id")})
-    if conversation:
-        again = any(source.get("attempted_retries") for source in sources)
-        (router.failed if again else router.answered)(conversation)
-    return {
-        "tools": kwargs.get("tools"),
-        "response_format": kwargs.get("response_format"),
-        "max_tokens": limits(kwargs)[0],
-        "conversation": conversation,
-        "at_least": at_least_in(*sources),
-    }
-
-
-def _allowed_in(kwargs: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
-    """The tiers that a call's caller may use, from the cheapest to the strongest; all where nobody says."""
-    for place in ("metadata", "litellm_metadata"):
-        said = kwargs.get(place)
-        allowed = said.get(ALLOWED) if isinstance(said, Mapping) else None
-        if isinstance(allowed, list):
-            return tuple(name for name in names if name in allowed) or names[:1]
-    return names
-
-
-def _is_marked(message: object) -> bool:
-    """Whether a message has thoughts, or marks of what is to be cached, which not every provider takes."""
-    if not isinstance(message, Mapping):
-        return False
-    content = message.get("content")
-    blocks = [message, *(content if isinstance(content, list) else ())]
-    return any(
-        isinstance(block, Mapping)
-        and (not _MARKS.isdisjoint(block) or block.get("type") in ("thinking", "redacted_thinking"))
-        for block in blocks
-    )
 
 
 def model_of(deployment: Mapping[str, Any], group: str) -> str:
@@ -350,5 +138,5 @@ def _provider(deployment: Mapping[str, Any]) -> str:
         return str(params["model"])
 
 
-def _keep() -> None:
-    """In the place of what takes a strategy off."""
+def _litellm() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version("litellm"))[:2]))

@@ -214,8 +214,12 @@ async def test_a_cut_stream_is_unknown_at_its_bound(metered: Metered, way: str, 
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-async def test_a_stream_that_ends_without_saying_so_is_an_estimate(metered: Metered, way: str) -> None:
-    metered.box.fail("garbage")  # LiteLLM ends such a stream of Anthropic's as if it were whole
-    await called(lambda: getattr(metered, way)(CLAUDE))
+async def test_a_stream_that_ends_without_saying_so_is_told_as_litellm_takes_it(metered: Metered, way: str) -> None:
+    metered.box.fail("garbage")
+    try:  # up to litellm 1.109 such a stream of Anthropic's ends as if it were whole; later it is an error
+        await called(lambda: getattr(metered, way)(CLAUDE))
+        told = ("ok", "estimated")
+    except litellm.exceptions.MidStreamFallbackError:
+        told = ("error", "unknown")
     row = await metered.row()
-    assert (row.status, row.basis) == ("ok", "estimated")
+    assert (row.status, row.basis) == told

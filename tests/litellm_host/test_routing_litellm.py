@@ -21,6 +21,7 @@ from llm_savings import ComplexityRouter, ConfigError
 from llm_savings.attribution import attribute
 from llm_savings.ledger import Call
 from llm_savings.litellm import ComplexityRouting
+from llm_savings.litellm.routed_calls import ALLOWED
 from llm_savings.routing import Rule, Tier
 
 BIG = "openai/gpt-4o"
@@ -240,20 +241,17 @@ async def test_a_request_is_tried_again_and_balanced(metered: Metered) -> None:
     rows = await metered.rows(4)
     assert [row.status for row in rows].count("ok") == 2
     assert all(routed(row)["tier"] == "simple" for row in rows)
-    seen = set()
-    for _ in range(40):
-        seen.add(
-            auto.get_available_deployment(model="auto", messages=asked(EASY), request_kwargs={})["model_info"]["id"]
-        )
-    assert len(seen) == 2, "both deployments have their turns"
+    auto = router(metered, metered.deployment("mini", GPT, api_version="2"))
+    answers = [auto.completion(model="auto", messages=asked(EASY), mock_response="hi") for _ in range(40)]
+    assert len({answer._hidden_params["model_id"] for answer in answers}) == 2, "both deployments have their turns"
 
 
-async def cool(router: Router, metered: Metered, way: Callable[..., Any], text: str) -> None:
+async def cool(router: Router, metered: Metered, group: str) -> None:
     """Have both deployments of a tier cool down."""
     metered.box.fail("429", times=2, retry_after=60)
     for _ in range(2):
         with pytest.raises(litellm.RateLimitError):
-            await way(router, text)
+            await router.acompletion(model=group, messages=asked(EASY))
 
 
 @pytest.mark.parametrize("way", [completion, acompletion])
@@ -262,14 +260,29 @@ async def test_a_tier_that_is_cooling_down_gives_way_to_a_stronger_one(
 ) -> None:
     twins = [metered.deployment(name, model, timeout=9) for name, model in (("mini", GPT), ("big", BIG))]
     auto = router(metered, *twins, tiers={"simple": Tier("mini", max_tokens=5), "complex": "big"})
-    await cool(auto, metered, way, EASY)
+    await cool(auto, metered, "mini")
     assert (await way(auto, EASY)).model.startswith("gpt-4o-2024")
     (row,) = (row for row in await metered.rows(3) if row.status == "ok")
     assert routed(row)["reasons"][-1] == "cooldown"
     assert row.settled and row.settled.usage.output > 5, "the other tier's parameters are not sent"
-    await cool(auto, metered, way, HARD)
+    await cool(auto, metered, "big")
     with pytest.raises(Exception, match="No deployments available"):
         await way(auto, EASY)
+
+
+@pytest.mark.parametrize("way", [completion, acompletion, stream, astream])
+@pytest.mark.parametrize("retries", [0, 2])
+async def test_a_tier_that_cools_down_on_the_way_gives_way_at_once(
+    metered: Metered, way: Callable[..., Any], retries: int
+) -> None:
+    auto = router(metered, metered.deployment("mini", GPT, timeout=9), num_retries=retries)
+    metered.box.fail("429", model="gpt-4o-mini", times=None, retry_after=60)
+    if not retries:
+        with pytest.raises(litellm.RateLimitError):
+            await way(auto, EASY)
+    await way(auto, EASY)
+    (row,) = (row for row in await metered.rows(3) if row.status == "ok")
+    assert (row.sent.requested_model, routed(row)["reasons"][-1]) == ("gpt-4o", "cooldown")
 
 
 @pytest.mark.parametrize("way", [completion, acompletion])
@@ -278,7 +291,7 @@ async def test_a_tier_that_is_cooling_down_goes_to_its_fallback_if_it_has_one(
 ) -> None:
     more = [metered.deployment("mini", GPT, timeout=9), metered.deployment("spare", "openai/gpt-4.1-mini")]
     auto = router(metered, *more)
-    await cool(auto, metered, way, EASY)
+    await cool(auto, metered, "mini")
     auto.fallbacks = [{"mini": ["spare"]}]
     assert (await way(auto, EASY)).model.startswith("gpt-4.1-mini")
 
@@ -307,14 +320,24 @@ async def test_a_conversation_sticks_to_its_tier(metered: Metered) -> None:
 async def test_retries_in_a_row_move_a_conversation_up(
     metered: Metered, way: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(litellm.Router, "_time_to_sleep_before_retry", lambda *_, **__: 0)
+    monkeypatch.setattr(litellm.Router, "_time_to_sleep_before_retry", lambda *_, **__: 0, raising=False)
     auto = router(metered, num_retries=3)
     metered.box.fail("500", model="gpt-4o-mini", times=None)
     assert (await way(auto, EASY, metadata={"thread_id": "t"})).model.startswith("gpt-4o-2024")
     tried = [row.sent.requested_model for row in await metered.rows(3)]
     assert tried == ["gpt-4o-mini", "gpt-4o-mini", "gpt-4o"]
     with pytest.raises(litellm.InternalServerError):
-        await way(auto, EASY)
+        await way(auto, EASY, num_retries=0)
+
+
+@pytest.mark.parametrize("way", [completion, acompletion])
+async def test_fallbacks_of_the_new_group_are_its_tiers_too(metered: Metered, way: Callable[..., Any]) -> None:
+    spare = metered.deployment("spare", "openai/gpt-4.1-mini")
+    auto = router(metered, spare, fallbacks=[{"auto": ["spare"]}, {"big": ["mini"]}])
+    metered.box.fail("500", model="gpt-4o-mini", times=1)
+    metered.box.fail("500", model="gpt-4o", times=1)
+    assert (await way(auto, EASY)).model.startswith("gpt-4.1-mini")
+    assert (await way(auto, HARD)).model.startswith("gpt-4o-mini")
 
 
 async def test_metadata_of_the_caller_reaches_the_row_and_keeps_no_evidence(metered: Metered) -> None:
@@ -324,6 +347,24 @@ async def test_metadata_of_the_caller_reaches_the_row_and_keeps_no_evidence(mete
     row = await metered.row()
     assert (row.sent.tags["feature"], row.sent.user) == ("faq", "kim")
     assert "llm_savings" not in mine, "or the next call with it would be taken for a routed one"
+
+
+@pytest.mark.parametrize("way", ["responses", "aresponses"])
+async def test_what_the_proxy_says_of_a_key_does_not_reach_the_provider(metered: Metered, way: str) -> None:
+    sent: list[Any] = []
+
+    async def aown(**given: Any) -> None:
+        sent.append(given)
+
+    auto = Router(model_list=[metered.deployment("mini", GPT), metered.deployment("big", BIG)])
+    setattr(auto, way, aown if way == "aresponses" else lambda **given: sent.append(given))
+    ComplexityRouting(TIERS).attach(auto)
+    both = {"metadata": {"a": "b", ALLOWED: ["simple"]}, "litellm_metadata": {ALLOWED: ["simple"]}}
+    done = getattr(auto, way)(model="auto", input=HARD, **both)
+    if isawaitable(done):
+        await done
+    (given,) = sent
+    assert given["model"] == "mini" and given["metadata"] == {"a": "b"} and ALLOWED not in given["litellm_metadata"]
 
 
 async def test_a_shadow_changes_nothing_and_says_what_it_would_have_done(metered: Metered) -> None:
@@ -345,11 +386,16 @@ async def test_switched_off_it_goes_to_the_baseline(metered: Metered, monkeypatc
     ids=["empty", "binary", "a megabyte", "none", "a number", "no text", "odd blocks", "a mapping"],
 )
 async def test_whatever_is_asked_routing_does_not_fail(metered: Metered, content: Any) -> None:
-    auto = router(metered)
-    given = {"model": "auto", "messages": asked(content), "request_kwargs": {"metadata": None}}
-    sync = auto.get_available_deployment(**given)
-    other = await auto.async_get_available_deployment(**given)
-    assert sync["model_name"] == other["model_name"] in ("mini", "big")
+    auto = Router(model_list=[metered.deployment("mini", GPT), metered.deployment("big", BIG)])
+
+    async def aown(**given: Any) -> Any:
+        return given
+
+    auto.completion, auto.acompletion = lambda **given: given, aown
+    ComplexityRouting(TIERS).attach(auto)
+    for metadata in ({"metadata": None}, {}, {"metadata": {"session_id": "s"}}):
+        sent = auto.completion("auto", asked(content), **metadata), await auto.acompletion("auto", asked(content))
+        assert {each["model"] for each in sent} <= {"mini", "big"} and sent[0]["messages"] == asked(content)
 
 
 async def test_a_decision_that_fails_goes_to_the_strongest_tier_and_says_so(
@@ -361,7 +407,7 @@ async def test_a_decision_that_fails_goes_to_the_strongest_tier_and_says_so(
         assert auto.completion(model="auto", messages=asked(EASY)).model.startswith("gpt-4o-2024")
     assert routed(await metered.row())["reasons"] == ["failed"]
     with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
-        broken.setattr("llm_savings.litellm.routing.with_evidence", lambda *_, **__: 1 / 0)
+        broken.setattr("llm_savings.litellm.routed_calls.with_evidence", lambda *_, **__: 1 / 0)
         auto.completion(model="auto", messages=asked(HARD))
     assert "Routing failed" in caplog.text and HARD not in caplog.text
 
@@ -444,12 +490,6 @@ async def test_many_at_once_decide_as_one(metered: Metered) -> None:
 def test_what_is_wrong_is_said_when_it_is_set_up(metered: Metered, given: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         router(metered, **given)
-
-
-def test_a_litellm_that_asks_the_strategy_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_savings.litellm.routing.find_spec", lambda _: object())  # litellm 1.110
-    with pytest.raises(ConfigError, match=r"litellm<1\.110"):
-        ComplexityRouting(tiers={"simple": "a", "complex": "b"}).attach(litellm.Router(model_list=[]))
 
 
 def test_where_it_is_found() -> None:

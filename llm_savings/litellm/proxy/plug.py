@@ -24,7 +24,7 @@ from llm_savings.litellm.calls import strategies_of
 from llm_savings.litellm.costs import CostLogger
 from llm_savings.litellm.prompt_caching import PromptCaching
 from llm_savings.litellm.proxy.options import Options, options_beside, read_options
-from llm_savings.litellm.routing import ALLOWED
+from llm_savings.litellm.routed_calls import ALLOWED
 from llm_savings.meter import METERED
 
 _log = logging.getLogger("llm_savings.litellm")
