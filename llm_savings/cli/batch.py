@@ -231,7 +231,7 @@ def _rows(file: str, encoding: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         return
     try:
         with Path(file).open(encoding=encoding, newline="") as lines:
-            for number, found in enumerate(csv.DictReader(lines, restkey="(more)"), 2):
+            for number, found in enumerate(csv.DictReader(lines, restkey="(more)", strict=True), 2):
                 yield number, found
     except (UnicodeDecodeError, LookupError) as error:
         raise ConfigError(f"{file} is not {encoding} text: {error}; name its encoding, as --encoding cp949") from error

@@ -30,7 +30,7 @@ def rows_of(text: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         LogFormatError: It is no CSV; says the line.
     """
-    rows = csv.reader(StringIO(text))
+    rows = csv.reader(StringIO(text), strict=True)  # else a quote that is never closed takes in all the rest
     try:
         for row in rows:
             yield rows.line_num, row
