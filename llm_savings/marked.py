@@ -13,6 +13,7 @@ from llm_savings import settings
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
 from llm_savings.prompt_cache import Memory, Plan, apply_plan, plan_breakpoints
+from llm_savings.prompt_cache.plan import terms_for
 from llm_savings.prompt_cache.rules import Dialect
 from llm_savings.usage import Usage
 
@@ -77,8 +78,7 @@ class Marking:
             options = {name: value for name, value in asked.items() if name not in _PARTS}
             if base and not base.rstrip("/").startswith(self._own):
                 options["api_base"] = base
-            at = options.get("api_base") or options.get("base_url")
-            if memory.terms(model, provider, at).dialect == "none":
+            if terms_for(memory, model, provider, options).dialect == "none":  # before the prompt is read
                 return asked, None
             messages, tools, system = asked["messages"], asked.get("tools"), asked.get("system")
             plan = plan_breakpoints(

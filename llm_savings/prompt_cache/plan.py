@@ -128,9 +128,14 @@ def plan_breakpoints(
         ()
     """
     given = options or {}
-    terms = memory.terms(model, provider, given.get("api_base") or given.get("base_url"))
+    terms = terms_for(memory, model, provider, given)
     prompt = read_prompt(messages, tools, system, seed=memory.seed(terms.model), options=given)
     return plan_prompt(prompt, terms, memory, now=memory.clock() if now is None else seconds(now), model=model)
+
+
+def terms_for(memory: Memory, model: str, provider: str | None, options: Mapping[str, Any]) -> Terms:
+    """What caching means for a call with these parameters."""
+    return memory.terms(model, provider, options.get("api_base") or options.get("base_url"))
 
 
 def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, model: str) -> Plan:

@@ -180,13 +180,14 @@ def learn(rows: Sequence[Example]) -> Learned:
         inside = known & (folds != fold)[:, None]
         return np.stack([words.regressed(left[fold][:, k], inside[:, k], ridge) for k in range(known.shape[1])], 1)
 
-    held_out, spoken, best = by_place, np.zeros((len(space.vectors), known.shape[1])), error(by_place)
+    held_out, chosen, best = by_place, None, error(by_place)
     for ridge in _WORD_RIDGES:
         parts = [spoken_with(ridge, fold) for fold in range(FOLDS)]
         said = [np.stack([words.said(w, len(rows)) for w in part.T], 1) for part in parts]
         both = by_place + _left_out(said, folds)
         if (off := error(both)) < best:
-            held_out, spoken, best = both, spoken_with(ridge, FOLDS), off
+            held_out, chosen, best = both, ridge, off
+    spoken = np.zeros((len(space.vectors), known.shape[1])) if chosen is None else spoken_with(chosen, FOLDS)
     further = np.c_[spoken * words.rare[:, None], words.rare**2].astype(np.float32)
     return Learned(
         replace(space, vectors=np.concatenate((space.vectors, further), 1)),
