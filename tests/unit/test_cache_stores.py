@@ -24,7 +24,10 @@ from hypothesis import strategies as st
 from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Distant, Entry, Store, Which, open_store
+from llm_savings.semantic_cache.stores.matrix import Matrix
 from llm_savings.semantic_cache.stores.memory import MemoryStore
+from llm_savings.semantic_cache.stores.nearby import Nearby
+from llm_savings.semantic_cache.stores.rows import small
 from llm_savings.semantic_cache.stores.sqlite import packed, unpacked
 
 D = 32
@@ -829,6 +832,48 @@ def test_a_large_scope_is_found_in_a_graph_that_follows(monkeypatch: pytest.Monk
     store.settle()
     assert recall() >= 0.97
     store.close()
+
+
+def test_what_comes_while_a_graph_is_built_moves_into_it_without_copying_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("llm_savings.semantic_cache.stores.nearby._MANY", 200)
+    copied, keep, build, lock = [0], Matrix.keep, Nearby._build, threading.RLock()  # pyright: ignore[reportPrivateUsage]
+    count, exact = 6_000, vectors(6_000)
+    made = np.stack([small(v) for v in exact])
+
+    def counted(self: Matrix, some: Any) -> None:
+        copied[0] += self.count
+        keep(self, some)
+
+    def built(self: Nearby) -> None:
+        build(self)
+        with lock:
+            fill(self, 300, count)
+
+    def fill(nearby: Nearby, start: int, end: int) -> None:
+        nearby.add(list(range(start, end)), made[start:end])
+        for key in range(start, end):
+            if key % 7 == 0:
+                nearby.remove(key)
+
+    monkeypatch.setattr(Matrix, "keep", counted)
+    monkeypatch.setattr(Nearby, "_build", built)
+    nearby = Nearby(D, lock)
+    with lock:
+        fill(nearby, 0, 300)
+    nearby.settle()
+    assert len(nearby) == count - len(range(0, count, 7))
+    assert copied[0] <= 4 * count
+    alive = [key for key in range(count) if key % 7]
+    right = 0
+    for q in vectors(40):
+        best = {alive[at] for at in np.argsort(-(exact[alive] @ q))[:5]}
+        found, cosines = nearby.search(q, 5)
+        assert cosines == sorted(cosines, reverse=True)
+        assert not any(key % 7 == 0 for key in found)
+        right += len(best & set(found))
+    assert right >= 0.9 * 200
 
 
 def test_an_index_in_the_making_does_not_keep_the_program_from_ending() -> None:

@@ -69,9 +69,9 @@ class Matrix:
         self._scale[at] = 0
         return True
 
-    def vectors(self, some: Any = slice(None)) -> tuple[Any, Small]:
+    def vectors(self, some: slice = slice(None)) -> tuple[Any, Small]:
         """Keys and whole vectors of these of its rows, without those that were removed."""
-        alive = np.arange(self.count)[some]
+        alive = np.arange(*some.indices(self.count))
         alive = alive[self._scale[alive] > 0]
         whole = np.zeros((len(alive), self._dimensions), np.int8)
         whole[:, self._part] = self._rows[alive]
@@ -84,6 +84,14 @@ class Matrix:
     def sweep(self) -> None:
         """Let go of what was removed."""
         self.keep(self._scale[: self.count] > 0)
+
+    def cut(self, count: int) -> None:
+        """Let go of its last rows, so many; all but a few times without copying the others."""
+        left = self.count - count
+        self.gone -= int(np.count_nonzero(self._scale[left : self.count] == 0))
+        self.count, self._signed = left, min(self._signed, left)
+        if left < len(self._keys) // 2:
+            self.keep(slice(None))
 
     def keep(self, some: Any) -> None:
         """Keep these of its rows."""

@@ -136,10 +136,10 @@ class Nearby:
                     matrix = next((each for each in self._matrices.values() if each.count), None)
                     if matrix is None:
                         break
-                    keys, rows = matrix.vectors(slice(_AT_ONCE))
+                    keys, rows = matrix.vectors(slice(-_AT_ONCE, None))
                     if len(keys):
                         graph.add(keys, rows, threads=1)
-                    matrix.keep(slice(_AT_ONCE, None))
+                    matrix.cut(min(_AT_ONCE, matrix.count))
                 time.sleep(0)
         finally:
             self._thread = None
