@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from llm_savings.cli.shared import JSON, imported, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, imported, instant, must_exist, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
 from llm_savings.report.cache_table import (
@@ -21,6 +20,7 @@ from llm_savings.report.cache_table import (
     tuning_document,
     tuning_notes,
 )
+from llm_savings.storage.tables import text_of
 
 
 @click.group()
@@ -32,6 +32,7 @@ def cache() -> None:
 
 
 _target = click.argument("target")
+_SQLITE = b"SQLite format 3\0"
 
 
 @cache.command(epilog="Example: llm-savings cache stats cache.db")
@@ -78,7 +79,7 @@ def invalidate(target: str, everything: bool, dry_run: bool, **named: str | None
         model=given.get("model"),
         user=tenant_hash(given["user"]) if "user" in given else None,
         namespace=given.get("namespace"),
-        before=_before(given.get("before")),
+        before=instant(given.get("before"), "UTC"),
     )
     with _opened(target) as opened:
         count = sum(1 for _ in opened.entries(which)) if dry_run else opened.forget(which)
@@ -133,7 +134,7 @@ def warm(target: str, faq: str, model: str, **given: Any) -> None:
 
     if given["system"] is not None and given["system_file"] is not None:
         raise click.UsageError("--system and --system-file exclude each other")
-    system = given["system"] if given["system_file"] is None else Path(given["system_file"]).read_text("utf-8")
+    system = given["system"] if given["system_file"] is None else text_of(given["system_file"])
     if target == ":memory:":
         raise ConfigError("TARGET ':memory:' ends with this command; name a file or a server")
     rows, asked, kept = read_faq(faq), imported(model), 0
@@ -147,14 +148,12 @@ def warm(target: str, faq: str, model: str, **given: Any) -> None:
     click.echo(f"{kept:,} of {len(rows):,} answers kept")
 
 
-def _before(when: str | None) -> datetime | None:
-    found = instant(when, "UTC")
-    return None if found is None else found.astimezone(UTC)
-
-
 def _opened(target: str, **options: Any) -> Any:
     from llm_savings.semantic_cache import AnswerCache, Settings
 
-    if target == ":memory:" or ("://" not in target and not Path(target).is_file()):
-        raise ConfigError(f"TARGET {target!r}: there is no such cache")
+    must_exist("TARGET", target)
+    if "://" not in target:
+        with Path(target).open("rb") as file:  # a program's own cache is moved aside where it is damaged; this is not
+            if (begins := file.read(len(_SQLITE))) and begins != _SQLITE:
+                raise ConfigError(f"TARGET {target!r} is no cache's file")
     return AnswerCache(target, Settings(**options), text_of=str)

@@ -51,7 +51,7 @@ def lint_command(file: str, model: str | None, provider: str | None, as_json: bo
 def _requests(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [row for _, row in values_of(text)]
 
 

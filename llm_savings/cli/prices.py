@@ -48,7 +48,7 @@ def prices(models: tuple[str, ...], mode: str, as_json: bool, fetch: bool) -> No
         known = {
             name: rates and {key: format(rate, "f") for key, rate in rates.items()} for name, rates in rows.items()
         }
-        print_json({"source": book.source, "date": str(book.date), "mode": mode, "models": known})
+        print_json({"source": book.source, "date": book.date and str(book.date), "mode": mode, "models": known})
     else:
         _show(book, rows, mode)
     missing = [name for name, rates in rows.items() if rates is None and name in models]

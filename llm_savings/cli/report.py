@@ -21,7 +21,7 @@ from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
 from llm_savings.report.overview import findings, period_lines, read
-from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_table
+from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_notes, prefixes_table
 from llm_savings.report.strategies import (
     shadow_document,
     shadow_table,
@@ -65,17 +65,23 @@ def report(
     ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool, **to: Any
 ) -> None:
     """What the calls in a ledger cost, and what is not known of them."""
+
+    def days() -> dict[str, Any]:
+        return {"tz": tz, "since": instant(since, tz), "until": instant(until, tz)}
+
     start, end = instant(since, tz), instant(until, tz)
+    if as_json and to["csv"] == "-":
+        raise click.UsageError("--json and --csv - both write to the same place; give --csv a file")
     book = Ledger(existing(ledger))
     where = masked(ledger or settings.default_ledger())
     if to["serve"]:
-        serve_page(to["port"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
+        serve_page(to["port"], book, where, lang=to["lang"], period=days)
         return
     if to["html"]:
-        write_page(to["html"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
-    if to["csv"]:
-        write_rows(to["csv"], _rows(book, by, view, start, end, tz))
-    if to["html"] or to["csv"]:
+        click.echo(write_page(to["html"], book, where, lang=to["lang"], **days()), err=as_json)
+    if to["csv"] and (said := write_rows(to["csv"], _rows(book, by, view, start, end, tz))):
+        click.echo(said, err=as_json)
+    if (to["html"] or to["csv"]) and not as_json:
         return
     if by == "strategy":
         found, would, prices = Attribution(), Foreseen(), PriceBook()
@@ -94,7 +100,8 @@ def report(
         document = _document(ledger, by, tz, start, end, lines) | _budgets(book)
         document["periods"] = {name: _line(line) for name, line in periods.items()}
         document["findings"] = [said.text() for said in found]
-        document["prices"] = {"source": prices.source, "date": str(prices.date), "stale": prices.stale}
+        date = prices.date and str(prices.date)
+        document["prices"] = {"source": prices.source, "date": date, "stale": prices.stale}
         print_json(document)
         return
     console = Console()
@@ -149,8 +156,7 @@ def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
         return
     console = Console()
     console.print(prefixes_table(found))
-    read = "read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
-    print_notes(console, [read, _price_note(PriceBook())])
+    print_notes(console, [*prefixes_notes(found), _price_note(PriceBook())])
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
@@ -200,6 +206,9 @@ def _document(
 
 
 def _line(line: Line) -> dict[str, Any]:
+    """A line for machines; amounts that nobody knows are null, not 0."""
+    sums = {"spent": line.actual, "baseline": line.baseline, "saved": line.saved}
+    shown = {name: format(usd, "f") if line.known else None for name, usd in sums.items()}
     return {
         "key": line.key,
         "calls": line.calls,
@@ -210,9 +219,9 @@ def _line(line: Line) -> dict[str, Any]:
         "unbounded": line.unbounded,
         "unpriced": line.unpriced,
         "tokens": line.usage.as_dict(),
-        "spent": format(line.actual, "f"),
+        "spent": shown["spent"],
         "estimated_usd": format(line.estimated_usd, "f"),
-        "baseline": format(line.baseline, "f"),
-        "saved": format(line.saved, "f"),
+        "baseline": shown["baseline"],
+        "saved": shown["saved"],
         "unknown_bound": format(line.unknown_bound, "f"),
     }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from llm_savings.cli.shared import must_exist
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.storage.tables import records_of, text_of, values_of
 
@@ -129,8 +129,7 @@ def evaluate(ledger: str, quality: str | None, as_json: bool) -> None:
     from llm_savings.ledger import Ledger
     from llm_savings.routing.trial import compare
 
-    if "://" not in ledger and not Path(ledger).is_file():
-        raise ConfigError(f"LEDGER {ledger!r}: there is no such ledger")
+    must_exist("LEDGER", ledger)
     judged = None if quality is None else {row["call_id"]: _quality(row) for row in _lines(quality) if "call_id" in row}
     with Ledger(ledger) as opened:
         found = compare(opened.calls(), judged)
@@ -230,6 +229,7 @@ def _tiers_of(target: str | None, calls: Sequence[str]) -> dict[str, str]:
     """The tier that each call was sent to, by the ledger."""
     if target is None:
         return {}
+    must_exist("--ledger", target)
     from llm_savings.ledger import Ledger
     from llm_savings.routing.trial import evidence_of
 

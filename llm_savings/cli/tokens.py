@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from rich.console import Console
 
 from llm_savings import Usage, tokens
@@ -98,7 +98,10 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
 
 
 def _read(kind: Any, path: Path, prose_key: str) -> tuple[list[Any], list[str]]:
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    except PydanticUserError as error:
+        raise ConfigError(f"MODULE:MODEL is a {type(kind).__name__}; expected a pydantic model") from error
     records: list[Any] = []
     prose: list[str] = []
     for number, entry in values_of(text_of(path)):

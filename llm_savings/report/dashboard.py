@@ -75,13 +75,12 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
     )
     yield from _budgets(found)
     attribution = told.attribution
-    yield section(
-        say("report.strategies"),
-        waterfall(attribution, name="waterfall"),
-        bullets(credit_notes(attribution)),
-        name="strategies",
-    )
-    yield section(say("report.days"), day_stack(told.days, name="days"), name="by-day")
+    notes = bullets(credit_notes(attribution))
+    if attribution.known:  # charts of amounts that nobody knows would show $0
+        yield section(say("report.strategies"), waterfall(attribution, name="waterfall"), notes, name="strategies")
+        yield section(say("report.days"), day_stack(told.days, name="days"), name="by-day")
+    else:
+        yield section(say("report.strategies"), notes, name="strategies")
     for number, (by, lines) in enumerate(found.lines.items()):
         if by != "day" and any(line.key for line in lines):
             yield _grouped(by, lines, number)
@@ -179,10 +178,11 @@ def _prefixes(found: Overview) -> Iterator[Markup]:
             count(line.prompt),
             count(line.read),
             share(line.read, line.prompt),
-            usd(line.saved, tone=True),
-            Number(dollars(line.lost), line.lost, "bad" if line.lost else ""),
+            usd(saved, tone=True),
+            usd(lost) if not lost else Number(dollars(lost), lost, "bad"),
         ]
         for line in found.told.prefixes[:ROWS]
+        for saved, lost in (line.amounts,)
     ]
     shown = table(heads, rows, caption=say("report.prefixes"), name="prefixes-table")
     yield section(say("report.prefixes"), shown, name="prefixes", lead=say("report.prefixes_lead"))

@@ -25,9 +25,13 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         2
     """
     table = plain_table("", "USD", "share", "", title=title)
+
+    def whole(usd: Decimal) -> str:
+        return dollars(usd if found.known else None)
+
     scale = max(found.baseline, found.actual)
     table.add_row(
-        say("strategy.baseline").text(), dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
+        say("strategy.baseline").text(), whole(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
     )
     level = found.actual if view == "if_removed" else found.baseline
     for strategy in LADDER:
@@ -45,7 +49,7 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         )
     table.add_section()
     paid, share = _bar(Decimal(0), found.actual, scale, "bold"), _share(found.actual, found.baseline)
-    table.add_row(say("strategy.paid").text(), dollars(found.actual), share.removeprefix("+"), paid, style="bold")
+    table.add_row(say("strategy.paid").text(), whole(found.actual), share.removeprefix("+"), paid, style="bold")
     return table
 
 
@@ -118,15 +122,18 @@ def shadow_document(found: Foreseen) -> dict[str, Any]:
 
 
 def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict[str, Any]:
-    """All of it for machines: exact amounts as decimal text, in USD."""
+    """All of it for machines: exact amounts as decimal text, in USD; null where nobody knows any."""
+    baseline, actual, saved = (
+        format(usd, "f") if found.known else None for usd in (found.baseline, found.actual, found.saved)
+    )
     return {
         "view": view,
-        "baseline": format(found.baseline, "f"),
+        "baseline": baseline,
         "credits": {name: format(usd, "f") for name, usd in found.credits.items()},
         "modelled": {name: format(usd, "f") for name, usd in found.modelled.items()},
         "overhead": format(found.overhead, "f"),
-        "actual": format(found.actual, "f"),
-        "saved": format(found.saved, "f"),
+        "actual": actual,
+        "saved": saved,
         "calls": found.calls,
         "unknown": found.unknown,
         "unpriced": found.unpriced,
