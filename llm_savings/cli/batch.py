@@ -270,7 +270,8 @@ def _write_lines(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
 
 def _write_csv(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
     """A column for each of an input's names and an answer's fields, whichever row has it first."""
-    taken = {*_OWN, *(kind.model_fields if kind is not None else ())}
+    fields: list[str] = [] if kind is None else [*kind.model_fields]
+    taken = {*_OWN, *fields}
 
     def flat() -> Iterator[dict[str, Any]]:
         for row in _records(outcomes):
@@ -278,18 +279,14 @@ def _write_csv(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
             parts: dict[str, Any] = row.pop("output") if isinstance(row["output"], dict) else {}
             yield {**{f"input_{name}" if name in taken else name: cell for name, cell in own.items()}, **row, **parts}
 
-    seen = {name: None for row in flat() for name in row}
-    columns = [*(name for name in seen if name not in _OWN[2:]), *_OWN[2:]]
+    columns: dict[str, None] = {}
     failed = 0
-
-    def counted() -> Iterator[dict[str, Any]]:
-        nonlocal failed
-        for row in flat():
-            failed += row["error"] is not None
-            yield row
-
+    for row in flat():
+        columns |= dict.fromkeys(row)
+        failed += row["error"] is not None
+    ordered = [*(name for name in columns | dict.fromkeys(fields) if name not in _OWN[2:]), *_OWN[2:]]
     with path.open("w", encoding="utf-8-sig", newline="") as file:  # Excel reads Korean by its byte order mark
-        return write_csv(file, columns, counted()), failed
+        return write_csv(file, ordered, flat()), failed
 
 
 def _record(found: Outcome, row: Mapping[str, Any] | None) -> dict[str, Any]:
