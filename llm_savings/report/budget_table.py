@@ -9,7 +9,7 @@ from decimal import Decimal
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.report.budgets import BudgetState, Standing
+from llm_savings.report.budgets import BudgetState, Standing, by_use
 from llm_savings.report.money import dollars
 from llm_savings.report.tables import plain_table
 
@@ -34,10 +34,7 @@ def budget_table(state: BudgetState, *, past: bool = False) -> Table:
 
 def budget_notes(states: Sequence[BudgetState]) -> list[str]:
     """The limits that are used most, each in a sentence."""
-    ranked = sorted(
-        ((standing, state) for state in states for standing in state.standings),
-        key=lambda pair: -(pair[0].share or 0),
-    )
+    ranked = by_use(states)
     said = [_sentence(*pair) for pair in ranked[:_MOST]]
     if len(ranked) > _MOST:
         said.append(f"{len(ranked) - _MOST:,} more limits: llm-savings budget show")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from llm_savings.ledger import Line, total, zone
-from llm_savings.report.budgets import BudgetState, Standing
+from llm_savings.report.budgets import BudgetState, Standing, by_use
 from llm_savings.report.charts import day_stack, gauge, waterfall
 from llm_savings.report.money import dollars
 from llm_savings.report.overview import Overview
@@ -99,10 +99,7 @@ def _sums(line: Line) -> tuple[Words, Words, str]:
 def _budgets(found: Overview) -> Iterator[Markup]:
     if found.trouble:
         yield section(say("report.budgets"), element("p", say("report.budgets_trouble", found.trouble)), name="budgets")
-    ranked = sorted(
-        ((standing, state) for state in found.budgets for standing in state.standings),
-        key=lambda pair: -(pair[0].share or 0),
-    )
+    ranked = by_use(found.budgets)
     if not ranked:
         return
     drawn = joined(_limit(standing, state) for standing, state in ranked[:_LIMITS])

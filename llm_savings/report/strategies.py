@@ -15,6 +15,7 @@ from llm_savings.report.tables import plain_table
 from llm_savings.report.texts import Said, say
 
 _WIDTH = 32
+_ENDS = {"baseline": "dim", "paid": "bold"}
 
 
 def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | None = None) -> Table:
@@ -25,35 +26,21 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         2
     """
     table = plain_table("", "USD", "share", "", title=title)
-
-    def whole(usd: Decimal) -> str:
-        return dollars(usd if found.known else None)
-
     scale = max(found.baseline, found.actual)
-    table.add_row(
-        say("strategy.baseline").text(), whole(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
-    )
-    level = found.actual if view == "if_removed" else found.baseline
-    for strategy in LADDER:
-        usd = found.credits.get(strategy)
-        if usd is None:
-            continue
-        if view != "if_removed":
-            level -= usd
-        bar = _bar(level, level + usd, scale, "green" if usd >= 0 else "red")
-        table.add_row(say(f"strategy.{strategy}").text(), dollars(-usd), _share(-usd, found.baseline), bar)
-    if found.overhead:
-        bar = _bar(found.actual - found.overhead, found.actual, scale, "red")
-        table.add_row(
-            say("strategy.overhead").text(), dollars(found.overhead), _share(found.overhead, found.baseline), bar
-        )
-    table.add_section()
-    paid, share = _bar(Decimal(0), found.actual, scale, "bold"), _share(found.actual, found.baseline)
-    table.add_row(say("strategy.paid").text(), whole(found.actual), share.removeprefix("+"), paid, style="bold")
+    for step, low, high, added in steps(found, view=view):
+        share = _share(added, found.baseline)
+        if step == "paid":
+            table.add_section()
+            share = share.removeprefix("+")
+        is_end = step in _ENDS
+        bar = _bar(low, high, scale, _ENDS.get(step) or ("red" if added > 0 else "green"))
+        amount = dollars(added if found.known or not is_end else None)
+        name = say(f"strategy.{step}").text()
+        table.add_row(name, amount, "" if step == "baseline" else share, bar, style="bold" if step == "paid" else "")
     return table
 
 
-def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+def steps(found: Attribution, *, view: View = "waterfall") -> list[tuple[str, Decimal, Decimal, Decimal]]:
     """The bars of a waterfall: the step's name, where its bar begins and ends, and what it adds to the bill (USD).
 
     Example:
@@ -63,8 +50,8 @@ def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
     level, told = found.baseline, [("baseline", Decimal(0), found.baseline, found.baseline)]
     for strategy in LADDER:
         if (credit := found.credits.get(strategy)) is not None:
-            told.append((strategy, level - credit, level, -credit))
-            level -= credit
+            level = found.actual if view == "if_removed" else level - credit
+            told.append((strategy, level, level + credit, -credit))
     if found.overhead:
         told.append(("overhead", found.actual - found.overhead, found.actual, found.overhead))
     return [*told, ("paid", Decimal(0), found.actual, found.actual)]
