@@ -80,18 +80,7 @@ def _used(standing: Standing, state: BudgetState) -> Text:
     first_alert = min(state.plan.shares, default=1) if state.plan else 1
     style = "red" if share >= 1 else "yellow" if share >= first_alert else "green"
     bar = Text("█" * full, style=style) + Text("░" * (_BLOCKS - full), style="dim")
-    return bar + Text(f"\n{_percent(standing)}")
-
-
-def _percent(standing: Standing) -> str:
-    # Rounded down: what is not all spent is not 100%.
-    return (
-        "–"
-        if standing.share is None
-        else "<1%"
-        if 0 < standing.share < Decimal("0.01")
-        else f"{int(standing.share * 100)}%"
-    )
+    return bar + Text(f"\n{standing.percent}")
 
 
 def _amount(usd: Decimal | None) -> str:
@@ -109,7 +98,7 @@ def _when(moment: datetime | None, standing: Standing, state: BudgetState) -> st
 
 def _sentence(standing: Standing, state: BudgetState) -> str:
     whose = ", ".join(filter(None, (state.name, standing.period, standing.scope)))
-    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({_percent(standing)})"]
+    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({standing.percent})"]
     if standing.rate:
         said.append(f"{dollars(standing.rate)} an hour")
     if standing.forecast is not None:

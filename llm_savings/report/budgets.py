@@ -75,6 +75,13 @@ class Standing:
         return None if self.limit is None else self.charged / self.limit
 
     @property
+    def percent(self) -> str:
+        """The share as it is shown: rounded down, as what is not all spent is not 100%."""
+        if self.share is None:
+            return "–"
+        return "<1%" if 0 < self.share < Decimal("0.01") else f"{int(self.share * 100)}%"
+
+    @property
     def rate(self) -> Decimal | None:
         """USD an hour to reckon with: the period's so far, or the last hour's where that is faster and tells of today.
 

@@ -116,7 +116,7 @@ def gauge(standing: Standing, label: Words, more: Sequence[Words]) -> Markup:
     if standing.forecast is not None and limit:
         at = _part(min(standing.forecast, limit), limit)
         mark = f'<line x1="{at}%" x2="{at}%" y1="-3" y2="15" class="mark"/>'
-    said = element("b", f"{int((standing.share or _ZERO) * 100)}%" if standing.limit else "–")
+    said = element("b", standing.percent)
     return Markup(
         f'<div><p>{element("span", label)}{said}</p><svg role="img" height="12">{element("title", what)}'
         '<rect width="100%" height="12" rx="3" class="track"/>'

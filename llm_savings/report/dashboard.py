@@ -78,7 +78,7 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
     notes = bullets(credit_notes(attribution))
     if attribution.known:  # charts of amounts that nobody knows would show $0
         yield section(say("report.strategies"), waterfall(attribution, name="waterfall"), notes, name="strategies")
-        yield section(say("report.days"), day_stack(told.days, name="days"), name="by-day")
+        yield section(say("report.days"), day_stack(told.every_day, name="days"), name="by-day")
     else:
         yield section(say("report.strategies"), notes, name="strategies")
     for number, (by, lines) in enumerate(found.lines.items()):
@@ -131,7 +131,7 @@ def _limit(standing: Standing, state: BudgetState) -> Markup:
     if standing.forecast is not None:
         said.append(say("report.forecast", dollars(standing.forecast)))
     said += [*local("runs_out_at"), *local("resets_at")]
-    label = " · ".join(filter(None, (standing.budget, standing.period, standing.scope)))
+    label = " · ".join(filter(None, (standing.budget, standing.period, standing.scope, state.plan and state.plan.tz)))
     return gauge(standing, label, said)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from llm_savings.attribution import Attribution, attribute
@@ -70,6 +70,20 @@ class Told:
     short: dict[str, tuple[int, Usage, Decimal]] = field(default_factory=lambda: {})
     failed: tuple[int, Decimal] = (0, _ZERO)
     foreseen: Foreseen = field(default_factory=Foreseen)
+
+    @property
+    def every_day(self) -> dict[str, Attribution]:
+        """The days from the first to the last, those without a call included: in a chart they are equally far apart.
+
+        Example:
+            >>> [*Told(days={"2026-11-01": Attribution(), "2026-11-03": Attribution()}).every_day]
+            ['2026-11-01', '2026-11-02', '2026-11-03']
+        """
+        if not self.days:
+            return {}
+        first, last = (date.fromisoformat(end(self.days)) for end in (min, max))
+        days = ((first + timedelta(count)).isoformat() for count in range((last - first).days + 1))
+        return {day: self.days.get(day, Attribution()) for day in days}
 
     @property
     def attribution(self) -> Attribution:

@@ -92,7 +92,7 @@ def plot_days(
         LedgerError: The ledger cannot be read.
     """
     ax, lang = _axes(ax), _written(lang)
-    days = read(ledger.calls(since=since, until=until), zone(tz), PriceBook()).days
+    days = read(ledger.calls(since=since, until=until), zone(tz), PriceBook()).every_day
     dates = list(days)
     floor = [_ZERO] * len(days)
     used: list[Strategy] = [one for one in LADDER if any(day.credits.get(one, _ZERO) > 0 for day in days.values())]
