@@ -11,6 +11,7 @@ from rich.console import Console
 from llm_savings.cli.shared import JSON, imported, instant, must_exist, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
+from llm_savings.ledger.export import is_sqlite
 from llm_savings.report.cache_table import (
     cache_document,
     cache_notes,
@@ -32,7 +33,6 @@ def cache() -> None:
 
 
 _target = click.argument("target")
-_SQLITE = b"SQLite format 3\0"
 
 
 @cache.command(epilog="Example: llm-savings cache stats cache.db")
@@ -152,8 +152,6 @@ def _opened(target: str, **options: Any) -> Any:
     from llm_savings.semantic_cache import AnswerCache, Settings
 
     must_exist("TARGET", target)
-    if "://" not in target:
-        with Path(target).open("rb") as file:  # a program's own cache is moved aside where it is damaged; this is not
-            if (begins := file.read(len(_SQLITE))) and begins != _SQLITE:
-                raise ConfigError(f"TARGET {target!r} is no cache's file")
+    if "://" not in target and not is_sqlite(Path(target)):  # a program moves its damaged cache aside; this does not
+        raise ConfigError(f"TARGET {target!r} is no cache's file")
     return AnswerCache(target, Settings(**options), text_of=str)

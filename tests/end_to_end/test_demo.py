@@ -52,6 +52,7 @@ def demoed(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         which = ["--workload", workload] if workload else []
         done = demo("--json", "--ledger", str(folder / "demo.db"), "--log", str(folder / "before.jsonl"), *which)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert ((folder / "before.jsonl").stat().st_mode & 0o777) == 0o600
         return folder, json.loads(done.stdout)
 
     return run

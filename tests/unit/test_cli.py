@@ -175,6 +175,15 @@ def test_files_and_json_at_once(ledger: str, tmp_path: Path) -> None:
     assert both.exit_code == 2 and "give --csv a file" in both.output
 
 
+def test_no_output_takes_the_place_of_a_database(ledger: str, tmp_path: Path) -> None:
+    link = tmp_path / "costs.csv"
+    link.symlink_to(ledger)
+    for words in (["report", "--html", ledger], ["report", "--csv", ledger], ["export", str(link)]):
+        done = run(*words, "--ledger", ledger)
+        assert done.exit_code == 1 and "is a database; name another file to write" in done.output
+    assert len([*Ledger(ledger).calls()]) == 4
+
+
 def test_a_live_pages_last_hours_are_the_last_of_now(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[datetime] = []
 
