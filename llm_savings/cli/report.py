@@ -24,6 +24,7 @@ from llm_savings.report.overview import findings, period_lines, read
 from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_notes, prefixes_table
 from llm_savings.report.strategies import (
     shadow_document,
+    shadow_notes,
     shadow_table,
     strategies_document,
     strategies_notes,
@@ -138,16 +139,16 @@ def _rows(
 
 
 def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool) -> None:
+    of_shadow = shadow_notes(would)
     if as_json:
         document = strategies_document(found, view=view)
-        print_json(document | ({"shadow": shadow_document(would)} if would.calls else {}))
+        print_json(document | ({"shadow": shadow_document(would)} if of_shadow else {}))
         return
     console = Console()
     console.print(strategies_table(found, view=view))
-    if would.calls:
+    if of_shadow:
         console.print(shadow_table(would))
-    notes_of = [*strategies_notes(found, view=view), *([say("note.shadow").text()] if would.calls else [])]
-    print_notes(console, [*notes_of, _price_note(PriceBook())])
+    print_notes(console, [*strategies_notes(found, view=view), *of_shadow, _price_note(PriceBook())])
 
 
 def _prefixes(found: list[PrefixLine], as_json: bool) -> None:

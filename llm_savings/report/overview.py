@@ -265,7 +265,8 @@ def findings(told: Told, whole: Line, prices: PriceBook) -> list[Said]:
         if usd < 0:
             found.append((-usd, say("finding.dear_strategy", say(f"strategy.{strategy}"), dollars(-usd))))
     if whole.hits:
-        worth = dollars(attribution.credits.get("semantic_cache", _ZERO))
+        credit = attribution.credits.get("semantic_cache")  # None: no hit's model has a known price
+        worth = say("page.unknown") if credit is None else dollars(credit)
         found.append((_ZERO, say("finding.hits", whole.hits, whole.calls, f"{whole.hits / whole.calls:.1%}", worth)))
     would = told.foreseen
     if would.credits:

@@ -92,9 +92,15 @@ def shadow_table(found: Foreseen) -> Table:
         name = say(f"strategy.{strategy}").text()
         table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
     table.add_section()
-    all_of_it = ("", f"{found.calls:,}", dollars(-found.saved), _share(-found.saved, found.actual))
-    table.add_row(*all_of_it, style="bold")
+    saved = dollars(-found.saved if found.calls else None)
+    table.add_row("", f"{found.calls:,}", saved, _share(-found.saved, found.actual), style="bold")
     return table
+
+
+def shadow_notes(found: Foreseen) -> list[str]:
+    """What a reader must know of them, in sentences; nothing where no strategy was in shadow."""
+    said = [say("note.shadow")] if found.calls or found.unpriced else []
+    return [one.text() for one in (*said, *([say("shadow.unpriced", found.unpriced)] if found.unpriced else []))]
 
 
 def shadow_document(found: Foreseen) -> dict[str, Any]:

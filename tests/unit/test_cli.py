@@ -175,6 +175,24 @@ def test_files_and_json_at_once(ledger: str, tmp_path: Path) -> None:
     assert both.exit_code == 2 and "give --csv a file" in both.output
 
 
+def test_what_shadow_and_hits_are_worth_at_no_known_price(tmp_path: Path) -> None:
+    path = tmp_path / "own.db"
+    shadow = {"routing": {"shadow": True, "model": "my-small", "baseline_model": "my-own"}}
+    with Ledger(path) as book:
+        used = Usage(input=10, output=10)
+        for name, status, known in (("a", "ok", shadow), ("b", "hit", {"semantic_cache": {"cache": "hit"}})):
+            basis, actual = ("unpriced", None) if status == "ok" else ("measured", Decimal(0))
+            end = Settled(status=status, basis=basis, model="my-own", usage=used, actual=actual, strategies=known)  # type: ignore[arg-type]
+            book.settle(Sent(call_id=name, host="sdk", requested_model="my-own"), end)
+    told = run("report", "--ledger", str(path), "--by", "strategy").output
+    assert "In shadow 1 call had no known price" in told and "unknown" in told
+    shown = json.loads(run("report", "--ledger", str(path), "--by", "strategy", "--json").output)
+    assert (shown["shadow"]["calls"], shown["shadow"]["unpriced"]) == (0, 1)
+    assert "A cache answered 1 of 2 calls (50.0%) for $0, worth unknown." in " ".join(
+        run("report", "--ledger", str(path)).output.split()
+    )
+
+
 def test_no_output_takes_the_place_of_a_database(ledger: str, tmp_path: Path) -> None:
     link = tmp_path / "costs.csv"
     link.symlink_to(ledger)
