@@ -58,7 +58,7 @@ def plot_waterfall(found: Attribution, *, ax: Any = None, lang: Lang = "en") -> 
     tones = [name if name in ends else "cost" if usd > 0 else "saved" for name, usd in zip(names, added, strict=True)]
     wide = [high - low for low, high in zip(left, right, strict=True)]
     bars = ax.barh(range(len(told)), _numbers(wide), left=_numbers(left), color=[_COLOURS[tone] for tone in tones])
-    ax.bar_label(bars, labels=[_plain(dollars(usd)) for usd in added], padding=4)
+    ax.bar_label(bars, labels=[_plain(dollars(usd if found.known else None)) for usd in added], padding=4)
     ax.margins(x=0.15)
     ax.set_yticks(range(len(told)), [say(f"strategy.{name}").text(lang) for name in names], fontfamily=_fonts(lang))
     ax.invert_yaxis()
