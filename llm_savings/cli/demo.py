@@ -75,7 +75,9 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
 
     console = Console(quiet=options["as_json"])
     console.print(
-        f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
+        f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.",
+        markup=False,
+        highlight=False,
     )
     with tempfile.TemporaryDirectory() as folder:
         knowledge = Path(folder, "knowledge.jsonl")

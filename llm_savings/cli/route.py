@@ -9,6 +9,7 @@ from typing import Any, cast
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from llm_savings.cli.shared import JSON, must_exist, print_json
 from llm_savings.errors import ConfigError, LogFormatError
@@ -100,7 +101,7 @@ def calibrate(data: str, path: str | None, out: str | None, tiers: str | None, a
     table = Table("", "", box=None, show_header=False)
     table.add_row("prompts", f"{found.rows:,}")
     for name, part in found.share.items():
-        table.add_row(f"to {name}", f"{part:.1%}")
+        table.add_row(Text(f"to {name}"), f"{part:.1%}")
     if found.saving is not None:
         table.add_row("saved of always-strongest", f"{found.saving:.1%}")
     if found.loss is not None and found.loss_bounds is not None:

@@ -67,9 +67,11 @@ def test_the_demo_ends_with_the_ledger_equal_to_the_bill(name: str, demoed: Demo
     credits = sum(map(Decimal, spent["credits"].values()))
     assert Decimal(spent["baseline"]) - credits + Decimal(spent["overhead"]) == Decimal(spent["actual"])
     assert (spent["unknown"], spent["unpriced"], spent["repriced"]) == (0, 0, 0)
-    count = len(load(WORKLOADS[name]).requests)
+    requests = load(WORKLOADS[name]).requests
+    count = len(requests)
     groups = {group["how"]: (group["answers"], group["wrong"]) for group in found["answers"]}
     assert sum(answers for answers, _ in groups.values()) == count
+    assert groups["answered by a batch"][0] == sum(request.batchable for request in requests)
     # What the same model answers is the same. The cache promises a share of all its lookups; that more of them are
     # wrong than it promises must not be shown, at 95%.
     assert groups["answered by the same model"][1] == groups["answered by a batch"][1] == 0
@@ -136,7 +138,7 @@ def test_a_workload_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(litellm, "cache", None)
     path, page = tmp_path / "mine.jsonl", tmp_path / "report.html"
     lines = [
-        {"workload": "mine"},
+        {"workload": "[/mine]"},
         {"prompt": "환불 되나요?\u2028네?", "feature": "support", "stream": True, "answer": "네."},
         {"prompt": "2+2?"},
     ]
@@ -144,7 +146,7 @@ def test_a_workload_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--html", str(page)])
     assert done.exit_code == 0, done.output
     shown = " ".join(done.stdout.split())
-    assert "Ledger = provider's bill" in shown
+    assert "Workload '[/mine]'" in shown and "Ledger = provider's bill" in shown
     assert "all 2 calls equal to the last decimal" in shown and "0 unknown, 0 unpriced" in shown
     assert page.read_text("utf-8").startswith("<!doctype html>")
     page.unlink()
@@ -219,7 +221,7 @@ def test_a_provider_that_refuses_is_one_line(
 ) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(
-        "\n".join(json.dumps(line) for line in [{"workload": "mine"}, {"prompt": "hi", "feature": feature}])
+        "\n".join(json.dumps(line) for line in [{"workload": "[/mine]"}, {"prompt": "hi", "feature": feature}])
     )
     monkeypatch.setattr(Refusing, "status", 404 if trouble == "unknown model" else 401)
     port = provider.server_port
