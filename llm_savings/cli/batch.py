@@ -7,7 +7,7 @@ import json
 import os
 import string
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,8 +144,12 @@ def collect(job: str, out: str, schema: str | None, wait: bool, journal: str | N
     fresh = Path(f"{out}.{os.getpid()}.part")
     try:
         fresh.touch(mode=0o600, exist_ok=False)
-        write = _write_csv if out.lower().endswith(".csv") else _write_lines
-        count, failed = write(fresh, lambda: found.outcomes(kind), kind)
+
+        def outcomes() -> Iterator[tuple[Outcome, bytes | None]]:
+            return found.outcomes(kind)
+
+        is_table = out.lower().endswith(".csv")
+        count, failed = _write_csv(fresh, outcomes, kind) if is_table else _write_lines(fresh, outcomes)
         fresh.replace(out)
     finally:
         fresh.unlink(missing_ok=True)
@@ -258,11 +262,11 @@ def _records(outcomes: _Outcomes) -> Iterator[dict[str, Any]]:
     return (_record(found, json.loads(memo) if memo else None) for found, memo in outcomes())
 
 
-def _write_lines(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
-    del kind
+def _write_lines(path: Path, outcomes: _Outcomes) -> tuple[int, int]:
     count = failed = 0
     with path.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(_records(outcomes), 1):  # noqa: B007 - how many there were
+        for row in _records(outcomes):
+            count += 1
             failed += row["error"] is not None
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     return count, failed
@@ -270,23 +274,32 @@ def _write_lines(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
 
 def _write_csv(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
     """A column for each of an input's names and an answer's fields, whichever row has it first."""
-    fields: list[str] = [] if kind is None else [*kind.model_fields]
-    taken = {*_OWN, *fields}
+    names: list[str] = [] if kind is None else [*kind.model_fields]
+    fields = _apart(dict.fromkeys(names), "output", _OWN)
 
     def flat() -> Iterator[dict[str, Any]]:
         for row in _records(outcomes):
-            own: dict[str, Any] = row.pop("input", None) or {}
-            parts: dict[str, Any] = row.pop("output") if isinstance(row["output"], dict) else {}
-            yield {**{f"input_{name}" if name in taken else name: cell for name, cell in own.items()}, **row, **parts}
+            given = _apart(row.pop("input", None) or {}, "input", (*_OWN, *fields))
+            parts = _apart(row.pop("output"), "output", _OWN) if isinstance(row["output"], dict) else {}
+            yield {name: _cell(value) for name, value in {**given, **row, **parts}.items()}
 
-    columns: dict[str, None] = {}
+    columns: dict[str, Any] = {}
     failed = 0
     for row in flat():
         columns |= dict.fromkeys(row)
         failed += row["error"] is not None
-    ordered = [*(name for name in columns | dict.fromkeys(fields) if name not in _OWN[2:]), *_OWN[2:]]
+    ordered = [*(name for name in columns | fields if name not in _OWN[2:]), *_OWN[2:]]
     with path.open("w", encoding="utf-8-sig", newline="") as file:  # Excel reads Korean by its byte order mark
         return write_csv(file, ordered, flat()), failed
+
+
+def _apart(members: Mapping[str, Any], whose: str, taken: Collection[str]) -> dict[str, Any]:
+    """The same, names that something else has told apart."""
+    return {f"{whose}_{name}" if name in taken else name: value for name, value in members.items()}
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def _record(found: Outcome, row: Mapping[str, Any] | None) -> dict[str, Any]:

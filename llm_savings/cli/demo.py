@@ -130,7 +130,7 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
     openai, anthropic = (model, None) if provider == "openai" else (None, model)
     target = Target(openai_model=openai, anthropic_model=anthropic)
     try:
-        _run(f"{provider} with llm-savings", work, target, book, frozenset(), Console())
+        _run(f"{provider}, metered", work, target, book, frozenset(), Console())
     except SavingsError:
         raise
     except Exception as error:  # a wrong key, no network, an unknown model: each package has its own classes for them

@@ -26,6 +26,11 @@ class Review(BaseModel):
     """A review's mood."""
     sentiment: Literal["긍정", "부정"]
     confidence: float
+
+class Answer(BaseModel):
+    """One whose fields are called as the columns of a result."""
+    error: str
+    tags: list[str]
 '''
 
 
@@ -103,6 +108,11 @@ def test_a_table_has_every_answer_and_every_input(shop: Sandbox) -> None:
     assert [(row["input_number"], row["number"]) for row in first] == [("7", "1"), ("", "2")]
     assert (first[1]["shop"], first[1]["input_error"], first[1]["error"]) == ("서울", "none", "")
     assert first[1]["review"] == "'=좋아요"
+    given = ("--prompt-template", TEMPLATE, "--schema", "shop_reviews:Answer", "--model", "gpt-4o-mini", "--yes")
+    job = run("submit", "rows.jsonl", *given).stdout.split()[0]
+    run("collect", job, "--out", "whole.csv", "--schema", "shop_reviews:Answer")
+    for row in read("whole.csv"):
+        assert row["output_error"] and not row["error"] and isinstance(json.loads(row["tags"]), list)
 
 
 def test_a_table_whose_first_input_has_no_answer(shop: Sandbox) -> None:
