@@ -285,9 +285,10 @@ def _short_ones(told: Told, prices: PriceBook) -> Iterator[tuple[Decimal, Said]]
     for model, (count, usage, usd) in told.short.items():
         others: dict[str, Decimal] = {}
         for other in told.short:
-            try:
-                others[other] = prices.price(usage.uncached(), other)
-            except SavingsError:
+            try:  # each call has its own prompt, and none of them is long
+                rates = prices.rates(other, prompt=_SHORT_IN)
+                others[other] = rates["input"] * usage.prompt + rates["output"] * usage.completion
+            except (SavingsError, KeyError):
                 continue
         cheap = min(others, key=others.__getitem__, default=model)
         if count >= _FEW and cheap != model and others[cheap] * 3 < usd:
