@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from llm_savings.batch import (
@@ -33,7 +32,7 @@ from llm_savings.batch import (
 from llm_savings.batch.bar import told
 from llm_savings.batch.inputs import raw
 from llm_savings.batch.schemas import answer_format
-from llm_savings.cli.shared import JSON, imported, must_exist, print_json
+from llm_savings.cli.shared import JSON, Console, imported, must_exist, print_json
 from llm_savings.errors import BatchError, ConfigError
 from llm_savings.ledger.export import write_csv
 from llm_savings.meter import Meter

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from llm_savings.cli.shared import JSON, imported, instant, must_exist, print_json, print_notes
+from llm_savings.cli.shared import JSON, Console, imported, instant, must_exist, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
 from llm_savings.ledger.export import is_sqlite

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.shared import print_json
+from llm_savings.cli.shared import Console, print_json
 
 _SIGNS = {"on": ("✓", "green"), "shadow": ("◐", "cyan"), "off": ("–", "dim"), "warning": ("!", "yellow")}
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_savings.attribution import attribute
 from llm_savings.cli.pages import write_page
-from llm_savings.cli.shared import print_json, print_notes
+from llm_savings.cli.shared import Console, print_json, print_notes
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total

@@ -5,10 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from llm_savings.cli.shared import print_json
+from llm_savings.cli.shared import Console, print_json
 from llm_savings.errors import UnknownModelError
 from llm_savings.pricing import PriceBook, update
 from llm_savings.report.tables import plain_table

@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.shared import JSON, LEDGER, existing, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LEDGER, Console, existing, instant, print_json, print_notes
 from llm_savings.ledger import Ledger
 from llm_savings.reconcile import KINDS, WINDOW, Kind, Line, Reconciliation, read_export
 from llm_savings.reconcile import reconcile as compare

@@ -8,12 +8,11 @@ from itertools import islice
 from typing import Any, get_args
 
 import click
-from rich.console import Console
 
 from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.cli.pages import serve_page, write_page, write_rows
-from llm_savings.cli.shared import JSON, LANG, LEDGER, SINCE, UNTIL, existing, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LANG, LEDGER, SINCE, UNTIL, Console, existing, instant, print_json, print_notes
 from llm_savings.errors import SavingsError
 from llm_savings.foreseen import Foreseen, foresee
 from llm_savings.ledger import Ledger, Line, masked, total

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.shared import JSON, must_exist, print_json
+from llm_savings.cli.shared import JSON, Console, must_exist, print_json
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.storage.tables import records_of, text_of, values_of
 

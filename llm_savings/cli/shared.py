@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich import console
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
@@ -28,6 +29,16 @@ SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six
 UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
 LANG = click.option("--lang", type=click.Choice(LANGS), help="The page's language; the browser's by default.")
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
+
+
+class Console(console.Console):
+    """A console that ends well when nobody reads on: `llm-savings report | head`."""
+
+    def on_broken_pipe(self) -> None:
+        """End, without a word."""
+        with suppress(SystemExit):  # as rich ends it, with status 1
+            super().on_broken_pipe()
+        sys.exit(0)
 
 
 def print_json(document: Any) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from rich.console import Console
 
 from llm_savings import Usage, tokens
-from llm_savings.cli.shared import imported, print_json, print_notes
+from llm_savings.cli.shared import Console, imported, print_json, print_notes
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.pricing import PriceBook
 from llm_savings.report import dollars

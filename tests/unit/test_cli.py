@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -191,6 +193,14 @@ def test_what_shadow_and_hits_are_worth_at_no_known_price(tmp_path: Path) -> Non
     assert "A cache answered 1 of 2 calls (50.0%) for $0, worth unknown." in " ".join(
         run("report", "--ledger", str(path)).output.split()
     )
+
+
+def test_who_stops_reading_is_no_error() -> None:
+    command = [str(Path(sys.executable).with_name("llm-savings")), "scenario", "--article"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None and done.stderr is not None
+        done.stdout.close()
+        assert (done.stderr.read(), done.wait(60)) == (b"", 0)
 
 
 def test_no_output_takes_the_place_of_a_database(ledger: str, tmp_path: Path) -> None:
