@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, get_args
 
@@ -207,8 +208,10 @@ def _document(
 
 def _line(line: Line) -> dict[str, Any]:
     """A line for machines; amounts that nobody knows are null, not 0."""
-    sums = {"spent": line.actual, "baseline": line.baseline, "saved": line.saved}
-    shown = {name: format(usd, "f") if line.known else None for name, usd in sums.items()}
+
+    def amount(usd: Decimal) -> str | None:
+        return format(usd, "f") if line.known else None
+
     return {
         "key": line.key,
         "calls": line.calls,
@@ -219,9 +222,9 @@ def _line(line: Line) -> dict[str, Any]:
         "unbounded": line.unbounded,
         "unpriced": line.unpriced,
         "tokens": line.usage.as_dict(),
-        "spent": shown["spent"],
+        "spent": amount(line.actual),
         "estimated_usd": format(line.estimated_usd, "f"),
-        "baseline": shown["baseline"],
-        "saved": shown["saved"],
+        "baseline": amount(line.baseline),
+        "saved": amount(line.saved),
         "unknown_bound": format(line.unknown_bound, "f"),
     }
