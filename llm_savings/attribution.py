@@ -158,6 +158,11 @@ class Attribution:
         """Baseline minus actual: what the strategies took off, overheads paid; negative where they cost more."""
         return _subtract(self.baseline, self.actual)
 
+    @property
+    def known(self) -> bool:
+        """Whether the price of any of its calls is known; else its amounts are unknown, and not $0."""
+        return not self.calls or bool(self.actual) or self.unknown + self.unpriced < self.calls
+
     def __add__(self, other: Attribution) -> Attribution:
         return _summed((self, other))
 

@@ -7,10 +7,9 @@ from textwrap import indent
 from typing import Any, get_args
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from llm_savings.cli.shared import JSON, LANG, SINCE, UNTIL, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LANG, SINCE, UNTIL, Console, instant, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import zone

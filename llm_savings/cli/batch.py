@@ -7,14 +7,13 @@ import json
 import os
 import string
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from llm_savings.batch import (
@@ -33,11 +32,13 @@ from llm_savings.batch import (
 from llm_savings.batch.bar import told
 from llm_savings.batch.inputs import raw
 from llm_savings.batch.schemas import answer_format
-from llm_savings.cli.shared import JSON, imported
+from llm_savings.cli.shared import JSON, Console, imported, must_exist, print_json
 from llm_savings.errors import BatchError, ConfigError
+from llm_savings.ledger.export import write_csv
 from llm_savings.meter import Meter
 from llm_savings.report.money import dollars
 from llm_savings.report.tables import plain_table
+from llm_savings.storage.tables import text_of
 
 _journal = click.option("--journal", type=click.Path(dir_okay=False), help="The jobs' file. [LLM_SAVINGS_BATCHES]")
 _ledger = click.option("--ledger", help="The ledger for the costs. [LLM_SAVINGS_LEDGER]")
@@ -119,7 +120,8 @@ def status(job: str, as_json: bool, journal: str | None, ledger: str | None) -> 
     found = _opened(job, journal, ledger)
     now = found.status()
     if as_json:
-        click.echo(json.dumps({**asdict(now), "estimate": found.estimate.as_dict()}, indent=2, default=str))
+        money = {name: None if now.spent.is_nan() else format(getattr(now, name), "f") for name in ("spent", "saved")}
+        print_json({**asdict(now), **money, "estimate": found.estimate.as_dict()})
         return
     click.echo(f"{now.id}  {now.state}, {_line(now)}")
     if now.saved > 0:
@@ -141,8 +143,12 @@ def collect(job: str, out: str, schema: str | None, wait: bool, journal: str | N
     fresh = Path(f"{out}.{os.getpid()}.part")
     try:
         fresh.touch(mode=0o600, exist_ok=False)
-        with fresh.open("w", encoding="utf-8", newline="") as file:
-            count, failed = _write(file, found.outcomes(kind), as_csv=out.lower().endswith(".csv"))
+
+        def outcomes() -> Iterator[tuple[Outcome, bytes | None]]:
+            return found.outcomes(kind)
+
+        is_table = out.lower().endswith(".csv")
+        count, failed = _write_csv(fresh, outcomes, kind) if is_table else _write_lines(fresh, outcomes)
         fresh.replace(out)
     finally:
         fresh.unlink(missing_ok=True)
@@ -174,10 +180,10 @@ def erase(job: str, journal: str | None) -> None:
 @_journal
 def list_(journal: str | None) -> None:
     """Every job, the newest first."""
-    book = Journal(journal)
+    must_exist("--journal", journal)
     heads = ("job", "state", "model", "from", "inputs", "may cost at most")
     table = plain_table(*heads, left=heads[1:4])
-    for row in list_jobs(book):
+    for row in list_jobs(Journal(journal)):
         told = Estimate.from_dict(row.estimate) if row.estimate else None
         at = datetime.fromtimestamp(row.created, UTC).astimezone()
         most = "" if told is None or told.upper_bound is None else dollars(told.upper_bound)
@@ -190,7 +196,7 @@ def _requests(file: str, provider: str, **given: Any) -> Iterator[tuple[Mapping[
     """A request for each row of a file, and the row."""
     template: str = given["template"]
     if template.startswith("@"):
-        template = Path(template[1:]).read_text("utf-8")
+        template = text_of(template[1:])
     names = _names(template)
     fixed: dict[str, Any] = {"max_tokens": given["max_tokens"]} if given["max_tokens"] else {}
     if kind := _schema(given["schema"]):
@@ -247,25 +253,52 @@ def _schema(named: str | None) -> Any:
     return found
 
 
-def _write(file: Any, outcomes: Iterator[tuple[Outcome, bytes | None]], *, as_csv: bool) -> tuple[int, int]:
+_Outcomes = Callable[[], Iterator[tuple[Outcome, bytes | None]]]
+_OWN = ("number", "custom_id", "output", "error", "raw")  # columns of every table of results
+
+
+def _records(outcomes: _Outcomes) -> Iterator[dict[str, Any]]:
+    return (_record(found, json.loads(memo) if memo else None) for found, memo in outcomes())
+
+
+def _write_lines(path: Path, outcomes: _Outcomes) -> tuple[int, int]:
     count = failed = 0
-    table: Any = None
-    for found, memo in outcomes:
-        count += 1
-        failed += not isinstance(found, Answered)
-        row = _record(found, json.loads(memo) if memo else None)
-        if not as_csv:
+    with path.open("w", encoding="utf-8") as file:
+        for row in _records(outcomes):
+            count += 1
+            failed += row["error"] is not None
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            continue
-        flat: dict[str, Any] = {**(row.pop("input", None) or {}), **row}
-        if isinstance(flat.get("output"), dict):
-            flat |= flat.pop("output")
-        if table is None:
-            columns = list(dict.fromkeys([*flat, "output", "error", "raw"]))
-            table = csv.DictWriter(file, columns, extrasaction="ignore")
-            table.writeheader()
-        table.writerow(flat)
     return count, failed
+
+
+def _write_csv(path: Path, outcomes: _Outcomes, kind: Any) -> tuple[int, int]:
+    """A column for each of an input's names and an answer's fields, whichever row has it first."""
+    names: list[str] = [] if kind is None else [*kind.model_fields]
+    fields = _apart(dict.fromkeys(names), "output", _OWN)
+
+    def flat() -> Iterator[dict[str, Any]]:
+        for row in _records(outcomes):
+            given = _apart(row.pop("input", None) or {}, "input", (*_OWN, *fields))
+            parts = _apart(row.pop("output"), "output", _OWN) if isinstance(row["output"], dict) else {}
+            yield {name: _cell(value) for name, value in {**given, **row, **parts}.items()}
+
+    columns: dict[str, Any] = {}
+    failed = 0
+    for row in flat():
+        columns |= dict.fromkeys(row)
+        failed += row["error"] is not None
+    ordered = [*(name for name in columns | fields if name not in _OWN[2:]), *_OWN[2:]]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:  # Excel reads Korean by its byte order mark
+        return write_csv(file, ordered, flat()), failed
+
+
+def _apart(members: Mapping[str, Any], whose: str, taken: Collection[str]) -> dict[str, Any]:
+    """The same, names that something else has told apart."""
+    return {f"{whose}_{name}" if name in taken else name: value for name, value in members.items()}
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
 
 def _record(found: Outcome, row: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -282,7 +315,7 @@ def _confirmed(told: Estimate) -> bool:
     lines = [f"{told.inputs:,} inputs, {told.requests:,} different requests"]
     if told.expected is not None:
         basis = "from earlier answers" if told.basis == "history" else "a guess: half of what answers may have"
-        lines.append(f"about ${told.expected:f} ({basis}); in real time about ${told.real_time or 0:f}")
+        lines.append(f"about {dollars(told.expected)} ({basis}); in real time about {dollars(told.real_time)}")
     lines.append("nothing bounds it" if told.upper_bound is None else f"at most ${told.upper_bound.normalize():f}")
     for line in lines:
         click.echo(f"• {line}", err=True)
@@ -299,6 +332,7 @@ def _waited(job: Job) -> Status:
 
 
 def _opened(job: str, journal: str | None, ledger: str | None) -> Job:
+    must_exist("--journal", journal)
     return open_job(job, journal=journal, meter=Meter(ledger) if ledger else None)
 
 

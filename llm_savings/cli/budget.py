@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
 
 from llm_savings import settings
 from llm_savings.budget import Budget
-from llm_savings.cli.shared import JSON, LEDGER, existing, print_json
+from llm_savings.cli.shared import JSON, LEDGER, Console, existing, print_json
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import Ledger, masked
 from llm_savings.periods import PERIODS

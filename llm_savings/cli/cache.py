@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from llm_savings.cli.shared import JSON, imported, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, Console, imported, instant, must_exist, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import tenant_hash
+from llm_savings.ledger.export import is_sqlite
 from llm_savings.report.cache_table import (
     cache_document,
     cache_notes,
@@ -21,6 +20,7 @@ from llm_savings.report.cache_table import (
     tuning_document,
     tuning_notes,
 )
+from llm_savings.storage.tables import text_of
 
 
 @click.group()
@@ -78,7 +78,7 @@ def invalidate(target: str, everything: bool, dry_run: bool, **named: str | None
         model=given.get("model"),
         user=tenant_hash(given["user"]) if "user" in given else None,
         namespace=given.get("namespace"),
-        before=_before(given.get("before")),
+        before=instant(given.get("before"), "UTC"),
     )
     with _opened(target) as opened:
         count = sum(1 for _ in opened.entries(which)) if dry_run else opened.forget(which)
@@ -133,7 +133,7 @@ def warm(target: str, faq: str, model: str, **given: Any) -> None:
 
     if given["system"] is not None and given["system_file"] is not None:
         raise click.UsageError("--system and --system-file exclude each other")
-    system = given["system"] if given["system_file"] is None else Path(given["system_file"]).read_text("utf-8")
+    system = given["system"] if given["system_file"] is None else text_of(given["system_file"])
     if target == ":memory:":
         raise ConfigError("TARGET ':memory:' ends with this command; name a file or a server")
     rows, asked, kept = read_faq(faq), imported(model), 0
@@ -147,14 +147,10 @@ def warm(target: str, faq: str, model: str, **given: Any) -> None:
     click.echo(f"{kept:,} of {len(rows):,} answers kept")
 
 
-def _before(when: str | None) -> datetime | None:
-    found = instant(when, "UTC")
-    return None if found is None else found.astimezone(UTC)
-
-
 def _opened(target: str, **options: Any) -> Any:
     from llm_savings.semantic_cache import AnswerCache, Settings
 
-    if target == ":memory:" or ("://" not in target and not Path(target).is_file()):
-        raise ConfigError(f"TARGET {target!r}: there is no such cache")
+    must_exist("TARGET", target)
+    if "://" not in target and not is_sqlite(Path(target)):  # a program moves its damaged cache aside; this does not
+        raise ConfigError(f"TARGET {target!r} is no cache's file")
     return AnswerCache(target, Settings(**options), text_of=str)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.shared import print_json
+from llm_savings.cli.shared import Console, print_json
 
 _SIGNS = {"on": ("✓", "green"), "shadow": ("◐", "cyan"), "off": ("–", "dim"), "warning": ("!", "yellow")}
 
@@ -28,6 +28,7 @@ def check(config: Path, options: Path | None, as_json: bool) -> None:
     CONFIG is the proxy's config.yaml, whose llm_savings.yaml is found as the proxy finds it or given as OPTIONS; or
     llm_savings.yaml alone. Nothing is started or created, and no model is called.
     """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # LiteLLM fetches its prices when it is loaded
     from llm_savings.litellm.proxy.checking import check as checked  # loads LiteLLM
 
     found = checked([config] if options is None else [config, options])

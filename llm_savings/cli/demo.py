@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_savings.attribution import attribute
 from llm_savings.cli.pages import write_page
-from llm_savings.cli.shared import print_json, print_notes
+from llm_savings.cli.shared import Console, print_json, print_notes
 from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total
@@ -45,9 +44,16 @@ def demo(workload: str | None, only: tuple[Strategy, ...], ledger: str | None, p
     """Run a shop's workload through LangChain and LiteLLM, before and after, and compare with the provider's bill."""
     from llm_savings.demo.workload import load
 
+    if provider != "sandbox":
+        for_sandbox = {"--strategy": only, **{f"--{name}": options[name] for name in ("log", "html")}}
+        for_sandbox["--json"] = options["as_json"]
+        if wrong := [name for name, given in for_sandbox.items() if given]:
+            raise click.UsageError(f"{wrong[0]} goes with the local provider only, not with --provider {provider}")
     work = load(workload)
     with tempfile.TemporaryDirectory() as folder:
         book = Ledger(ledger or Path(folder, "demo.db"))
+        if any(True for _ in book.calls()):
+            raise ConfigError(f"--ledger {book.target!r} has calls in it; the demo needs a new file")
         if provider == "sandbox":
             fine = _against_sandbox(work, book, frozenset(only or get_args(Strategy)), options)
         else:
@@ -66,11 +72,11 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
     from llm_savings.demo.workload import write_knowledge
     from llm_savings.sandbox import Sandbox
 
-    if any(True for _ in book.calls()):
-        raise ConfigError(f"--ledger {book.target!r} has calls in it; the demo needs a new file")
     console = Console(quiet=options["as_json"])
     console.print(
-        f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.", highlight=False
+        f"Workload {work.name!r}: {len(work.requests)} requests, sent twice to a local provider.",
+        markup=False,
+        highlight=False,
     )
     with tempfile.TemporaryDirectory() as folder:
         knowledge = Path(folder, "knowledge.jsonl")
@@ -87,6 +93,7 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
         after = box.bill()
     groups, found = check(fresh, answers, book.calls()), attribute(book.calls())
     whole, agreement = total(book.summary("model")), compare(book, after)
+    written = options["html"] and write_page(options["html"], book, f"demo, {work.name}", lang=None)
     if options["as_json"]:
         print_json(outcome(before, found, groups, agreement))
         return agreement.exact
@@ -102,8 +109,8 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
             f"{1 - after.total / before.total:.1%} less. (What it caches by itself, it did before as well.)",
             highlight=False,
         )
-    if options["html"]:
-        write_page(options["html"], book, f"demo, {work.name}", lang=None)
+    if written:
+        click.echo(written)
     console.print(verdict(agreement, whole), style="bold green" if agreement.exact else "bold red", highlight=False)
     return agreement.exact
 
@@ -122,7 +129,7 @@ def _for_real(work: Workload, book: Ledger, provider: str, model: str | None, ye
     openai, anthropic = (model, None) if provider == "openai" else (None, model)
     target = Target(openai_model=openai, anthropic_model=anthropic)
     try:
-        _run(f"{provider} with llm-savings", work, target, book, frozenset(), Console())
+        _run(f"{provider}, metered", work, target, book, frozenset(), Console())
     except SavingsError:
         raise
     except Exception as error:  # a wrong key, no network, an unknown model: each package has its own classes for them

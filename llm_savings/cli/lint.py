@@ -8,11 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from llm_savings.cli.shared import print_json
+from llm_savings.cli.shared import Console, print_json
 from llm_savings.errors import LogFormatError
 from llm_savings.prompt_cache import Finding, lint
 from llm_savings.storage.tables import text_of, values_of
@@ -51,7 +50,7 @@ def lint_command(file: str, model: str | None, provider: str | None, as_json: bo
 def _requests(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [row for _, row in values_of(text)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,19 +22,21 @@ from llm_savings.report.texts import Lang
 _SECONDS = 10
 
 
-def write_page(path: str, book: Ledger, where: str, *, lang: Lang | None, **period: Any) -> None:
-    """Write the page to a file that its owner alone may read."""
+def write_page(path: str, book: Ledger, where: str, *, lang: Lang | None, **period: Any) -> str:
+    """Write the page to a file that its owner alone may read, and say so."""
     html = report_page(overview(book, **period), where, lang=lang)
     fresh(Path(path))
     Path(path).write_text(html, encoding="utf-8")
-    click.echo(f"Written to {path} ({len(html.encode()) / 1000:,.0f} kB). It needs no network.")
+    return f"Written to {path} ({len(html.encode()) / 1000:,.0f} kB). It needs no network."
 
 
-def serve_page(port: int, book: Ledger, where: str, *, lang: Lang | None, **period: Any) -> None:
-    """Serve the page on this machine until Ctrl-C."""
+def serve_page(
+    port: int, book: Ledger, where: str, *, lang: Lang | None, period: Callable[[], Mapping[str, Any]]
+) -> None:
+    """Serve the page on this machine until Ctrl-C; what `period` says is asked for each page anew."""
 
     def make() -> str:
-        return report_page(overview(book, **period), where, lang=lang, live=_SECONDS)
+        return report_page(overview(book, **period()), where, lang=lang, live=_SECONDS)
 
     try:
         server = LivePage(make, partial(trouble_page, lang=lang, live=_SECONDS), port=port)
@@ -46,17 +48,17 @@ def serve_page(port: int, book: Ledger, where: str, *, lang: Lang | None, **peri
     click.echo("Ended.")
 
 
-def write_rows(path: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV to a file that its owner alone may read; what is nested gets a column a name."""
+def write_rows(path: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows as CSV to a file that its owner alone may read, and say so; what is nested gets a column a name."""
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
     if path == "-":
         write_csv(sys.stdout, columns, flat)
-        return
+        return ""
     fresh(Path(path))
     with Path(path).open("w", encoding="utf-8-sig", newline="") as file:  # Excel reads Korean by its byte order mark
         count = write_csv(file, columns, flat)
-    click.echo(f"{count:,} rows written to {path}")
+    return f"{count:,} rows written to {path}"
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

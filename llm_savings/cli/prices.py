@@ -5,10 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from llm_savings.cli.shared import print_json
+from llm_savings.cli.shared import Console, print_json
 from llm_savings.errors import UnknownModelError
 from llm_savings.pricing import PriceBook, update
 from llm_savings.report.tables import plain_table
@@ -48,7 +47,7 @@ def prices(models: tuple[str, ...], mode: str, as_json: bool, fetch: bool) -> No
         known = {
             name: rates and {key: format(rate, "f") for key, rate in rates.items()} for name, rates in rows.items()
         }
-        print_json({"source": book.source, "date": str(book.date), "mode": mode, "models": known})
+        print_json({"source": book.source, "date": book.date and str(book.date), "mode": mode, "models": known})
     else:
         _show(book, rows, mode)
     missing = [name for name, rates in rows.items() if rates is None and name in models]

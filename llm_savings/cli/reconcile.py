@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.cli.shared import JSON, existing, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LEDGER, Console, existing, instant, print_json, print_notes
 from llm_savings.ledger import Ledger
 from llm_savings.reconcile import KINDS, WINDOW, Kind, Line, Reconciliation, read_export
 from llm_savings.reconcile import reconcile as compare
@@ -21,11 +20,7 @@ from llm_savings.report.tables import plain_table
 
 @click.command(epilog="Example: llm-savings reconcile completions_usage.csv --settle")
 @click.argument("usage_export", type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "--ledger",
-    metavar="PATH|URL",
-    help="The ledger to compare: a file or postgresql://. By default LLM_SAVINGS_LEDGER, else the user's own.",
-)
+@LEDGER
 @click.option("--format", "kind", type=click.Choice(KINDS), help="What the export is, if its fields do not tell.")
 @click.option("--since", metavar="WHEN", help="Leave out what was before: 7d, 2026-11-01 or 2026-11-01T09:00+09:00.")
 @click.option("--until", metavar="WHEN", help="As --since; leave out what was from then on.")

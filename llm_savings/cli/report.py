@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, get_args
 
 import click
-from rich.console import Console
 
 from llm_savings import settings
 from llm_savings.attribution import Attribution, View, attribute
 from llm_savings.cli.pages import serve_page, write_page, write_rows
-from llm_savings.cli.shared import JSON, LANG, LEDGER, SINCE, UNTIL, existing, instant, print_json, print_notes
+from llm_savings.cli.shared import JSON, LANG, LEDGER, SINCE, UNTIL, Console, existing, instant, print_json, print_notes
 from llm_savings.errors import SavingsError
 from llm_savings.foreseen import Foreseen, foresee
 from llm_savings.ledger import Ledger, Line, masked, total
@@ -21,9 +21,10 @@ from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
 from llm_savings.report.overview import findings, period_lines, read
-from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_table
+from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_notes, prefixes_table
 from llm_savings.report.strategies import (
     shadow_document,
+    shadow_notes,
     shadow_table,
     strategies_document,
     strategies_notes,
@@ -65,17 +66,23 @@ def report(
     ledger: str | None, by: str, view: View, since: str | None, until: str | None, tz: str, as_json: bool, **to: Any
 ) -> None:
     """What the calls in a ledger cost, and what is not known of them."""
+
+    def days() -> dict[str, Any]:
+        return {"tz": tz, "since": instant(since, tz), "until": instant(until, tz)}
+
     start, end = instant(since, tz), instant(until, tz)
+    if as_json and to["csv"] == "-":
+        raise click.UsageError("--json and --csv - both write to the same place; give --csv a file")
     book = Ledger(existing(ledger))
     where = masked(ledger or settings.default_ledger())
     if to["serve"]:
-        serve_page(to["port"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
+        serve_page(to["port"], book, where, lang=to["lang"], period=days)
         return
     if to["html"]:
-        write_page(to["html"], book, where, lang=to["lang"], tz=tz, since=start, until=end)
-    if to["csv"]:
-        write_rows(to["csv"], _rows(book, by, view, start, end, tz))
-    if to["html"] or to["csv"]:
+        click.echo(write_page(to["html"], book, where, lang=to["lang"], **days()), err=as_json)
+    if to["csv"] and (said := write_rows(to["csv"], _rows(book, by, view, start, end, tz))):
+        click.echo(said, err=as_json)
+    if (to["html"] or to["csv"]) and not as_json:
         return
     if by == "strategy":
         found, would, prices = Attribution(), Foreseen(), PriceBook()
@@ -94,7 +101,8 @@ def report(
         document = _document(ledger, by, tz, start, end, lines) | _budgets(book)
         document["periods"] = {name: _line(line) for name, line in periods.items()}
         document["findings"] = [said.text() for said in found]
-        document["prices"] = {"source": prices.source, "date": str(prices.date), "stale": prices.stale}
+        date = prices.date and str(prices.date)
+        document["prices"] = {"source": prices.source, "date": date, "stale": prices.stale}
         print_json(document)
         return
     console = Console()
@@ -131,16 +139,16 @@ def _rows(
 
 
 def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool) -> None:
+    of_shadow = shadow_notes(would)
     if as_json:
         document = strategies_document(found, view=view)
-        print_json(document | ({"shadow": shadow_document(would)} if would.calls else {}))
+        print_json(document | ({"shadow": shadow_document(would)} if of_shadow else {}))
         return
     console = Console()
     console.print(strategies_table(found, view=view))
-    if would.calls:
+    if of_shadow:
         console.print(shadow_table(would))
-    notes_of = [*strategies_notes(found, view=view), *([say("note.shadow").text()] if would.calls else [])]
-    print_notes(console, [*notes_of, _price_note(PriceBook())])
+    print_notes(console, [*strategies_notes(found, view=view), *of_shadow, _price_note(PriceBook())])
 
 
 def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
@@ -149,8 +157,7 @@ def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
         return
     console = Console()
     console.print(prefixes_table(found))
-    read = "read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."
-    print_notes(console, [read, _price_note(PriceBook())])
+    print_notes(console, [*prefixes_notes(found), _price_note(PriceBook())])
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
@@ -200,6 +207,11 @@ def _document(
 
 
 def _line(line: Line) -> dict[str, Any]:
+    """A line for machines; amounts that nobody knows are null, not 0."""
+
+    def amount(usd: Decimal) -> str | None:
+        return format(usd, "f") if line.known else None
+
     return {
         "key": line.key,
         "calls": line.calls,
@@ -210,9 +222,9 @@ def _line(line: Line) -> dict[str, Any]:
         "unbounded": line.unbounded,
         "unpriced": line.unpriced,
         "tokens": line.usage.as_dict(),
-        "spent": format(line.actual, "f"),
+        "spent": amount(line.actual),
         "estimated_usd": format(line.estimated_usd, "f"),
-        "baseline": format(line.baseline, "f"),
-        "saved": format(line.saved, "f"),
+        "baseline": amount(line.baseline),
+        "saved": amount(line.saved),
         "unknown_bound": format(line.unknown_bound, "f"),
     }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from llm_savings.cli.shared import JSON, Console, must_exist, print_json
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.storage.tables import records_of, text_of, values_of
 
@@ -36,7 +35,6 @@ def route() -> None:
 
 _tiers = click.option("--tiers", metavar="NAME=MODEL,...", help=f"From the cheapest on.  [default: {_TIERS}]")
 _router = click.option("--router", "path", type=click.Path(exists=True, dir_okay=False), help="A saved router's file.")
-_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 _data = click.argument("data", type=click.Path(exists=True, dir_okay=False))
 
 
@@ -45,14 +43,14 @@ _data = click.argument("data", type=click.Path(exists=True, dir_okay=False))
 @_tiers
 @_router
 @click.option("--rules", is_flag=True, help="By the source article's rules.")
-@_json
+@JSON
 def ask(prompt: str, tiers: str | None, path: str | None, rules: bool, as_json: bool) -> None:
     """Say where PROMPT would go, and why."""
     from llm_savings.routing import ComplexityRouter
 
     decision = (ComplexityRouter.rules(_named(tiers)) if rules else _opened(path, tiers)).route(prompt)
     if as_json:
-        click.echo(json.dumps({"model": decision.model} | decision.evidence(), ensure_ascii=False))
+        print_json({"model": decision.model} | decision.evidence())
         return
     sure = (
         "" if decision.sufficiency is None else f", the cheapest suffices with probability {decision.sufficiency:.2f}"
@@ -84,7 +82,7 @@ def fit(data: str, out: str, tiers: str | None, ledger: str | None) -> None:
 @_tiers
 @click.option("--max-loss", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Such as 0.05.")
 @click.option("--share", metavar="TIER=SHARE,...", help="Instead: such as complex=0.2. Needs no judgements.")
-@_json
+@JSON
 def calibrate(data: str, path: str | None, out: str | None, tiers: str | None, as_json: bool, **wanted: Any) -> None:
     """Choose thresholds on the prompts in DATA, and say what they will do. DATA is as for fit."""
     router = _opened(path, tiers)
@@ -97,12 +95,12 @@ def calibrate(data: str, path: str | None, out: str | None, tiers: str | None, a
     if target := out or path:
         router.save(target)
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"routable": found.routable}, ensure_ascii=False))
+        print_json(asdict(found) | {"routable": found.routable})
         return
     table = Table("", "", box=None, show_header=False)
     table.add_row("prompts", f"{found.rows:,}")
     for name, part in found.share.items():
-        table.add_row(f"to {name}", f"{part:.1%}")
+        table.add_row(Text(f"to {name}"), f"{part:.1%}")
     if found.saving is not None:
         table.add_row("saved of always-strongest", f"{found.saving:.1%}")
     if found.loss is not None and found.loss_bounds is not None:
@@ -123,19 +121,18 @@ def calibrate(data: str, path: str | None, out: str | None, tiers: str | None, a
 @click.option(
     "--quality", type=click.Path(exists=True, dir_okay=False), help="Lines with call_id and quality or thumb."
 )
-@_json
+@JSON
 def evaluate(ledger: str, quality: str | None, as_json: bool) -> None:
     """Whether quality and cost differ between the arms of an experiment (`experiment=0.1`) in LEDGER."""
     from llm_savings.ledger import Ledger
     from llm_savings.routing.trial import compare
 
-    if "://" not in ledger and not Path(ledger).is_file():
-        raise ConfigError(f"LEDGER {ledger!r}: there is no such ledger")
+    must_exist("LEDGER", ledger)
     judged = None if quality is None else {row["call_id"]: _quality(row) for row in _lines(quality) if "call_id" in row}
     with Ledger(ledger) as opened:
         found = compare(opened.calls(), judged)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], ensure_ascii=False))
+        print_json([asdict(each) for each in found])
         return
     if not found:
         click.echo("no experiment in this ledger: make the router with experiment=0.1")
@@ -230,6 +227,7 @@ def _tiers_of(target: str | None, calls: Sequence[str]) -> dict[str, str]:
     """The tier that each call was sent to, by the ledger."""
     if target is None:
         return {}
+    must_exist("--ledger", target)
     from llm_savings.ledger import Ledger
     from llm_savings.routing.trial import evidence_of
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 
@@ -25,4 +27,6 @@ def sandbox(port: int, latency: float, seed: int, knowledge: str | None, bill: s
         click.echo(f"Its bill             {url}/_sandbox/bill")
         click.echo("Any key will do. Stop with Ctrl+C.")
 
-    serve(port=port, latency=latency, seed=seed, knowledge=knowledge, bill=bill, on_ready=ready)
+    with suppress(KeyboardInterrupt):
+        serve(port=port, latency=latency, seed=seed, knowledge=knowledge, bill=bill, on_ready=ready)
+    click.echo(f"Ended. The bill is in {bill}." if bill else "Ended.")

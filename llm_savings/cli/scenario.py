@@ -6,10 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import click
-from rich.console import Console
 
 from llm_savings.audit import Claim, Range, Scenario, article_claims
-from llm_savings.cli.shared import JSON, print_json, print_notes
+from llm_savings.cli.shared import JSON, Console, print_json, print_notes
 from llm_savings.report import dollars
 from llm_savings.report.strategies import strategies_document, strategies_table
 from llm_savings.report.tables import plain_table

@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich import console
 
 from llm_savings import settings
 from llm_savings.errors import ConfigError
@@ -30,6 +31,16 @@ LANG = click.option("--lang", type=click.Choice(LANGS), help="The page's languag
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 
 
+class Console(console.Console):
+    """A console that ends well when nobody reads on: `llm-savings report | head`."""
+
+    def on_broken_pipe(self) -> None:
+        """End, without a word."""
+        with suppress(SystemExit):  # as rich ends it, with status 1
+            super().on_broken_pipe()
+        sys.exit(0)
+
+
 def print_json(document: Any) -> None:
     """A document for machines."""
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
@@ -44,9 +55,18 @@ def print_notes(console: Console, notes: Iterable[object]) -> None:
 def existing(ledger: str | None) -> str:
     """The ledger to read; reading never makes one at a mistyped path."""
     target = ledger or settings.default_ledger()
-    if ledger and "://" not in ledger and not Path(ledger).exists():
-        raise ConfigError(f"--ledger {ledger!r}: there is no such file")
+    must_exist("--ledger", ledger)
     return target if "://" in target or Path(target).exists() else ":memory:"
+
+
+def must_exist(name: str, target: str | None) -> None:
+    """Refuse a file that was named and is not there.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    if target and "://" not in target and not Path(target).exists():
+        raise ConfigError(f"{name} {target!r}: there is no such file")
 
 
 def instant(when: str | None, tz: str) -> datetime | None:
@@ -62,11 +82,13 @@ def instant(when: str | None, tz: str) -> datetime | None:
         return now - timedelta(hours=count) if match[2] == "h" else last_days(count, tz, now)
     try:
         moment = datetime.fromisoformat(when)
-    except ValueError as error:
+        if moment.tzinfo is None:
+            moment = day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
+        return moment.astimezone(UTC)
+    except ConfigError:  # the zone
+        raise
+    except (ValueError, OverflowError) as error:  # no time, or one before the year 1 or after 9999
         raise ConfigError(f"time {when!r}: expected 24h, 7d, 2026-11-01 or 2026-11-01T09:00+09:00") from error
-    if moment.tzinfo is None:
-        return day_start(moment.date(), tz) if len(when) == 10 else moment.replace(tzinfo=zone(tz))
-    return moment
 
 
 def imported(named: str) -> Any:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from llm_savings import Usage, tokens
-from llm_savings.cli.shared import imported, print_json, print_notes
+from llm_savings.cli.shared import Console, imported, print_json, print_notes
 from llm_savings.errors import ConfigError, LogFormatError
 from llm_savings.pricing import PriceBook
 from llm_savings.report import dollars
@@ -98,7 +97,10 @@ def token_table(named: str, sample: Path, model: str, each: bool, prose_key: str
 
 
 def _read(kind: Any, path: Path, prose_key: str) -> tuple[list[Any], list[str]]:
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    except PydanticUserError as error:
+        raise ConfigError(f"MODULE:MODEL is a {type(kind).__name__}; expected a pydantic model") from error
     records: list[Any] = []
     prose: list[str] = []
     for number, entry in values_of(text_of(path)):

@@ -230,7 +230,11 @@ class Driver:
 
             inputs = [{"system": request.system, "question": request.prompt} for request in requests]
             handle: Any = submit_batch(
-                self._chain(first, plain=True), inputs, config=self._config(first), journal=journal, options=options
+                self._chain(first, plain=True),
+                inputs,
+                config={"callbacks": self._callbacks},  # one for all: whose each of them is, a batch does not say
+                journal=journal,
+                options=options,
             )
             texts = [_text(answer) for answer in handle.collect()]
         else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_savings.demo.workload import FIRST_DAY, Request, Workload
+from llm_savings.ledger.export import fresh
 
 if TYPE_CHECKING:
     from llm_savings.sandbox import Bill, BillRow
@@ -26,9 +27,11 @@ def write_log(path: str | Path, work: Workload, answers: Mapping[str, str], bill
         bill: The provider's bill of just these requests, in their order.
 
     Raises:
+        ConfigError: The file is a database.
         OSError: The file cannot be written.
         ValueError: The bill is of other requests.
     """
+    fresh(Path(path))  # it holds the prompts
     with Path(path).open("w", encoding="utf-8") as file:
         for request, row in zip(work.requests, bill.rows, strict=True):
             file.write(json.dumps(_payload(request, answers[request.id], row), ensure_ascii=False) + "\n")

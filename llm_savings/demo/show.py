@@ -52,9 +52,9 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
     drops the ids of streams) by their exact price, each against another call on the bill. What a cache answered is on
     no bill, and has to be $0.
     """
-    name_of = {name: row.id for row in bill.rows for name in (row.id, row.request_id)}
+    name_of = {name: row.id for row in bill.rows for name in (row.id, row.request_id) if name}
     theirs = {row.id: row.usd for row in bill.rows}
-    named, nameless, spent = 0, Counter[Decimal | None](), Decimal(0)
+    named, different, nameless, spent = 0, 0, Counter[Decimal | None](), Decimal(0)
     for call in ledger.calls():
         usd = call.settled and call.settled.actual
         spent += usd or 0
@@ -63,12 +63,13 @@ def compare(ledger: Ledger, bill: Bill) -> Agreement:
         name = name_of.get((call.settled and call.settled.response_id) or "")
         if name is None:
             nameless[usd] += 1
-        elif theirs.get(name) == usd:
+        elif theirs.pop(name, None) == usd:
             named += 1
-            del theirs[name]
+        else:  # another price, or the same call once more
+            different += 1
     rest = Counter[Decimal | None](theirs.values())
     unnamed = (nameless & rest).total()
-    different = max(nameless.total(), rest.total()) - unnamed
+    different += max(nameless.total(), rest.total()) - unnamed
     return Agreement(named, unnamed, different, spent, bill.total)
 
 

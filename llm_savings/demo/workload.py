@@ -13,6 +13,7 @@ from typing import Any, cast
 from llm_savings.errors import LogFormatError
 
 FIRST_DAY = date(2026, 11, 2)
+_MOST = 1_000_000_000  # seconds from the first day on (30 years), or tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,17 @@ def load(path: str | Path | None = None) -> Workload:
     header = _object(*lines[0])
     if "workload" not in header:
         raise LogFormatError('the header has no "workload" (its name)', lines[0][0])
-    systems = cast("Mapping[str, str]", header.get("systems") or {})
-    requests = [_request(number, _object(number, line), systems) for number, line in lines[1:]]
+    systems: Any = header.get("systems") or {}
+    if not isinstance(systems, dict) or not all(isinstance(said, str) for said in cast("Any", systems).values()):
+        raise LogFormatError(f"systems is {systems!r}; expected names with their texts", lines[0][0])
+    requests: list[Request] = []
+    seen: set[str] = set()
+    for number, line in lines[1:]:
+        request = _request(number, _object(number, line), cast("Mapping[str, str]", systems))
+        if request.id in seen:
+            raise LogFormatError(f"id is {request.id!r}, which an earlier line has", number)
+        seen.add(request.id)
+        requests.append(request)
     return Workload(str(header["workload"]), tuple(sorted(requests, key=lambda request: request.at)))
 
 
@@ -107,7 +117,7 @@ def write_knowledge(path: str | Path, work: Workload) -> None:
 def _object(number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LogFormatError(f"not JSON ({error})", number) from error
     if not isinstance(value, dict):
         raise LogFormatError("expected a JSON object", number)
@@ -135,10 +145,15 @@ def _request(number: int, raw: dict[str, Any], systems: Mapping[str, str]) -> Re
         "feature": str,
         "lang": str,
         "batchable": bool,
+        "answer": str,
+        "wrong": str,
     }
     for name, kind in kinds.items():
         if type(values.get(name)) is not kind:
             raise LogFormatError(f"{name} is {values.get(name)!r}; expected {kind.__name__}", number)
+    for name, least in (("at", 0), ("max_tokens", 1)):
+        if not least <= values[name] < _MOST:
+            raise LogFormatError(f"{name} is {values[name]}; expected {least} to {_MOST:,}", number)
     system = values.get("system", "")
     if system and system not in systems:
         raise LogFormatError(f"system is {system!r}, which the header's systems do not have", number)

@@ -18,6 +18,7 @@ from llm_savings.usage import FIELDS
 Format = Literal["csv", "jsonl", "parquet"]
 # Spreadsheets run a cell that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # also as East Asia types them
+_SQLITE = b"SQLite format 3\0"
 _TEXT_COLUMNS = (
     "call_id",
     "host",
@@ -70,13 +71,24 @@ def export(calls: Iterable[Call], path: str | Path, format: Format | None = None
 
 
 def fresh(path: Path) -> None:
-    """Make an empty file that its owner alone may read, instead of one that is there.
+    """Make an empty file that its owner alone may read, instead of one that is there; never instead of a database.
 
     Raises:
+        ConfigError: It is a SQLite file, such as the ledger itself.
         OSError: It cannot be written.
     """
+    if is_sqlite(path):
+        raise ConfigError(f"{path} is a database; name another file to write")
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is there, and is a SQLite database by its first bytes (www.sqlite.org/fileformat.html)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def flat(call: Call) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from rich.table import Table
 from rich.text import Text
 
-from llm_savings.report.budgets import BudgetState, Standing
+from llm_savings.report.budgets import BudgetState, Standing, by_use
 from llm_savings.report.money import dollars
 from llm_savings.report.tables import plain_table
 
@@ -34,10 +34,7 @@ def budget_table(state: BudgetState, *, past: bool = False) -> Table:
 
 def budget_notes(states: Sequence[BudgetState]) -> list[str]:
     """The limits that are used most, each in a sentence."""
-    ranked = sorted(
-        ((standing, state) for state in states for standing in state.standings),
-        key=lambda pair: -(pair[0].share or 0),
-    )
+    ranked = by_use(states)
     said = [_sentence(*pair) for pair in ranked[:_MOST]]
     if len(ranked) > _MOST:
         said.append(f"{len(ranked) - _MOST:,} more limits: llm-savings budget show")
@@ -83,18 +80,7 @@ def _used(standing: Standing, state: BudgetState) -> Text:
     first_alert = min(state.plan.shares, default=1) if state.plan else 1
     style = "red" if share >= 1 else "yellow" if share >= first_alert else "green"
     bar = Text("█" * full, style=style) + Text("░" * (_BLOCKS - full), style="dim")
-    return bar + Text(f"\n{_percent(standing)}")
-
-
-def _percent(standing: Standing) -> str:
-    # Rounded down: what is not all spent is not 100%.
-    return (
-        "–"
-        if standing.share is None
-        else "<1%"
-        if 0 < standing.share < Decimal("0.01")
-        else f"{int(standing.share * 100)}%"
-    )
+    return bar + Text(f"\n{standing.percent}")
 
 
 def _amount(usd: Decimal | None) -> str:
@@ -112,7 +98,7 @@ def _when(moment: datetime | None, standing: Standing, state: BudgetState) -> st
 
 def _sentence(standing: Standing, state: BudgetState) -> str:
     whose = ", ".join(filter(None, (state.name, standing.period, standing.scope)))
-    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({_percent(standing)})"]
+    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({standing.percent})"]
     if standing.rate:
         said.append(f"{dollars(standing.rate)} an hour")
     if standing.forecast is not None:

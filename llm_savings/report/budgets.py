@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_CEILING, Decimal
@@ -73,6 +73,13 @@ class Standing:
     def share(self) -> Decimal | None:
         """The part of the limit that is charged; 1 is all of it."""
         return None if self.limit is None else self.charged / self.limit
+
+    @property
+    def percent(self) -> str:
+        """The share as it is shown: rounded down, as what is not all spent is not 100%."""
+        if self.share is None:
+            return "–"
+        return "<1%" if 0 < self.share < Decimal("0.01") else f"{int(self.share * 100)}%"
 
     @property
     def rate(self) -> Decimal | None:
@@ -186,6 +193,12 @@ def budget_states(ledger: Ledger, at: datetime | None = None) -> list[BudgetStat
     endless = any(plan.total is not None for plan, _ in plans.values())
     day = _by_limit(ledger.budgets.spent_since(at - _DAY)) if endless else {}
     return [_state(name, *plans.get(name, (None, False)), counters[name], at, hour, day) for name in sorted(counters)]
+
+
+def by_use(states: Sequence[BudgetState]) -> list[tuple[Standing, BudgetState]]:
+    """The limits of all budgets, the most used first."""
+    limits = ((standing, state) for state in states for standing in state.standings)
+    return sorted(limits, key=lambda pair: -(pair[0].share or 0))
 
 
 def _state(

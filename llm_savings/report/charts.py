@@ -96,7 +96,7 @@ def day_stack(days: Mapping[str, Attribution], *, name: str) -> Markup:
     keys = "".join(key.format(_style(step), element("span", say(f"strategy.{step}"))) for step in ("paid", *used))
     heads = [say("column.day"), *(say(f"strategy.{step}") for step in ("paid", *used))]
     rows = [
-        [date, usd(day.actual), *(usd(day.credits.get(one, _ZERO)) for one in used)]
+        [date, usd(day.actual if day.known else None), *(usd(day.credits.get(one, _ZERO)) for one in used)]
         for date, day in reversed(list(days.items()))
     ]
     below = table(heads, rows, caption=what, name=f"{name}-table")
@@ -116,7 +116,7 @@ def gauge(standing: Standing, label: Words, more: Sequence[Words]) -> Markup:
     if standing.forecast is not None and limit:
         at = _part(min(standing.forecast, limit), limit)
         mark = f'<line x1="{at}%" x2="{at}%" y1="-3" y2="15" class="mark"/>'
-    said = element("b", f"{int((standing.share or _ZERO) * 100)}%" if standing.limit else "–")
+    said = element("b", standing.percent)
     return Markup(
         f'<div><p>{element("span", label)}{said}</p><svg role="img" height="12">{element("title", what)}'
         '<rect width="100%" height="12" rx="3" class="track"/>'
@@ -148,7 +148,7 @@ def _style(step: str) -> str:
 
 
 def _ceiling(most: Decimal) -> Decimal:
-    """The next round amount: 1, 2 or 5 with zeros."""
+    """The next round amount: 1, 2, 4 or 6 with zeros, which halve to round ones."""
     if most <= 0:
         return _ZERO
     unit = Decimal(1).scaleb(most.adjusted())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from llm_savings.ledger import Line, total, zone
-from llm_savings.report.budgets import BudgetState, Standing
+from llm_savings.report.budgets import BudgetState, Standing, by_use
 from llm_savings.report.charts import day_stack, gauge, waterfall
 from llm_savings.report.money import dollars
 from llm_savings.report.overview import Overview
@@ -75,13 +75,12 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
     )
     yield from _budgets(found)
     attribution = told.attribution
-    yield section(
-        say("report.strategies"),
-        waterfall(attribution, name="waterfall"),
-        bullets(credit_notes(attribution)),
-        name="strategies",
-    )
-    yield section(say("report.days"), day_stack(told.days, name="days"), name="by-day")
+    notes = bullets(credit_notes(attribution))
+    if attribution.known:  # charts of amounts that nobody knows would show $0
+        yield section(say("report.strategies"), waterfall(attribution, name="waterfall"), notes, name="strategies")
+        yield section(say("report.days"), day_stack(told.every_day, name="days"), name="by-day")
+    else:
+        yield section(say("report.strategies"), notes, name="strategies")
     for number, (by, lines) in enumerate(found.lines.items()):
         if by != "day" and any(line.key for line in lines):
             yield _grouped(by, lines, number)
@@ -100,10 +99,7 @@ def _sums(line: Line) -> tuple[Words, Words, str]:
 def _budgets(found: Overview) -> Iterator[Markup]:
     if found.trouble:
         yield section(say("report.budgets"), element("p", say("report.budgets_trouble", found.trouble)), name="budgets")
-    ranked = sorted(
-        ((standing, state) for state in found.budgets for standing in state.standings),
-        key=lambda pair: -(pair[0].share or 0),
-    )
+    ranked = by_use(found.budgets)
     if not ranked:
         return
     drawn = joined(_limit(standing, state) for standing, state in ranked[:_LIMITS])
@@ -135,7 +131,7 @@ def _limit(standing: Standing, state: BudgetState) -> Markup:
     if standing.forecast is not None:
         said.append(say("report.forecast", dollars(standing.forecast)))
     said += [*local("runs_out_at"), *local("resets_at")]
-    label = " · ".join(filter(None, (standing.budget, standing.period, standing.scope)))
+    label = " · ".join(filter(None, (standing.budget, standing.period, standing.scope, state.plan and state.plan.tz)))
     return gauge(standing, label, said)
 
 
@@ -179,10 +175,11 @@ def _prefixes(found: Overview) -> Iterator[Markup]:
             count(line.prompt),
             count(line.read),
             share(line.read, line.prompt),
-            usd(line.saved, tone=True),
-            Number(dollars(line.lost), line.lost, "bad" if line.lost else ""),
+            usd(saved, tone=True),
+            usd(lost) if not lost else Number(dollars(lost), lost, "bad"),
         ]
         for line in found.told.prefixes[:ROWS]
+        for saved, lost in (line.amounts,)
     ]
     shown = table(heads, rows, caption=say("report.prefixes"), name="prefixes-table")
     yield section(say("report.prefixes"), shown, name="prefixes", lead=say("report.prefixes_lead"))

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from llm_savings.ledger import Line, total
-from llm_savings.report.money import tokens
-from llm_savings.report.terminal import notes, spent_and_saved
+from llm_savings.report.terminal import figures, notes
 
 # No colours: a notebook has its own, light or dark. Styles stand in the elements, as notebooks strip style sheets.
 _LEFT, _RIGHT = (f'style="text-align: {side}; font-variant-numeric: tabular-nums"' for side in ("left", "right"))
@@ -32,13 +31,9 @@ def html_table(lines: Sequence[Line], *, caption: str = "") -> str:
 
 
 def _row(line: Line) -> str:
-    used = line.usage
-    cells = (
-        tokens(line.calls),
-        tokens(used.prompt),
-        tokens(used.cache_read + used.audio_cache_read),
-        tokens(used.completion),
-        *spent_and_saved(line),
-    )
     name = escape(line.key or "(none)")
-    return f'<tr><th scope="row" {_LEFT}>{name}</th>' + "".join(f"<td {_RIGHT}>{cell}</td>" for cell in cells) + "</tr>"
+    return (
+        f'<tr><th scope="row" {_LEFT}>{name}</th>'
+        + "".join(f"<td {_RIGHT}>{cell}</td>" for cell in figures(line))
+        + "</tr>"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from llm_savings.attribution import Attribution, attribute
@@ -70,6 +70,20 @@ class Told:
     short: dict[str, tuple[int, Usage, Decimal]] = field(default_factory=lambda: {})
     failed: tuple[int, Decimal] = (0, _ZERO)
     foreseen: Foreseen = field(default_factory=Foreseen)
+
+    @property
+    def every_day(self) -> dict[str, Attribution]:
+        """The days from the first to the last, those without a call included: in a chart they are equally far apart.
+
+        Example:
+            >>> [*Told(days={"2026-11-01": Attribution(), "2026-11-03": Attribution()}).every_day]
+            ['2026-11-01', '2026-11-02', '2026-11-03']
+        """
+        if not self.days:
+            return {}
+        first, last = (date.fromisoformat(end(self.days)) for end in (min, max))
+        days = ((first + timedelta(count)).isoformat() for count in range((last - first).days + 1))
+        return {day: self.days.get(day, Attribution()) for day in days}
 
     @property
     def attribution(self) -> Attribution:
@@ -251,7 +265,8 @@ def findings(told: Told, whole: Line, prices: PriceBook) -> list[Said]:
         if usd < 0:
             found.append((-usd, say("finding.dear_strategy", say(f"strategy.{strategy}"), dollars(-usd))))
     if whole.hits:
-        worth = dollars(attribution.credits.get("semantic_cache", _ZERO))
+        credit = attribution.credits.get("semantic_cache")  # None: no hit's model has a known price
+        worth = say("page.unknown") if credit is None else dollars(credit)
         found.append((_ZERO, say("finding.hits", whole.hits, whole.calls, f"{whole.hits / whole.calls:.1%}", worth)))
     would = told.foreseen
     if would.credits:
@@ -270,9 +285,10 @@ def _short_ones(told: Told, prices: PriceBook) -> Iterator[tuple[Decimal, Said]]
     for model, (count, usage, usd) in told.short.items():
         others: dict[str, Decimal] = {}
         for other in told.short:
-            try:
-                others[other] = prices.price(usage.uncached(), other)
-            except SavingsError:
+            try:  # each call has its own prompt, and none of them is long
+                rates = prices.rates(other, prompt=_SHORT_IN)
+                others[other] = rates["input"] * usage.prompt + rates["output"] * usage.completion
+            except (SavingsError, KeyError):
                 continue
         cheap = min(others, key=others.__getitem__, default=model)
         if count >= _FEW and cheap != model and others[cheap] * 3 < usd:

@@ -58,7 +58,7 @@ def plot_waterfall(found: Attribution, *, ax: Any = None, lang: Lang = "en") -> 
     tones = [name if name in ends else "cost" if usd > 0 else "saved" for name, usd in zip(names, added, strict=True)]
     wide = [high - low for low, high in zip(left, right, strict=True)]
     bars = ax.barh(range(len(told)), _numbers(wide), left=_numbers(left), color=[_COLOURS[tone] for tone in tones])
-    ax.bar_label(bars, labels=[_plain(dollars(usd)) for usd in added], padding=4)
+    ax.bar_label(bars, labels=[_plain(dollars(usd if found.known else None)) for usd in added], padding=4)
     ax.margins(x=0.15)
     ax.set_yticks(range(len(told)), [say(f"strategy.{name}").text(lang) for name in names], fontfamily=_fonts(lang))
     ax.invert_yaxis()
@@ -92,7 +92,7 @@ def plot_days(
         LedgerError: The ledger cannot be read.
     """
     ax, lang = _axes(ax), _written(lang)
-    days = read(ledger.calls(since=since, until=until), zone(tz), PriceBook()).days
+    days = read(ledger.calls(since=since, until=until), zone(tz), PriceBook()).every_day
     dates = list(days)
     floor = [_ZERO] * len(days)
     used: list[Strategy] = [one for one in LADDER if any(day.credits.get(one, _ZERO) > 0 for day in days.values())]

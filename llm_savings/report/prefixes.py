@@ -16,6 +16,7 @@ from llm_savings.ledger.records import Settled
 from llm_savings.pricing import PriceBook
 from llm_savings.report.money import dollars, tokens
 from llm_savings.report.tables import plain_table
+from llm_savings.report.texts import say
 
 
 @dataclass(slots=True)
@@ -43,6 +44,11 @@ class PrefixLine:
     saved: Decimal = Decimal(0)
     lost: Decimal = Decimal(0)
     unpriced: int = 0
+
+    @property
+    def amounts(self) -> tuple[Decimal | None, Decimal | None]:
+        """What was saved and lost; None, and not $0, where no call has a known price."""
+        return (self.saved, self.lost) if self.unpriced < self.calls else (None, None)
 
     @property
     def hit_rate(self) -> float:
@@ -115,14 +121,21 @@ def prefixes_table(lines: list[PrefixLine]) -> Table:
             tokens(line.prompt),
             f"{line.hit_rate:.1%}",
             tokens(line.written),
-            dollars(line.saved),
-            dollars(line.lost),
+            *map(dollars, line.amounts),
         )
     return table
 
 
+def prefixes_notes(lines: list[PrefixLine]) -> list[str]:
+    """What the table does not say, in sentences."""
+    said = ["read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."]
+    unpriced = sum(line.unpriced for line in lines)
+    return [*said, *([say("note.unpriced_credit", unpriced).text()] if unpriced else [])]
+
+
 def prefixes_document(lines: list[PrefixLine]) -> list[dict[str, Any]]:
-    """The same for machines: amounts as decimal text, in USD."""
+    """The same for machines: amounts as decimal text, in USD; null where nobody knows any."""
+    amounts = [[usd if usd is None else format(usd, "f") for usd in line.amounts] for line in lines]
     return [
         {
             "prefix": line.prefix,
@@ -132,9 +145,9 @@ def prefixes_document(lines: list[PrefixLine]) -> list[dict[str, Any]]:
             "read_tokens": line.read,
             "written_tokens": line.written,
             "hit_rate": round(line.hit_rate, 6),
-            "saved": format(line.saved, "f"),
-            "lost_to_invalidation": format(line.lost, "f"),
+            "saved": saved,
+            "lost_to_invalidation": lost,
             "unpriced": line.unpriced,
         }
-        for line in lines
+        for line, (saved, lost) in zip(lines, amounts, strict=True)
     ]

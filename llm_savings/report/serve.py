@@ -7,6 +7,7 @@ a name that somebody points at this machine (DNS rebinding) is no name of this s
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -52,6 +53,11 @@ class LivePage(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/{self.token}/"
         self._make, self._trouble = make, trouble
         self._lock, self._last, self._until = Lock(), (HTTPStatus.OK, b""), 0.0
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away before it had its answer is no news; of the rest the terminal is told."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def page(self) -> tuple[HTTPStatus, bytes]:
         """The page as it is now, or was a moment ago where it takes long to make."""

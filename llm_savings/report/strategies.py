@@ -15,6 +15,7 @@ from llm_savings.report.tables import plain_table
 from llm_savings.report.texts import Said, say
 
 _WIDTH = 32
+_ENDS = {"baseline": "dim", "paid": "bold"}
 
 
 def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | None = None) -> Table:
@@ -26,30 +27,20 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
     """
     table = plain_table("", "USD", "share", "", title=title)
     scale = max(found.baseline, found.actual)
-    table.add_row(
-        say("strategy.baseline").text(), dollars(found.baseline), "", _bar(Decimal(0), found.baseline, scale, "dim")
-    )
-    level = found.actual if view == "if_removed" else found.baseline
-    for strategy in LADDER:
-        usd = found.credits.get(strategy)
-        if usd is None:
-            continue
-        if view != "if_removed":
-            level -= usd
-        bar = _bar(level, level + usd, scale, "green" if usd >= 0 else "red")
-        table.add_row(say(f"strategy.{strategy}").text(), dollars(-usd), _share(-usd, found.baseline), bar)
-    if found.overhead:
-        bar = _bar(found.actual - found.overhead, found.actual, scale, "red")
-        table.add_row(
-            say("strategy.overhead").text(), dollars(found.overhead), _share(found.overhead, found.baseline), bar
-        )
-    table.add_section()
-    paid, share = _bar(Decimal(0), found.actual, scale, "bold"), _share(found.actual, found.baseline)
-    table.add_row(say("strategy.paid").text(), dollars(found.actual), share.removeprefix("+"), paid, style="bold")
+    for step, low, high, added in steps(found, view=view):
+        share = _share(added, found.baseline)
+        if step == "paid":
+            table.add_section()
+            share = share.removeprefix("+")
+        is_end = step in _ENDS
+        bar = _bar(low, high, scale, _ENDS.get(step) or ("red" if added > 0 else "green"))
+        amount = dollars(added if found.known or not is_end else None)
+        name = say(f"strategy.{step}").text()
+        table.add_row(name, amount, "" if step == "baseline" else share, bar, style="bold" if step == "paid" else "")
     return table
 
 
-def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
+def steps(found: Attribution, *, view: View = "waterfall") -> list[tuple[str, Decimal, Decimal, Decimal]]:
     """The bars of a waterfall: the step's name, where its bar begins and ends, and what it adds to the bill (USD).
 
     Example:
@@ -59,8 +50,8 @@ def steps(found: Attribution) -> list[tuple[str, Decimal, Decimal, Decimal]]:
     level, told = found.baseline, [("baseline", Decimal(0), found.baseline, found.baseline)]
     for strategy in LADDER:
         if (credit := found.credits.get(strategy)) is not None:
-            told.append((strategy, level - credit, level, -credit))
-            level -= credit
+            level = found.actual if view == "if_removed" else level - credit
+            told.append((strategy, level, level + credit, -credit))
     if found.overhead:
         told.append(("overhead", found.actual - found.overhead, found.actual, found.overhead))
     return [*told, ("paid", Decimal(0), found.actual, found.actual)]
@@ -101,9 +92,15 @@ def shadow_table(found: Foreseen) -> Table:
         name = say(f"strategy.{strategy}").text()
         table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
     table.add_section()
-    all_of_it = ("", f"{found.calls:,}", dollars(-found.saved), _share(-found.saved, found.actual))
-    table.add_row(*all_of_it, style="bold")
+    saved = dollars(-found.saved if found.calls else None)
+    table.add_row("", f"{found.calls:,}", saved, _share(-found.saved, found.actual), style="bold")
     return table
+
+
+def shadow_notes(found: Foreseen) -> list[str]:
+    """What a reader must know of them, in sentences; nothing where no strategy was in shadow."""
+    said = [say("note.shadow")] if found.calls or found.unpriced else []
+    return [one.text() for one in (*said, *([say("shadow.unpriced", found.unpriced)] if found.unpriced else []))]
 
 
 def shadow_document(found: Foreseen) -> dict[str, Any]:
@@ -118,15 +115,18 @@ def shadow_document(found: Foreseen) -> dict[str, Any]:
 
 
 def strategies_document(found: Attribution, *, view: View = "waterfall") -> dict[str, Any]:
-    """All of it for machines: exact amounts as decimal text, in USD."""
+    """All of it for machines: exact amounts as decimal text, in USD; null where nobody knows any."""
+    baseline, actual, saved = (
+        format(usd, "f") if found.known else None for usd in (found.baseline, found.actual, found.saved)
+    )
     return {
         "view": view,
-        "baseline": format(found.baseline, "f"),
+        "baseline": baseline,
         "credits": {name: format(usd, "f") for name, usd in found.credits.items()},
         "modelled": {name: format(usd, "f") for name, usd in found.modelled.items()},
         "overhead": format(found.overhead, "f"),
-        "actual": format(found.actual, "f"),
-        "saved": format(found.saved, "f"),
+        "actual": actual,
+        "saved": saved,
         "calls": found.calls,
         "unknown": found.unknown,
         "unpriced": found.unpriced,

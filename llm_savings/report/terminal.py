@@ -44,22 +44,21 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, wid
         last = number == len(rows) - 1
         if last:
             table.add_section()
-        table.add_row(*_cells(line)[: None if unsure else -1], style="bold" if last else "")
+        cells = [line.key or "(none)", *figures(line), *([tokens(_unsure(line))] if unsure else [])]
+        table.add_row(*map(Text, cells), style="bold" if last else "")
     return table
 
 
-def _cells(line: Line) -> list[Text]:
+def figures(line: Line) -> list[str]:
+    """A line's calls, tokens in, cached and out, and what was spent and saved."""
     used = line.usage
-    cells = [
-        line.key or "(none)",
+    return [
         tokens(line.calls),
         tokens(used.prompt),
         tokens(used.cache_read + used.audio_cache_read),
         tokens(used.completion),
         *spent_and_saved(line),
-        tokens(_unsure(line)),
     ]
-    return [Text(cell) for cell in cells]
 
 
 def spent_and_saved(line: Line) -> tuple[str, str]:

@@ -102,7 +102,7 @@ def _finish(body: JSON, answer: Answer, tokens: AnthropicTokens) -> tuple[list[J
     """The content blocks that fit, why they end, the stop sequence that was met, and the output tokens."""
     limit = int(body["max_tokens"])
     if answer.ended == "refused":
-        return [], "refusal", None, PER_ANSWER + tokens(answer.text)
+        return [], "refusal", None, min(limit, PER_ANSWER + tokens(answer.text))
     if answer.calls:
         cost = PER_ANSWER + sum(tokens(call.name) + tokens(call.arguments) + PER_CALL for call in answer.calls)
         if cost > limit or answer.ended == "cut":  # cut inside a call: nothing usable is left, all of it is billed

@@ -114,7 +114,7 @@ class Bill:
     @classmethod
     def from_jsonl(cls, text: str) -> Bill:
         """The bill that `to_jsonl` wrote."""
-        return cls(tuple(BillRow.from_dict(json.loads(line)) for line in text.splitlines() if line.strip()))
+        return cls(tuple(BillRow.from_dict(json.loads(line)) for line in text.split("\n") if line.strip()))
 
 
 def cost(model: Model, tier: str, usage: JSON) -> Decimal:

@@ -32,8 +32,7 @@ class Knowledge:
     """Entries by prompt.
 
     Args:
-        path: A JSON lines file: `{"id", "prompts": [...], "answer", "hard", "wrong"}`. A bundled
-            file that is missing is an empty one.
+        path: A JSON lines file: `{"id", "prompts": [...], "answer", "hard", "wrong"}`.
 
     Raises:
         ConfigError: The file cannot be read.
@@ -42,11 +41,9 @@ class Knowledge:
     def __init__(self, path: Path = BUNDLED) -> None:
         self._close: dict[str, Entry] = {}
         self._loose: dict[str, Entry] = {}
-        if path == BUNDLED and not path.exists():
-            return
         try:
-            lines = path.read_text("utf-8").splitlines()
-        except OSError as error:
+            lines = path.read_text("utf-8").split("\n")  # JSON may hold other line ends, such as U+2028
+        except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"knowledge file {path} cannot be read: {error}") from error
         for number, line in enumerate(lines, 1):
             if not line.strip():

@@ -219,10 +219,12 @@ def _stream(response: JSON) -> Callable[[], Iterator[Event]]:
             if item["type"] == "message":
                 part = item["content"][0]
                 place["content_index"] = 0
-                yield event("response.content_part.added", {**place, "part": {**part, "text": ""}})
-                for piece in pieces(part["text"]):
-                    yield event("response.output_text.delta", {**place, "delta": piece, "logprobs": []}, piece)
-                yield event("response.output_text.done", {**place, "text": part["text"], "logprobs": []})
+                kind = part["type"]
+                member, more = ("refusal", JSON()) if kind == "refusal" else ("text", JSON(logprobs=[]))
+                yield event("response.content_part.added", {**place, "part": {**part, member: ""}})
+                for piece in pieces(part[member]):
+                    yield event(f"response.{kind}.delta", {**place, "delta": piece, **more}, piece)
+                yield event(f"response.{kind}.done", {**place, member: part[member], **more})
                 yield event("response.content_part.done", {**place, "part": part})
             elif item["type"] == "function_call":
                 for piece in pieces(item["arguments"]):

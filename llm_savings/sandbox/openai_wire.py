@@ -52,8 +52,9 @@ def chat(body: JSON, answers: Replies, account: Account) -> Work:
     check_model_parameters(body, model)
     for name, low, high in (("temperature", 0, 2), ("top_p", 0, 1), ("n", 1, 128)):
         check_range(body, name, low, high)
+    for name in ("max_completion_tokens", "max_tokens"):
+        check_range(body, name, 1, model.max_output)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    check_range({"max_tokens": limit}, "max_tokens", 1, model.max_output)
     stops = [body["stop"]] if isinstance(body.get("stop"), str) else sequence(body.get("stop"))
     check_texts(stops, "stop")
     messages = sequence(body["messages"])
@@ -93,7 +94,7 @@ class Writing:
         """The choice that this answer becomes."""
         if answer.ended:
             spent = self.tokens(answer.text) + sum(self.tokens(call.arguments) for call in answer.calls)
-            return Choice(answer, "length" if answer.ended == "cut" else "stop", spent, 0)
+            return Choice(answer, "length" if answer.ended == "cut" else "stop", min(spent, self.limit), 0)
         reasoning = reasoning_tokens(self.model, ask, effort)
         if reasoning >= self.limit:  # all of it spent on thinking: billed, and nothing to show
             return Choice(Answer(""), "length", self.limit, self.limit)
@@ -245,8 +246,9 @@ def _stream(chunk: JSON, choices: list[JSON], usage: JSON | None) -> Callable[[]
         for number, choice in enumerate(choices):
             message = choice["message"]
             yield event(number, {"role": "assistant", "content": message["content"] and "", "refusal": None})
-            for piece in pieces(message["content"] or ""):
-                yield event(number, {"content": piece}, piece)
+            member = "content" if message["refusal"] is None else "refusal"
+            for piece in pieces(message[member] or ""):
+                yield event(number, {member: piece}, piece)
             for place, call in enumerate(message.get("tool_calls", ())):
                 name = call["function"]["name"]
                 start = {**call, "index": place, "function": {"name": name, "arguments": ""}}

@@ -59,5 +59,5 @@ def values_of(text: str) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise LogFormatError(f"no JSON: {error}", number) from error

@@ -26,6 +26,11 @@ class Review(BaseModel):
     """A review's mood."""
     sentiment: Literal["긍정", "부정"]
     confidence: float
+
+class Answer(BaseModel):
+    """One whose fields are called as the columns of a result."""
+    error: str
+    tags: list[str]
 '''
 
 
@@ -56,6 +61,11 @@ def run(*words: str, ok: bool = True, typed: str | None = None) -> Result:
     return done
 
 
+def read(path: str) -> list[dict[str, str]]:
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def submit(*more: str, model: str = "gpt-4o-mini", **how: Any) -> Result:
     given = ("--prompt-template", TEMPLATE, "--schema", "shop_reviews:Review", "--max-tokens", "40")
     return run("submit", "reviews.csv", "--model", model, *given, "--id-column", "id", *more, **how)
@@ -82,9 +92,47 @@ def test_the_reviews_of_the_article(shop: Sandbox, model: str) -> None:
     assert job in submit("--yes", model=model).output
     assert len(shop.bill().rows) == different
     run("collect", job, "--out", "moods.csv", "--schema", "shop_reviews:Review")
-    with Path("moods.csv").open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
+    table = read("moods.csv")
     assert len(table) == 500 and table[0]["sentiment"] in ("긍정", "부정") and table[0]["review"]
+
+
+def test_a_table_has_every_answer_and_every_input(shop: Sandbox) -> None:
+    """Also of a row with more columns than the first, and of one whose names are ours; no cell is a formula."""
+    rows = [{"review": "늦었어요", "number": "7"}, {"review": "=좋아요", "error": "none", "shop": "서울"}]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    given = ("--prompt-template", TEMPLATE, "--schema", "shop_reviews:Review", "--model", "gpt-4o-mini", "--yes")
+    job = run("submit", "rows.jsonl", *given).stdout.split()[0]
+    run("collect", job, "--out", "whole.csv", "--schema", "shop_reviews:Review")
+    first = read("whole.csv")
+    assert [row["sentiment"] in ("긍정", "부정") for row in first] == [True, True]
+    assert [(row["input_number"], row["number"]) for row in first] == [("7", "1"), ("", "2")]
+    assert (first[1]["shop"], first[1]["input_error"], first[1]["error"]) == ("서울", "none", "")
+    assert first[1]["review"] == "'=좋아요"
+    given = ("--prompt-template", TEMPLATE, "--schema", "shop_reviews:Answer", "--model", "gpt-4o-mini", "--yes")
+    job = run("submit", "rows.jsonl", *given).stdout.split()[0]
+    run("collect", job, "--out", "whole.csv", "--schema", "shop_reviews:Answer")
+    for row in read("whole.csv"):
+        assert row["output_error"] and not row["error"] and isinstance(json.loads(row["tags"]), list)
+
+
+def test_a_table_whose_first_input_has_no_answer(shop: Sandbox) -> None:
+    bodies = [
+        {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]} for text in ("나빠요", "좋아요")
+    ]
+    bodies[0]["max_tokens"] = -1
+    form = {"type": "json_schema", "json_schema": {"name": "R", "schema": _schema()}}
+    lines = [{"custom_id": f"a{n}", "body": body | {"response_format": form}} for n, body in enumerate(bodies)]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    job = run("submit", "in.jsonl", "--yes").stdout.split()[0]
+    run("collect", job, "--out", "moods.csv", "--schema", "shop_reviews:Review", ok=False)
+    table = read("moods.csv")
+    assert table[0]["error"] and not table[0]["sentiment"] and table[1]["sentiment"] in ("긍정", "부정")
+
+
+def _schema() -> Any:
+    mood = {"type": "string", "enum": ["긍정", "부정"]}
+    members = {"sentiment": mood, "confidence": {"type": "number"}}
+    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
 
 
 def test_status_list_cancel_and_erase(shop: Sandbox) -> None:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import litellm
@@ -26,8 +27,8 @@ from llm_savings.demo.check import check
 from llm_savings.demo.drive import ALL, Driver, Target
 from llm_savings.demo.show import compare
 from llm_savings.demo.workload import load, write_knowledge
-from llm_savings.ledger import total
-from llm_savings.sandbox import Sandbox
+from llm_savings.ledger import Call, Sent, Settled, total
+from llm_savings.sandbox import Bill, BillRow, Sandbox
 from llm_savings.semantic_cache.match.bounds import at_most
 from llm_savings.semantic_cache.settings import Settings
 
@@ -51,6 +52,7 @@ def demoed(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         which = ["--workload", workload] if workload else []
         done = demo("--json", "--ledger", str(folder / "demo.db"), "--log", str(folder / "before.jsonl"), *which)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert ((folder / "before.jsonl").stat().st_mode & 0o777) == 0o600
         return folder, json.loads(done.stdout)
 
     return run
@@ -65,9 +67,11 @@ def test_the_demo_ends_with_the_ledger_equal_to_the_bill(name: str, demoed: Demo
     credits = sum(map(Decimal, spent["credits"].values()))
     assert Decimal(spent["baseline"]) - credits + Decimal(spent["overhead"]) == Decimal(spent["actual"])
     assert (spent["unknown"], spent["unpriced"], spent["repriced"]) == (0, 0, 0)
-    count = len(load(WORKLOADS[name]).requests)
+    requests = load(WORKLOADS[name]).requests
+    count = len(requests)
     groups = {group["how"]: (group["answers"], group["wrong"]) for group in found["answers"]}
     assert sum(answers for answers, _ in groups.values()) == count
+    assert groups["answered by a batch"][0] == sum(request.batchable for request in requests)
     # What the same model answers is the same. The cache promises a share of all its lookups; that more of them are
     # wrong than it promises must not be shown, at 95%.
     assert groups["answered by the same model"][1] == groups["answered by a batch"][1] == 0
@@ -133,19 +137,52 @@ def test_each_strategy_alone_saves_and_changes_no_answer(tmp_path: Path, monkeyp
 def test_a_workload_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(litellm, "cache", None)
     path, page = tmp_path / "mine.jsonl", tmp_path / "report.html"
-    lines = [{"workload": "mine"}, {"prompt": "환불 되나요?", "feature": "support", "stream": True}, {"prompt": "2+2?"}]
+    lines = [
+        {"workload": "[/mine]"},
+        {"prompt": "환불 되나요?\u2028네?", "feature": "support", "stream": True, "answer": "네."},
+        {"prompt": "2+2?"},
+    ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
     done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--html", str(page)])
     assert done.exit_code == 0, done.output
     shown = " ".join(done.stdout.split())
-    assert "Ledger = provider's bill" in shown
+    assert "Workload '[/mine]'" in shown and "Ledger = provider's bill" in shown
     assert "all 2 calls equal to the last decimal" in shown and "0 unknown, 0 unpriced" in shown
     assert page.read_text("utf-8").startswith("<!doctype html>")
-    done = CliRunner().invoke(main, ["demo", "--workload", str(path), "--json", "--strategy", "routing"])
+    page.unlink()
+    only = ["--json", "--strategy", "routing", "--html", str(page)]
+    done = CliRunner().invoke(main, ["demo", "--workload", str(path), *only])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["strategies"]["credits"].keys() == {"routing"}
+    assert page.exists()
     left = {each for name in vars(litellm) if name.endswith("_callback") for each in getattr(litellm, name) or ()}
     assert not any(type(each).__module__.startswith("llm_savings") for each in left)
+
+
+def test_what_differs_from_the_bill_is_counted() -> None:
+    """A call at another price, one twice in the ledger, one on the bill alone, and one of which nothing is known."""
+
+    def billed(name: str, usd: str) -> BillRow:
+        at = datetime(2026, 11, 28, tzinfo=UTC)
+        return BillRow(name, "/v1/chat/completions", "gpt-4o", False, {}, Decimal(usd), at, "ok")
+
+    def call(name: str, answer: str | None, usd: str | None) -> Call:
+        end = Settled(status="ok", basis="measured", response_id=answer, actual=usd and Decimal(usd))  # type: ignore[arg-type]
+        return Call(Sent(call_id=name, host="sdk", requested_model="gpt-4o"), end)
+
+    rows = [billed("a", "1"), billed("b", "2"), billed("c", "3")]
+    same = [call("1", "a", "1"), call("2", "b", "2"), call("3", None, "3")]
+
+    def counted(calls: list[Call]) -> tuple[int, int, int, bool]:
+        book: Any = SimpleNamespace(calls=lambda: calls)
+        found = compare(book, Bill(tuple(rows)))
+        return found.named, found.unnamed, found.different, found.exact
+
+    assert counted(same) == (2, 1, 0, True)
+    assert counted([*same, call("4", "a", "1")]) == (2, 1, 1, False)
+    assert counted([call("1", "a", "9"), *same[1:]]) == (1, 1, 1, False)
+    assert counted(same[1:]) == (1, 1, 1, False)
+    assert counted([*same, call("4", None, None)]) == (2, 1, 1, False)
 
 
 ERRORS = {401: "Incorrect API key provided: sk-wrong.", 404: "The model `gpt-none` does not exist."}
@@ -184,7 +221,7 @@ def test_a_provider_that_refuses_is_one_line(
 ) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(
-        "\n".join(json.dumps(line) for line in [{"workload": "mine"}, {"prompt": "hi", "feature": feature}])
+        "\n".join(json.dumps(line) for line in [{"workload": "[/mine]"}, {"prompt": "hi", "feature": feature}])
     )
     monkeypatch.setattr(Refusing, "status", 404 if trouble == "unknown model" else 401)
     port = provider.server_port

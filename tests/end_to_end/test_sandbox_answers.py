@@ -133,10 +133,19 @@ def test_small_models_by_name(known: Path) -> None:
     assert right == {"gpt-4o", "gpt-5", "o3", "claude-sonnet-4-5"}
 
 
-def test_a_missing_bundled_file_is_an_empty_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    missing = tmp_path / "none.jsonl"
-    monkeypatch.setattr("llm_savings.sandbox.knowledge.BUNDLED", missing)
-    assert Knowledge(missing).find("anything") is None
+def test_a_line_of_knowledge_ends_where_its_line_end_is(tmp_path: Path) -> None:
+    path, prompt = tmp_path / "own.jsonl", "first\u2028second"
+    row = {"id": "a", "prompts": [prompt], "answer": "third\u0085fourth"}
+    path.write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    found = Knowledge(path).find(prompt)
+    assert found is not None and found.answer == row["answer"]
+
+
+def test_knowledge_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes("안녕".encode("cp949"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Knowledge(path)
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "7", '{"id": "a"}', '{"id": "a", "kind": "b", "prompts": 3}'])

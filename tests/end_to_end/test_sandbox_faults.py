@@ -22,6 +22,7 @@ import pytest
 
 from llm_savings.errors import ConfigError
 from llm_savings.sandbox import Sandbox
+from llm_savings.sandbox.spoil import REFUSAL
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 Ask = Callable[..., Any]
@@ -147,6 +148,32 @@ def test_a_whole_answer_that_is_cut_is_billed_in_full(box: Sandbox, ask: Ask) ->
         ask()
     assert outcomes(box) == ["cut"]
     assert box.bill().rows[0].usage == ask().usage.model_dump(exclude_none=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_is_told_and_billed_once(box: Sandbox, client: openai.OpenAI, stream: bool) -> None:
+    """Whole or streamed, by chat and by Responses, with what the answer was limited to as the most that it costs."""
+    turn: Any = {"role": "user", "content": "Tell me a long story about rivers"}
+    box.fail("refused", times=4)
+    answer: Any = client.chat.completions.create(model="gpt-4o", messages=[turn], stream=stream)
+    said = "".join(c.choices[0].delta.refusal or "" for c in answer) if stream else answer.choices[0].message.refusal
+    assert said == REFUSAL
+    answer = client.responses.create(model="gpt-4o", input="Tell me a story", stream=stream)
+    events = list(answer) if stream else []
+    whole = events[-1].response if stream else answer
+    assert whole.output[0].content[0].refusal == REFUSAL
+    assert not stream or "".join(e.delta for e in events if e.type == "response.refusal.delta") == REFUSAL
+    client.chat.completions.create(model="gpt-4o", messages=[turn], max_tokens=2)
+    with anthropic.Anthropic(base_url=box.anthropic_url, api_key="any", max_retries=0) as claude:
+        assert claude.messages.create(model="claude-haiku-4-5", messages=[turn], max_tokens=2).usage.output_tokens == 2
+    bill = box.bill().rows
+    assert [row.outcome for row in bill] == ["ok"] * 4
+    assert bill[2].usage["completion_tokens"] == 2
+
+
+def test_an_id_with_a_line_end_of_unicode_is_on_the_bill(box: Sandbox, ask: Ask) -> None:
+    ask(user="김\u2028철수\u0085")
+    assert [row.user for row in box.bill().rows] == ["김\u2028철수\u0085"]
 
 
 def test_disconnect(box: Sandbox, ask: Ask, ask_claude: Ask) -> None:

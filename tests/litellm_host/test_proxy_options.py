@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from decimal import Decimal
 from importlib import import_module
@@ -164,6 +165,13 @@ def test_check_says_what_a_shadow_is_and_reads_the_options_alone(tmp_path: Path)
     assert found["metering"][0] == "on" and "give config.yaml as well" in found["routing"][1]
     done = CliRunner().invoke(main, ["check", str(tmp_path / "config.yaml"), str(tmp_path / "llm_savings.yaml")])
     assert done.exit_code == 0 and "◐" in done.output and "auto: simple = mini, complex = big" in done.output
+
+
+def test_check_fetches_no_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM asks the network for its price map when it is loaded, unless it is told not to."""
+    monkeypatch.delenv("LITELLM_LOCAL_MODEL_COST_MAP")
+    checked(written(tmp_path, {}))
+    assert os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] == "true"
 
 
 def test_check_lets_go_of_the_ledger_that_it_asked(

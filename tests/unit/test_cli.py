@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -137,6 +140,142 @@ def test_a_model_of_unknown_cost_is_not_shown_as_free(tmp_path: Path) -> None:
     shown = run("report", "--ledger", str(path)).output
     assert "unknown" in next(line for line in shown.splitlines() if "my-own" in line)
     assert "$0" not in shown
+
+
+@pytest.fixture
+def unpriced(tmp_path: Path) -> str:
+    """A ledger of which not one price is known."""
+    path = tmp_path / "own.db"
+    with Ledger(path) as book:
+        end = Settled(status="ok", basis="unpriced", model="my-own", usage=Usage(input=10, output=10))
+        book.settle(Sent(call_id="a", host="sdk", requested_model="my-own", tags={"x": "y"}), end)
+    return str(path)
+
+
+def test_what_nobody_knows_is_null_for_machines(unpriced: str, tmp_path: Path) -> None:
+    told = json.loads(run("report", "--ledger", unpriced, "--json").output)
+    for line in (*told["lines"], told["total"], told["periods"]["today"]):
+        assert (line["spent"], line["baseline"], line["saved"], line["unpriced"]) == (None, None, None, 1)
+    rows = run("report", "--ledger", unpriced, "--csv", "-").output.splitlines()
+    assert dict(zip(rows[0].split(","), rows[1].split(","), strict=True))["spent"] == ""
+    told = json.loads(run("report", "--ledger", unpriced, "--by", "strategy", "--json").output)
+    assert (told["baseline"], told["actual"], told["saved"], told["unpriced"]) == (None, None, None, 1)
+    assert "$0.00" not in run("report", "--ledger", unpriced, "--by", "strategy").output
+    page = tmp_path / "page.html"
+    run("report", "--ledger", unpriced, "--html", str(page))
+    assert "$0.00" not in page.read_text("utf-8").partition("<footer>")[0]
+
+
+def test_files_and_json_at_once(ledger: str, tmp_path: Path) -> None:
+    """What is written is said beside the document, which stays one."""
+    page, rows = tmp_path / "page.html", tmp_path / "rows.csv"
+    done = run("report", "--ledger", ledger, "--json", "--html", str(page), "--csv", str(rows))
+    assert json.loads(done.stdout)["total"]["calls"] == 4
+    assert page.exists() and rows.exists()
+    assert f"Written to {page}" in done.stderr and f"2 rows written to {rows}" in done.stderr
+    both = run("report", "--ledger", ledger, "--json", "--csv", "-")
+    assert both.exit_code == 2 and "give --csv a file" in both.output
+
+
+def test_what_shadow_and_hits_are_worth_at_no_known_price(tmp_path: Path) -> None:
+    path = tmp_path / "own.db"
+    shadow = {"routing": {"shadow": True, "model": "my-small", "baseline_model": "my-own"}}
+    with Ledger(path) as book:
+        used = Usage(input=10, output=10)
+        for name, status, known in (("a", "ok", shadow), ("b", "hit", {"semantic_cache": {"cache": "hit"}})):
+            basis, actual = ("unpriced", None) if status == "ok" else ("measured", Decimal(0))
+            end = Settled(status=status, basis=basis, model="my-own", usage=used, actual=actual, strategies=known)  # type: ignore[arg-type]
+            book.settle(Sent(call_id=name, host="sdk", requested_model="my-own"), end)
+    told = run("report", "--ledger", str(path), "--by", "strategy").output
+    assert "In shadow 1 call had no known price" in told and "unknown" in told
+    shown = json.loads(run("report", "--ledger", str(path), "--by", "strategy", "--json").output)
+    assert (shown["shadow"]["calls"], shown["shadow"]["unpriced"]) == (0, 1)
+    assert "A cache answered 1 of 2 calls (50.0%) for $0, worth unknown." in " ".join(
+        run("report", "--ledger", str(path)).output.split()
+    )
+
+
+def test_who_stops_reading_is_no_error() -> None:
+    command = [str(Path(sys.executable).with_name("llm-savings")), "scenario", "--article"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
+        assert done.stdout is not None and done.stderr is not None
+        done.stdout.close()
+        assert (done.stderr.read(), done.wait(60)) == (b"", 0)
+
+
+def test_no_output_takes_the_place_of_a_database(ledger: str, tmp_path: Path) -> None:
+    link = tmp_path / "costs.csv"
+    link.symlink_to(ledger)
+    for words in (["report", "--html", ledger], ["report", "--csv", ledger], ["export", str(link)]):
+        done = run(*words, "--ledger", ledger)
+        assert done.exit_code == 1 and "is a database; name another file to write" in done.output
+    assert len([*Ledger(ledger).calls()]) == 4
+
+
+def test_a_live_pages_last_hours_are_the_last_of_now(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[datetime] = []
+
+    def served(port: int, book: Ledger, where: str, **how: Any) -> None:
+        asked.extend(how["period"]()["since"] for _ in range(2))
+
+    monkeypatch.setattr("llm_savings.cli.report.serve_page", served)
+    assert run("report", "--ledger", ledger, "--serve", "--since", "1h").exit_code == 0
+    assert asked[0] < asked[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("batch", "list", "--journal"),
+        ("batch", "status", "abc", "--journal"),
+        ("route", "evaluate"),
+        ("route", "fit", "judged.jsonl", "--out", "router.npz", "--ledger"),
+        ("cache", "stats"),
+        ("budget", "show", "--ledger"),
+    ],
+)
+def test_reading_makes_no_file_at_a_mistyped_path(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("judged.jsonl").write_text('{"prompt": "hi", "thumb": "up", "call_id": "a"}\n', "utf-8")
+    done = run(*words, "typo.db")
+    assert done.exit_code == 1 and "'typo.db': there is no such file" in done.output
+    assert not Path("typo.db").exists()
+
+
+def test_the_sandbox_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def served(**how: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llm_savings.sandbox.serve", served)
+    done = run("sandbox")
+    assert (done.exit_code, done.output) == (0, "Ended.\n")
+
+
+def test_what_goes_with_the_local_provider_only(tmp_path: Path) -> None:
+    for option in (["--json"], ["--html", "x.html"], ["--log", "x.jsonl"], ["--strategy", "batch"]):
+        done = run("demo", "--provider", "openai", *option)
+        assert done.exit_code == 2 and f"{option[0]} goes with the local provider only" in done.output
+
+
+def test_input_that_is_no_text_or_too_deep_is_one_line(tmp_path: Path) -> None:
+    deep, other = tmp_path / "deep.json", tmp_path / "other.txt"
+    deep.write_text("[" * 100_000, "utf-8")
+    other.write_bytes("안녕".encode("cp949"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n", "utf-8")
+    for words in (
+        ("lint", str(deep)),
+        ("sandbox", "--port", "0", "--knowledge", str(other)),
+        ("batch", "submit", str(rows), "--model", "gpt-4o", "--prompt-template", f"@{other}"),
+        ("tokens", "os:path", "--sample", str(rows)),
+        ("report", "--since", "0001-01-01", "--tz", "Asia/Seoul"),
+        ("report", "--until", "9999-12-31T23:00-05:00"),
+    ):
+        done = run(*words)
+        assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit), (words, done.exception)
+        assert "Error: " in done.output
 
 
 def test_report_json_by_the_users_days(ledger: str) -> None:

@@ -78,8 +78,8 @@ def test_answers_are_removed(path: Path, options: list[str], count: int) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["stats", "/nowhere/cache.db"], "there is no such cache"),
-        (["stats", ":memory:"], "there is no such cache"),
+        (["stats", "/nowhere/cache.db"], "there is no such file"),
+        (["stats", ":memory:"], "there is no such file"),
         (["stats", "mysql://x"], "unknown kind of URL"),
     ],
 )
@@ -139,3 +139,12 @@ def test_a_file_that_was_not_tuned_is_refused(tmp_path: Path, text: str) -> None
     path.write_text(text, "utf-8")
     with pytest.raises(ConfigError, match="tuned="):
         AnswerCache(None, Settings(tuned=path), text_of=str)
+
+
+def test_a_file_that_is_no_cache_is_left_alone(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("소중한 메모", "utf-8")
+    for words in (("stats", notes), ("invalidate", notes, "--all")):
+        done = run(*words)
+        assert done.exit_code == 1 and "is no cache's file" in done.output
+    assert notes.read_text("utf-8") == "소중한 메모" and [*tmp_path.iterdir()] == [notes]

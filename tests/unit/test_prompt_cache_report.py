@@ -60,6 +60,15 @@ def test_what_has_no_price_is_counted(tmp_path: Path) -> None:
     assert (line.unpriced, line.saved) == (1, 0)
 
 
+def test_amounts_without_a_price_are_unknown_not_0(tmp_path: Path) -> None:
+    path = tmp_path / "costs.db"
+    kept(path, (Usage(input=5_000, output=50), {"prefix": "aa", "held": 9_900}), model="my-own").close()
+    told = CliRunner().invoke(main, ["report", "--ledger", str(path), "--by", "prefix"]).output
+    assert told.count("unknown") == 2 and "$0.00" not in told and "1 call used something without a known price" in told
+    (row,) = json.loads(CliRunner().invoke(main, ["report", "--ledger", str(path), "--by", "prefix", "--json"]).output)
+    assert (row["saved"], row["lost_to_invalidation"], row["unpriced"]) == (None, None, 1)
+
+
 def test_the_command_shows_it(tmp_path: Path) -> None:
     path = tmp_path / "costs.db"
     kept(path, (Usage(input=100, cache_read=10_000, output=50), {"prefix": "0123456789abcdef", "held": 9_900}))

@@ -233,3 +233,33 @@ def test_the_plain_report_stays_quick_on_a_large_ledger(book: Ledger, monkeypatc
     shown = " ".join(run("report", "--ledger", book.target).output.split())
     assert "More than 3 calls: findings are told with --since" in shown
     assert "in use already" not in shown
+
+
+def test_days_without_a_call_are_in_the_chart_and_budgets_say_their_zone(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "costs.db") as ledger:
+        for number in (0, 3):
+            put(ledger, number, Answer(model="gpt-4o", usage=Usage(input=100, output=10)))
+        meter = Meter(ledger, budget=Budget(daily="5", tz="Asia/Seoul", name="kim"))
+        sent = Sent(call_id="x", host="sdk", requested_model="gpt-4o", started_at=NOW, bound=Decimal("0.001"))
+        meter.begin(sent, Size(prompt=100, max_tokens=100))
+        html = report_page(overview(ledger, at=NOW, prices=PRICES), "costs.db")
+    assert [*cells(html, "days-table")][1:] == ["2026-11-28", "2026-11-27", "2026-11-26", "2026-11-25"]
+    assert cells(html, "days-table")["2026-11-26"] == ["$0.00"]
+    assert "kim · daily · Asia/Seoul</span><b>&lt;1%</b>" in html
+
+
+def test_many_short_calls_are_not_priced_as_a_long_one(tmp_path: Path) -> None:
+    """From 100,000 tokens of one prompt on this model costs five times as much; here all prompts together have more."""
+    with Ledger(tmp_path / "costs.db") as ledger:
+        for number in range(400):
+            put(ledger, number, Answer(model="gpt-4o-mini", usage=Usage(input=300, output=100)))
+        put(ledger, 400, Answer(model="claude-haiku-5-5", usage=Usage(input=300, output=100)))
+        said = overview(ledger, at=NOW, since=NOW - timedelta(days=90), prices=PRICES).findings
+    assert not [one for one in said if one.key == "finding.short"]  # $0.042 against $0.032: not three times as much
+    with Ledger(tmp_path / "more.db") as ledger:
+        for number in range(400):
+            put(ledger, number, Answer(model="gpt-4.1-mini", usage=Usage(input=300, output=100)))
+        put(ledger, 400, Answer(model="claude-haiku-5-5", usage=Usage(input=300, output=100)))
+        found = overview(ledger, at=NOW, since=NOW - timedelta(days=90), prices=PRICES).findings
+    (short,) = [one for one in found if one.key == "finding.short"]
+    assert short.args == ("400", "gpt-4.1-mini", dollars(Decimal("0.112")), "claude-haiku-5-5", "$0.032000")

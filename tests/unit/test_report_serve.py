@@ -116,6 +116,27 @@ def test_a_malformed_request_is_not_repeated(server: LivePage) -> None:
         assert b"script" not in raw.recv(65536)
 
 
+def test_a_browser_that_went_away_is_no_news(
+    server: LivePage, pages: Pages, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+
+    def make() -> str:
+        raise ConnectionResetError  # as a write to it does
+
+    def shut(request: object) -> None:
+        LivePage.shutdown_request(server, request)  # type: ignore[arg-type]
+        ended.set()
+
+    monkeypatch.setattr(server, "_make", make)
+    monkeypatch.setattr(server, "shutdown_request", shut)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as raw:
+        raw.sendall(f"GET /{server.token}/ HTTP/1.0\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert raw.recv(10) == b"" and ended.wait(10)
+    assert capfd.readouterr().err == ""
+    assert pages.made == 0
+
+
 def test_it_is_made_anew_and_says_what_is_wrong(server: LivePage, pages: Pages) -> None:
     first = ask(server, f"/{server.token}/")[1]
     server._until = 0.0
