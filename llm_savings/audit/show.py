@@ -9,7 +9,6 @@ from itertools import chain
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from llm_savings.evidence import Strategy
@@ -29,6 +28,7 @@ from llm_savings.report.page import (
     usd,
 )
 from llm_savings.report.strategies import strategies_document
+from llm_savings.report.tables import add_row, plain_table
 from llm_savings.report.texts import Lang, Said, say
 
 if TYPE_CHECKING:
@@ -91,21 +91,24 @@ def quality(found: Audit) -> Iterator[Said]:
 
 def spans_table(found: Audit) -> Table:
     """What each strategy would have saved, at worst, as expected and at best."""
-    shown = Table(title="What would have been saved", title_justify="left", box=SIMPLE_HEAD, header_style="bold")
-    shown.pad_edge, shown.padding = False, (0, 1, 0, 0)
-    for name in ("", "at worst", "expected", "at best", "share", ""):
-        shown.add_column(name, justify="right" if name not in ("",) else "left", no_wrap=True)
+    heads = (say(f"audit.{name}") for name in ("worst", "expected", "best", "share"))
+    shown = plain_table("", *heads, "", title=say("audit.saved"))
     for name, span in found.spans.items():
-        amounts = (dollars(usd) for usd in span)
-        shown.add_row(
-            str(say(f"strategy.{name}")), *amounts, _share(span.expected, found.attribution.baseline), _basis(name)
-        )
+        part = _share(span.expected, found.attribution.baseline)
+        add_row(shown, say(f"strategy.{name}"), *map(dollars, span), part, say(f"audit.{_basis(name)}"))
     shown.add_section()
     whole = found.saved
-    shown.add_row(
-        "of what was spent", *(dollars(usd) for usd in whole), _share(whole.expected, found.spent), "", style="bold"
-    )
+    add_row(shown, say("audit.whole"), *map(dollars, whole), _share(whole.expected, found.spent), "", style="bold")
     return shown
+
+
+def uncached(found: Audit) -> Iterator[Said]:
+    """What keeps prompts from being cached, in sentences."""
+    for one in found.findings:
+        why = say(f"{one.kind}.reason", *one.details)
+        if one.usd_per_1000:
+            why = say("audit.dear", why, f"{one.usd_per_1000:.4f}")
+        yield say("audit.finding", one.place, why, say(f"{one.kind}.fix"))
 
 
 def sentences(found: Audit) -> Iterator[Said]:
@@ -177,10 +180,7 @@ def audit_page(found: Audit, *, lang: Lang | None = None) -> str:
         (element("h3", say(f"strategy.{name}")), code(f"# LangChain\n{one}\n\n# LiteLLM\n{other}"))
         for name, one, other in advice(found)
     ]
-    wrong = [
-        say("audit.finding", one.place, say(f"{one.kind}.reason", *one.details), say(f"{one.kind}.fix"))
-        for one in found.findings
-    ]
+    wrong = list(uncached(found))
     return page(
         say("audit.title"),
         headline(

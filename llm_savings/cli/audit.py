@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import indent
 from typing import Any, get_args
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from llm_savings.cli.pages import write_page
 from llm_savings.cli.shared import JSON, LANG, SINCE, UNTIL, Console, instant, print_json, print_notes
 from llm_savings.errors import ConfigError
 from llm_savings.evidence import Strategy
@@ -34,42 +34,38 @@ def audit(logs: tuple[str, ...], **options: Any) -> None:
     """Say what each strategy would have saved of the calls in LOGS. Nothing leaves this machine."""
     from llm_savings.audit import audit as audited
     from llm_savings.audit import read_logs
-    from llm_savings.audit.show import advice, audit_page, quality, sentences, spans_table
-    from llm_savings.ledger.export import fresh
+    from llm_savings.audit.show import advice, audit_page, quality, sentences, spans_table, uncached
     from llm_savings.report.strategies import strategies_table
     from llm_savings.report.texts import say
 
     named, tz = _pairs("--column", options["columns"]), options["tz"]
     since, until = (instant(options[when], tz) for when in ("since", "until"))
     log = read_logs(list(logs), format=options["kind"], columns=named or None, tz=zone(tz))
-    console = Console(quiet=options["as_json"])
+    console = Console(lang=options["lang"], quiet=options["as_json"])
     columns = (TextColumn("replaying {task.completed:,.0f} calls"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, quiet=options["as_json"]), transient=True) as progress:
         task = progress.add_task("", total=None)
         found = audited(log, choices=_choices(options), each=lambda: progress.advance(task), since=since, until=until)
+    said = ""
     if options["html"]:
-        fresh(Path(options["html"]))
-        Path(options["html"]).write_text(audit_page(found, lang=options["lang"]), encoding="utf-8")
+        said = write_page(options["html"], audit_page(found, lang=options["lang"]), lang=options["lang"])
     if options["as_json"]:
         print_json(found.document())
         return
     for line in sentences(found):
-        console.print(str(line), markup=False, highlight=False)
-    console.print(strategies_table(found.attribution, title=str(say("audit.funnel"))))
+        console.print(line)
+    console.print(strategies_table(found.attribution, title=say("audit.funnel")))
     console.print(spans_table(found))
     if risks := list(quality(found)):
-        console.print(str(say("audit.quality")), style="italic")
+        console.print(say("audit.quality"), style="italic")
         print_notes(console, risks)
     for name, langchain, litellm in advice(found):
-        console.print(f"\n→ {say(f'strategy.{name}')}", highlight=False)
+        print_notes(console, [say(f"strategy.{name}")], mark="\n→")
         for host, code in (("LangChain", langchain), ("LiteLLM", litellm)):
             console.print(indent(f"# {host}\n{code}", "  "), markup=False, highlight=False, soft_wrap=True)
     console.print()
-    for one in found.findings:
-        cost = f", ${one.usd_per_1000:.4f} per 1,000 calls" if one.usd_per_1000 else ""
-        console.print(f"! {one.place}: {one.reason}{cost}. {one.fix}", markup=False, highlight=False)
-    written = [f"Written to {options['html']}. It needs no network."] if options["html"] else []
-    print_notes(console, [*found.notes, *written])
+    print_notes(console, uncached(found), mark="!")
+    print_notes(console, [*found.notes, *filter(None, [said])])
 
 
 def _choices(options: dict[str, Any]) -> Any:

@@ -18,6 +18,8 @@ from llm_savings.errors import ConfigError, SavingsError
 from llm_savings.evidence import Strategy
 from llm_savings.ledger import Ledger, total
 from llm_savings.report import calls_table, dollars, notes
+from llm_savings.report.dashboard import report_page
+from llm_savings.report.overview import overview
 from llm_savings.report.strategies import strategies_notes, strategies_table
 
 if TYPE_CHECKING:
@@ -93,7 +95,8 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
         after = box.bill()
     groups, found = check(fresh, answers, book.calls()), attribute(book.calls())
     whole, agreement = total(book.summary("model")), compare(book, after)
-    written = options["html"] and write_page(options["html"], book, f"demo, {work.name}", lang=None)
+    page = options["html"] and report_page(overview(book), f"demo, {work.name}")
+    written = page and write_page(options["html"], page, lang=None)
     if options["as_json"]:
         print_json(outcome(before, found, groups, agreement))
         return agreement.exact

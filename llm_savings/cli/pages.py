@@ -17,17 +17,16 @@ from llm_savings.ledger.export import fresh, write_csv
 from llm_savings.report.dashboard import report_page, trouble_page
 from llm_savings.report.overview import overview
 from llm_savings.report.serve import LivePage
-from llm_savings.report.texts import Lang
+from llm_savings.report.texts import LANGS, Lang, say
 
 _SECONDS = 10
 
 
-def write_page(path: str, book: Ledger, where: str, *, lang: Lang | None, **period: Any) -> str:
-    """Write the page to a file that its owner alone may read, and say so."""
-    html = report_page(overview(book, **period), where, lang=lang)
+def write_page(path: str, html: str, *, lang: Lang | None) -> str:
+    """Write a page to a file that its owner alone may read, and say so."""
     fresh(Path(path))
     Path(path).write_text(html, encoding="utf-8")
-    return f"Written to {path} ({len(html.encode()) / 1000:,.0f} kB). It needs no network."
+    return say("page.written", path, f"{len(html.encode()) / 1000:,.0f}").text(lang or LANGS[0])
 
 
 def serve_page(

@@ -11,7 +11,7 @@ from llm_savings.cli.shared import Console, print_json
 from llm_savings.errors import UnknownModelError
 from llm_savings.pricing import PriceBook, update
 from llm_savings.report.tables import plain_table
-from llm_savings.report.terminal import price_notes
+from llm_savings.report.terminal import price_note
 
 # The five of the article that this package's first user started from. The last is anybody's own machine.
 _DEFAULT = ("gpt-4o", "gpt-4o-mini", "claude-3-5-sonnet-20241022", "claude-3-haiku-20240307", "llama-3.1-70b")
@@ -73,7 +73,7 @@ def _show(book: PriceBook, rows: dict[str, dict[str, Decimal] | None], mode: str
     console.print(table)
     if _SELF_HOSTED in rows and rows[_SELF_HOSTED] is None:
         console.print(f"{_SELF_HOSTED} on your own machines costs what they cost: register it (see --help).")
-    console.print(" ".join(said.text() for said in price_notes(book)), markup=False, highlight=False)
+    console.print(price_note(book))
 
 
 def _cell(rate: Decimal | None) -> str:

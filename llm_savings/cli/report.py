@@ -20,7 +20,8 @@ from llm_savings.ledger import Ledger, Line, masked, total
 from llm_savings.ledger import export as export_calls
 from llm_savings.pricing import PriceBook
 from llm_savings.report import budget_document, budget_notes, budget_states, calls_table, notes
-from llm_savings.report.overview import findings, period_lines, read
+from llm_savings.report.dashboard import report_page
+from llm_savings.report.overview import findings, overview, period_lines, read
 from llm_savings.report.prefixes import PrefixLine, by_prefix, prefixes_document, prefixes_notes, prefixes_table
 from llm_savings.report.strategies import (
     shadow_document,
@@ -30,8 +31,8 @@ from llm_savings.report.strategies import (
     strategies_notes,
     strategies_table,
 )
-from llm_savings.report.terminal import periods_table, price_notes
-from llm_savings.report.texts import Said, say
+from llm_savings.report.terminal import periods_table, price_note
+from llm_savings.report.texts import Lang, Said, say
 
 _TZ = click.option("--tz", default="UTC", show_default=True, help="The zone whose days are meant, as Asia/Seoul.")
 
@@ -79,7 +80,8 @@ def report(
         serve_page(to["port"], book, where, lang=to["lang"], period=days)
         return
     if to["html"]:
-        click.echo(write_page(to["html"], book, where, lang=to["lang"], **days()), err=as_json)
+        html = report_page(overview(book, **days()), where, lang=to["lang"])
+        click.echo(write_page(to["html"], html, lang=to["lang"]), err=as_json)
     if to["csv"] and (said := write_rows(to["csv"], _rows(book, by, view, start, end, tz))):
         click.echo(said, err=as_json)
     if (to["html"] or to["csv"]) and not as_json:
@@ -89,10 +91,10 @@ def report(
         calls = iter(book.calls(since=start, until=end))
         while some := list(islice(calls, _AT_ONCE)):
             found, would = found + attribute(some, prices, view=view), would + foresee(some, prices)
-        _strategies(found, would, view, as_json)
+        _strategies(found, would, view, as_json, to["lang"])
         return
     if by == "prefix":
-        _prefixes(by_prefix(book.calls(since=start, until=end)), as_json)
+        _prefixes(by_prefix(book.calls(since=start, until=end)), as_json, to["lang"])
         return
     lines = book.summary(by, since=start, until=end, tz=tz)
     whole, periods, prices = total(lines), period_lines(book, tz, datetime.now(UTC)), PriceBook()
@@ -100,22 +102,21 @@ def report(
     if as_json:
         document = _document(ledger, by, tz, start, end, lines) | _budgets(book)
         document["periods"] = {name: _line(line) for name, line in periods.items()}
-        document["findings"] = [said.text() for said in found]
+        document["findings"] = [said.text(to["lang"] or "en") for said in found]
         date = prices.date and str(prices.date)
         document["prices"] = {"source": prices.source, "date": date, "stale": prices.stale}
         print_json(document)
         return
-    console = Console()
+    console = Console(lang=to["lang"])
     if not lines:
-        period = " in this period" if since or until else ""
-        console.print(f"Nothing recorded{period} in {where}.", markup=False, highlight=False)
-        console.print("Add CostCallback() to a chain's callbacks, or CostLogger() to litellm.callbacks.", markup=False)
+        console.print(say("report.empty_period" if since or until else "report.empty_in", where))
+        console.print(say("report.empty_more"))
         return
     console.print(periods_table(periods))
     console.print(calls_table(lines, by=by, title=f"{where} · {tz}", width=console.width))
     if any(said.key == "finding.hits" for said in found):
         whole = replace(whole, hits=0)  # the finding says more of them
-    print_notes(console, [*notes(whole), *_budget_notes(book), *(said.text() for said in found), _price_note(prices)])
+    print_notes(console, [*notes(whole), *_budget_notes(book), *found, price_note(prices)])
 
 
 def _findings(
@@ -138,26 +139,26 @@ def _rows(
     return [_line(line) for line in book.summary(by, since=since, until=until, tz=tz)]
 
 
-def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool) -> None:
+def _strategies(found: Attribution, would: Foreseen, view: View, as_json: bool, lang: Lang | None) -> None:
     of_shadow = shadow_notes(would)
     if as_json:
         document = strategies_document(found, view=view)
         print_json(document | ({"shadow": shadow_document(would)} if of_shadow else {}))
         return
-    console = Console()
+    console = Console(lang=lang)
     console.print(strategies_table(found, view=view))
     if of_shadow:
         console.print(shadow_table(would))
-    print_notes(console, [*strategies_notes(found, view=view), *of_shadow, _price_note(PriceBook())])
+    print_notes(console, [*strategies_notes(found, view=view), *of_shadow, price_note(PriceBook())])
 
 
-def _prefixes(found: list[PrefixLine], as_json: bool) -> None:
+def _prefixes(found: list[PrefixLine], as_json: bool, lang: Lang | None) -> None:
     if as_json:
         print_json(prefixes_document(found))
         return
-    console = Console()
+    console = Console(lang=lang)
     console.print(prefixes_table(found))
-    print_notes(console, [*prefixes_notes(found), _price_note(PriceBook())])
+    print_notes(console, [*prefixes_notes(found), price_note(PriceBook())])
 
 
 @click.command(epilog="Example: llm-savings export calls.csv --since 2026-11-01 --tz Asia/Seoul")
@@ -173,11 +174,11 @@ def export(path: str, ledger: str | None, since: str | None, until: str | None, 
     click.echo(f"{count:,} calls written to {path}")
 
 
-def _budget_notes(book: Ledger) -> list[str]:
+def _budget_notes(book: Ledger) -> list[Said]:
     try:
         return budget_notes(budget_states(book))
     except SavingsError as error:  # a counter or plan that makes no sense: the calls are known all the same
-        return [f"Budgets cannot be told: {error}"]
+        return [say("report.budgets_trouble", str(error))]
 
 
 def _budgets(book: Ledger) -> dict[str, Any]:
@@ -185,10 +186,6 @@ def _budgets(book: Ledger) -> dict[str, Any]:
         return {"budgets": [budget_document(state) for state in budget_states(book)]}
     except SavingsError as error:
         return {"budgets": None, "budgets_error": str(error)}
-
-
-def _price_note(prices: PriceBook) -> str:
-    return " ".join(said.text() for said in price_notes(prices))
 
 
 def _document(

@@ -18,7 +18,7 @@ from rich import console
 from llm_savings import settings
 from llm_savings.errors import ConfigError
 from llm_savings.ledger import day_start, last_days, zone
-from llm_savings.report.texts import LANGS
+from llm_savings.report.texts import LANGS, Lang, Said
 
 LEDGER = click.option(
     "--ledger",
@@ -27,12 +27,16 @@ LEDGER = click.option(
 )
 SINCE = click.option("--since", metavar="WHEN", help="24h, 7d (today and the six days before), or 2026-11-01.")
 UNTIL = click.option("--until", metavar="WHEN", help="As --since; calls before that instant.")
-LANG = click.option("--lang", type=click.Choice(LANGS), help="The page's language; the browser's by default.")
+LANG = click.option("--lang", type=click.Choice(LANGS), help="The language; on a page by default the browser's.")
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines: exact amounts as decimal text.")
 
 
 class Console(console.Console):
-    """A console that ends well when nobody reads on: `llm-savings report | head`."""
+    """A console that speaks a language, and ends well when nobody reads on: `llm-savings report | head`."""
+
+    def __init__(self, *, lang: Lang | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.lang: Lang = lang or LANGS[0]
 
     def on_broken_pipe(self) -> None:
         """End, without a word."""
@@ -46,10 +50,11 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
-def print_notes(console: Console, notes: Iterable[object]) -> None:
+def print_notes(console: Console, notes: Iterable[object], *, mark: str = "•") -> None:
     """Sentences below a table; what looks like markup in them is shown, not obeyed."""
     for note in notes:
-        console.print(f"• {note}", markup=False, highlight=False)
+        said = note.text(console.lang) if isinstance(note, Said) else note
+        console.print(f"{mark} {said}", markup=False, highlight=False)
 
 
 def existing(ledger: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import reduce
 
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,7 @@ from rich.text import Text
 from llm_savings.report.budgets import BudgetState, Standing, by_use
 from llm_savings.report.money import dollars
 from llm_savings.report.tables import plain_table
+from llm_savings.report.texts import Said, say
 
 _HEAD = ("limit", "used", "spent\nheld", "left\nof", "an hour\nlast hour", "forecast\nruns out", "resets")
 _BLOCKS = 8
@@ -32,12 +34,12 @@ def budget_table(state: BudgetState, *, past: bool = False) -> Table:
     return table
 
 
-def budget_notes(states: Sequence[BudgetState]) -> list[str]:
+def budget_notes(states: Sequence[BudgetState]) -> list[Said]:
     """The limits that are used most, each in a sentence."""
     ranked = by_use(states)
     said = [_sentence(*pair) for pair in ranked[:_MOST]]
     if len(ranked) > _MOST:
-        said.append(f"{len(ranked) - _MOST:,} more limits: llm-savings budget show")
+        said.append(say("report.more_limits", len(ranked) - _MOST))
     return said
 
 
@@ -60,7 +62,7 @@ def budget_title(state: BudgetState) -> str:
 
 def _cells(standing: Standing, state: BudgetState) -> list[Text]:
     past, gone = standing.last_hour is None, standing.runs_out_at
-    resets = "–" if past else "\n".join(_when(standing.resets_at, standing, state).rsplit(" ", 1))
+    resets = "–" if past else "\n".join(str(_when(standing.resets_at, standing, state)).rsplit(" ", 1))
     return [
         Text("\n".join(filter(None, (standing.period, standing.label if past else "", standing.scope)))),
         _used(standing, state),
@@ -87,22 +89,29 @@ def _amount(usd: Decimal | None) -> str:
     return "–" if usd is None else dollars(usd)
 
 
-def _when(moment: datetime | None, standing: Standing, state: BudgetState) -> str:
+def _when(moment: datetime | None, standing: Standing, state: BudgetState) -> str | Said:
     if moment is None:
         return "never"
     if moment == standing.at:
-        return "now"
+        return say("report.now")
     local = moment.astimezone(state.plan.zone if state.plan else UTC)
-    return f"{local:%d %b %H:%M}" if moment - standing.at < _YEAR else f"{local:%Y-%m-%d}"
+    if moment - standing.at >= _YEAR:
+        return f"{local:%Y-%m-%d}"
+    return say("budget.moment", f"{local:%d}", say(f"month.{local.month}"), f"{local:%H:%M}")
 
 
-def _sentence(standing: Standing, state: BudgetState) -> str:
-    whose = ", ".join(filter(None, (state.name, standing.period, standing.scope)))
-    said = [f"Budget {whose}: {dollars(standing.charged)} of {_amount(standing.limit)} ({standing.percent})"]
+def _sentence(standing: Standing, state: BudgetState) -> Said:
+    whose = _listed(state.name, say(f"budget.{standing.period}"), *filter(None, [standing.scope]))
+    said = [say("budget.limit", whose, dollars(standing.charged), _amount(standing.limit), standing.percent)]
     if standing.rate:
-        said.append(f"{dollars(standing.rate)} an hour")
+        said.append(say("report.burn", dollars(standing.rate)))
     if standing.forecast is not None:
-        said.append(f"forecast {dollars(standing.forecast)} by {_when(standing.resets_at, standing, state)}")
+        until = _when(standing.resets_at, standing, state)
+        said.append(say("budget.forecast", dollars(standing.forecast), until))
     if (gone := standing.runs_out_at) is not None:
-        said.append(f"runs out {_when(gone, standing, state)}")
-    return f"{', '.join(said)} ({state.plan.tz if state.plan else 'UTC'})."
+        said.append(say("report.runs_out", _when(gone, standing, state)))
+    return say("budget.zone", _listed(*said), state.plan.tz if state.plan else "UTC")
+
+
+def _listed(*parts: str | Said) -> str | Said:
+    return reduce(lambda some, one: say("budget.and", some, one), parts)

@@ -28,8 +28,8 @@ from llm_savings.report.page import (
     table,
     usd,
 )
-from llm_savings.report.strategies import credit_notes
-from llm_savings.report.terminal import price_notes, said_notes
+from llm_savings.report.strategies import strategies_notes
+from llm_savings.report.terminal import notes, price_note, spent_and_saved
 from llm_savings.report.texts import Lang, Said, say
 
 _LIMITS = 12
@@ -75,25 +75,23 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
     )
     yield from _budgets(found)
     attribution = told.attribution
-    notes = bullets(credit_notes(attribution))
+    told_of = bullets(strategies_notes(attribution))
     if attribution.known:  # charts of amounts that nobody knows would show $0
-        yield section(say("report.strategies"), waterfall(attribution, name="waterfall"), notes, name="strategies")
+        yield section(say("report.strategies"), waterfall(attribution, name="waterfall"), told_of, name="strategies")
         yield section(say("report.days"), day_stack(told.every_day, name="days"), name="by-day")
     else:
-        yield section(say("report.strategies"), notes, name="strategies")
+        yield section(say("report.strategies"), told_of, name="strategies")
     for number, (by, lines) in enumerate(found.lines.items()):
         if by != "day" and any(line.key for line in lines):
             yield _grouped(by, lines, number)
     yield from _prefixes(found)
     yield _unsure(found)
-    yield section(say("report.notes"), bullets([*said_notes(whole), *price_notes(found.prices)]), name="notes")
+    yield section(say("report.notes"), bullets([*notes(whole), price_note(found.prices)]), name="notes")
 
 
 def _sums(line: Line) -> tuple[Words, Words, str]:
-    if not line.known:
-        return say("page.unknown"), say("page.unknown"), "–"
     part = f"{line.saved / line.baseline:.0%}" if line.baseline > 0 else "0%"
-    return dollars(line.actual), dollars(line.saved), part
+    return *spent_and_saved(line), part if line.known else "–"
 
 
 def _budgets(found: Overview) -> Iterator[Markup]:

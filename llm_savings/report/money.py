@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from llm_savings.report.texts import Said, say
+
 
 def dollars(usd: Decimal | None) -> str:
     """A dollar amount to the cent; below a dollar, where cents would hide it, to six places or two digits.
@@ -17,6 +19,11 @@ def dollars(usd: Decimal | None) -> str:
     places = 2 if abs(usd) >= 1 or usd == 0 else max(6, 1 - usd.adjusted())
     sign = "-" if usd < 0 else ""
     return f"{sign}${abs(usd):,.{places}f}"
+
+
+def amount(usd: Decimal | None) -> str | Said:
+    """The same where it is shown in either language."""
+    return say("page.unknown") if usd is None else dollars(usd)
 
 
 def tokens(count: int) -> str:

@@ -23,7 +23,7 @@ def html_table(lines: Sequence[Line], *, caption: str = "") -> str:
     whole = total(list(lines))
     head = "".join(f'<th scope="col" {_RIGHT if name else _LEFT}>{name}</th>' for name in _HEAD)
     body = "".join(_row(line) for line in lines)
-    said = "".join(f"<li>{escape(note)}</li>" for note in notes(whole))
+    said = "".join(f"<li>{escape(str(note))}</li>" for note in notes(whole))
     return (
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody><tfoot>{_row(whole)}</tfoot></table>" + (f"<ul>{said}</ul>" if said else "")

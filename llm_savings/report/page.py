@@ -21,7 +21,7 @@ from importlib import resources
 from typing import NewType
 
 from llm_savings import __version__
-from llm_savings.report.money import dollars, tokens
+from llm_savings.report.money import amount, tokens
 from llm_savings.report.texts import LANGS, Lang, Said, catalogue, say
 
 Markup = NewType("Markup", str)
@@ -50,10 +50,10 @@ ROWS = 50
 """So many rows a table shows at most, unless told otherwise; a page stays small and can be read."""
 
 
-def usd(amount: Decimal | None, *, tone: bool = False) -> Number:
+def usd(sum_: Decimal | None, *, tone: bool = False) -> Number:
     """An amount as a cell; with a tone, red where it is negative and green where it is positive."""
-    colour = "" if not tone or not amount else "good" if amount > 0 else "bad"
-    return Number(say("page.unknown") if amount is None else dollars(amount), amount, colour)
+    colour = "" if not tone or not sum_ else "good" if sum_ > 0 else "bad"
+    return Number(amount(sum_), sum_, colour)
 
 
 def count(number: int) -> Number:

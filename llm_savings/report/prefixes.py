@@ -8,15 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from llm_savings.errors import SavingsError
 from llm_savings.ledger import Call
 from llm_savings.ledger.records import Settled
 from llm_savings.pricing import PriceBook
-from llm_savings.report.money import dollars, tokens
-from llm_savings.report.tables import plain_table
-from llm_savings.report.texts import say
+from llm_savings.report.money import amount, tokens
+from llm_savings.report.tables import add_row, plain_table
+from llm_savings.report.texts import Said, say
 
 
 @dataclass(slots=True)
@@ -111,26 +110,27 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
 
 def prefixes_table(lines: list[PrefixLine]) -> Table:
     """A row a prefix."""
-    table = plain_table("prefix", "calls", "hits", "input", "read", "written", "saved", "lost")
+    names = ("prefix", "calls", "hits", "in", "read", "written", "saved", "lost")
+    table = plain_table(*(say(f"column.{name}") for name in names))
     table.columns[0].no_wrap = True
     for line in lines:
-        table.add_row(
-            Text(line.prefix or "(no plan)"),
+        add_row(
+            table,
+            line.prefix or say("report.no_plan"),
             f"{line.calls:,}",
             f"{line.hits:,}",
             tokens(line.prompt),
             f"{line.hit_rate:.1%}",
             tokens(line.written),
-            *map(dollars, line.amounts),
+            *map(amount, line.amounts),
         )
     return table
 
 
-def prefixes_notes(lines: list[PrefixLine]) -> list[str]:
+def prefixes_notes(lines: list[PrefixLine]) -> list[Said]:
     """What the table does not say, in sentences."""
-    said = ["read: the share of input tokens that came from the provider's cache; lost: paid because it was gone."]
     unpriced = sum(line.unpriced for line in lines)
-    return [*said, *([say("note.unpriced_credit", unpriced).text()] if unpriced else [])]
+    return [say("note.prefixes"), *([say("note.unpriced_credit", unpriced)] if unpriced else [])]
 
 
 def prefixes_document(lines: list[PrefixLine]) -> list[dict[str, Any]]:

@@ -10,22 +10,22 @@ from rich.text import Text
 
 from llm_savings.attribution import LADDER, Attribution, View
 from llm_savings.foreseen import Foreseen
-from llm_savings.report.money import dollars
-from llm_savings.report.tables import plain_table
+from llm_savings.report.money import amount, dollars
+from llm_savings.report.tables import add_row, plain_table
 from llm_savings.report.texts import Said, say
 
 _WIDTH = 32
 _ENDS = {"baseline": "dim", "paid": "bold"}
 
 
-def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | None = None) -> Table:
+def strategies_table(found: Attribution, *, view: View = "waterfall", title: str | Said | None = None) -> Table:
     """The way from the baseline down to the bill, a row a strategy. Only the rows of `if_removed` do not add up.
 
     Example:
         >>> strategies_table(Attribution()).row_count
         2
     """
-    table = plain_table("", "USD", "share", "", title=title)
+    table = plain_table("", say("column.usd"), say("column.share"), "", title=title)
     scale = max(found.baseline, found.actual)
     for step, low, high, added in steps(found, view=view):
         share = _share(added, found.baseline)
@@ -34,9 +34,9 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
             share = share.removeprefix("+")
         is_end = step in _ENDS
         bar = _bar(low, high, scale, _ENDS.get(step) or ("red" if added > 0 else "green"))
-        amount = dollars(added if found.known or not is_end else None)
-        name = say(f"strategy.{step}").text()
-        table.add_row(name, amount, "" if step == "baseline" else share, bar, style="bold" if step == "paid" else "")
+        usd = amount(added if found.known or not is_end else None)
+        cells = (say(f"strategy.{step}"), usd, "" if step == "baseline" else share, bar)
+        add_row(table, *cells, style="bold" if step == "paid" else "")
     return table
 
 
@@ -57,13 +57,8 @@ def steps(found: Attribution, *, view: View = "waterfall") -> list[tuple[str, De
     return [*told, ("paid", Decimal(0), found.actual, found.actual)]
 
 
-def strategies_notes(found: Attribution, *, view: View = "waterfall") -> list[str]:
+def strategies_notes(found: Attribution, *, view: View = "waterfall") -> list[Said]:
     """What a reader must know of the figures, in sentences."""
-    return [said.text() for said in credit_notes(found, view=view)]
-
-
-def credit_notes(found: Attribution, *, view: View = "waterfall") -> list[Said]:
-    """The same, in either language."""
     said: list[Said] = []
     if found.baseline > 0:
         said.append(say("note.saved", dollars(found.saved), f"{found.saved / found.baseline:.1%}"))
@@ -87,20 +82,21 @@ def shadow_table(found: Foreseen) -> Table:
         >>> shadow_table(Foreseen()).row_count
         1
     """
-    table = plain_table("", "calls", "USD", "share", title=say("shadow.title").text())
+    heads = (say(f"column.{name}") for name in ("calls", "usd", "share"))
+    table = plain_table("", *heads, title=say("shadow.title"))
     for strategy, usd in found.credits.items():
-        name = say(f"strategy.{strategy}").text()
-        table.add_row(name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
+        name = say(f"strategy.{strategy}")
+        add_row(table, name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))
     table.add_section()
-    saved = dollars(-found.saved if found.calls else None)
-    table.add_row("", f"{found.calls:,}", saved, _share(-found.saved, found.actual), style="bold")
+    saved = amount(-found.saved if found.calls else None)
+    add_row(table, "", f"{found.calls:,}", saved, _share(-found.saved, found.actual), style="bold")
     return table
 
 
-def shadow_notes(found: Foreseen) -> list[str]:
+def shadow_notes(found: Foreseen) -> list[Said]:
     """What a reader must know of them, in sentences; nothing where no strategy was in shadow."""
     said = [say("note.shadow")] if found.calls or found.unpriced else []
-    return [one.text() for one in (*said, *([say("shadow.unpriced", found.unpriced)] if found.unpriced else []))]
+    return [*said, *([say("shadow.unpriced", found.unpriced)] if found.unpriced else [])]
 
 
 def shadow_document(found: Foreseen) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.table import Table
-from rich.text import Text
 
 from llm_savings.ledger import Line, total
 from llm_savings.pricing import PriceBook
-from llm_savings.report.money import dollars, tokens
-from llm_savings.report.tables import plain_table
+from llm_savings.report.money import amount, dollars, tokens
+from llm_savings.report.tables import add_row, plain_table
 from llm_savings.report.texts import Said, say
 
 _NAME, _OTHERS, _UNSURE = 20, 60, 7  # columns: of a name that always fits, of all beside it, of the last of these
@@ -32,11 +32,12 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, wid
     """
     rows = [*lines, total(list(lines))]
     # A column that is empty for everybody would only cost width; the notes tell what it counts.
-    longest = max(len(line.key) for line in rows)
+    longest = max(cell_len(line.key) for line in rows)
     room = width - longest - _OTHERS
     unsure = any(map(_unsure, rows)) and not -_UNSURE <= room < 0
-    heads = ("calls", "tokens in", "cached", "out", "spent", "saved", *(["unsure"] if unsure else []))
-    table = plain_table(by.removeprefix("tag:"), *heads, title=title)
+    names = ("calls", "input", "cached", "out", "spent", "saved", *(["unsure"] if unsure else []))
+    tag = by.removeprefix("tag:")
+    table = plain_table(tag if tag != by else say(f"column.{by}"), *heads(*names), title=title)
     table.columns[0].min_width = 10
     if unsure or longest > _NAME:  # a report has to fit 80 columns
         table.padding = 0
@@ -44,12 +45,18 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, wid
         last = number == len(rows) - 1
         if last:
             table.add_section()
-        cells = [line.key or "(none)", *figures(line), *([tokens(_unsure(line))] if unsure else [])]
-        table.add_row(*map(Text, cells), style="bold" if last else "")
+        name = say("page.total") if last or by == "total" else line.key or say("page.none")
+        cells = [name, *figures(line), *([tokens(_unsure(line))] if unsure else [])]
+        add_row(table, *cells, style="bold" if last else "")
     return table
 
 
-def figures(line: Line) -> list[str]:
+def heads(*names: str) -> list[Said]:
+    """Heads of columns."""
+    return [say(f"column.{name}") for name in names]
+
+
+def figures(line: Line) -> list[str | Said]:
     """A line's calls, tokens in, cached and out, and what was spent and saved."""
     used = line.usage
     return [
@@ -61,9 +68,9 @@ def figures(line: Line) -> list[str]:
     ]
 
 
-def spent_and_saved(line: Line) -> tuple[str, str]:
+def spent_and_saved(line: Line) -> tuple[str | Said, str | Said]:
     """The two amounts of a line; "unknown", not $0.00, where not one of its calls has a known price."""
-    return (dollars(line.actual), dollars(line.saved)) if line.known else (dollars(None), dollars(None))
+    return (amount(line.actual), amount(line.saved)) if line.known else (amount(None), amount(None))
 
 
 def _unsure(line: Line) -> int:
@@ -88,16 +95,11 @@ def plain_text(lines: Sequence[Line]) -> str:
 
     whole = total(list(lines))
     several = [f"{line.key or '(none)'}: {sums(line)}" for line in lines] if len(lines) > 1 else []
-    return "\n  ".join([sums(whole), *several, *notes(whole)])
+    return "\n  ".join([sums(whole), *several, *map(str, notes(whole))])
 
 
-def notes(whole: Line) -> list[str]:
+def notes(whole: Line) -> list[Said]:
     """What a reader must know of the figures, in sentences."""
-    return [said.text() for said in said_notes(whole)]
-
-
-def said_notes(whole: Line) -> list[Said]:
-    """The same, in either language."""
     said: list[Said] = []
     if whole.hits:
         said.append(say("note.hits", whole.hits))
@@ -113,16 +115,16 @@ def said_notes(whole: Line) -> list[Said]:
     return said
 
 
-def price_notes(prices: PriceBook) -> list[Said]:
+def price_note(prices: PriceBook) -> Said:
     """How old the prices are."""
-    said = [say("note.prices", prices.source, str(prices.date)) if prices.date else say("note.undated", prices.source)]
-    return [*said, say("note.prices_old")] if prices.stale else said
+    said = say("note.prices", prices.source, str(prices.date)) if prices.date else say("note.undated", prices.source)
+    return say("note.prices_old", said) if prices.stale else said
 
 
 def periods_table(periods: Mapping[str, Line]) -> Table:
     """Today, 7 and 30 days: a row each."""
-    table = plain_table("", "calls", "spent", "saved", "share")
+    table = plain_table("", *heads("calls", "spent", "saved", "share"))
     for name, line in periods.items():
         part = f"{line.saved / line.baseline:.1%}" if line.baseline > 0 else ""
-        table.add_row(say(f"report.{name}").text(), tokens(line.calls), *spent_and_saved(line), part)
+        add_row(table, say(f"report.{name}"), tokens(line.calls), *spent_and_saved(line), part)
     return table

@@ -1,4 +1,4 @@
-"""What a page says, in English and Korean: sentences by name, from one data file (`data/texts.toml`)."""
+"""What pages and reports say, in English and Korean: sentences by name, from one data file (`data/texts.toml`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.text import Text
+
 Lang = Literal["en", "ko"]
 LANGS: tuple[Lang, ...] = get_args(Lang)
 
@@ -20,6 +24,8 @@ _PLACE = re.compile(r"\{(\d)(?::([^|}]*)\|([^}]*))?\}")
 @dataclass(frozen=True, slots=True)
 class Said:
     """A sentence by its name, with what stands in its places; it is put into a language last.
+
+    A console puts it into its own (`lang`, else English), also where it stands in a table.
 
     Attributes:
         key: Its name in the data file, such as "headline.saved".
@@ -49,6 +55,12 @@ class Said:
 
     def __str__(self) -> str:
         return self.text()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.text(getattr(console, "lang", "en")))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, Text(self.text(getattr(console, "lang", "en"))))
 
     def data(self) -> list[Any]:
         """Its name and arguments, for the script of a page."""

@@ -198,13 +198,19 @@ def test_notes_name_the_fullest_and_count_the_rest() -> None:
         pay(meter, f"a{i}", user=f"u{i}", hours_ago=1.5)
     pay(meter, "b", user="kim", hours_ago=0.5)
     pay(meter, "c", user="kim", hours_ago=0.5)
-    said = budget_notes(budget_states(meter.ledger, NOW))
+    notes = budget_notes(budget_states(meter.ledger, NOW))
+    said = [note.text() for note in notes]
     assert said[0] == (
         "Budget default, daily, user=kim: $0.002000 of $0.004000 (50%), $0.002000 an hour, "
         "forecast $0.026000 by 24 Nov 00:00, runs out 23 Nov 13:00 (UTC)."
     )
     assert len(said) == 6
     assert said[-1] == "3 more limits: llm-savings budget show"
+    assert [note.text("ko") for note in (notes[0], notes[-1])] == [
+        "예산 default, 일간, user=kim: $0.004000 중 $0.002000 (50%), 시간당 $0.002000, "
+        "11월 24일 00:00까지 예측 $0.026000, 11월 23일 13:00 소진 (UTC).",
+        "나머지 한도 3개: llm-savings budget show",
+    ]
     assert budget_notes([]) == []
 
 

@@ -22,8 +22,8 @@ from llm_savings.meter import Answer, Meter, settle
 from llm_savings.report import dollars
 from llm_savings.report.dashboard import report_page, trouble_page
 from llm_savings.report.overview import overview
-from llm_savings.report.terminal import price_notes
-from llm_savings.report.texts import LANGS
+from llm_savings.report.terminal import price_note
+from llm_savings.report.texts import LANGS, Said, say
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 PRICES = PriceBook()
@@ -176,7 +176,7 @@ def test_the_command_writes_a_page_that_only_its_owner_reads(book: Ledger, tmp_p
     target = tmp_path / "page.html"
     shown = run("report", "--ledger", book.target, "--html", str(target), "--lang", "ko", "--tz", "Asia/Seoul")
     assert shown.exit_code == 0, shown.output
-    assert "Written to" in shown.output
+    assert "네트워크 없이 열립니다" in shown.output
     assert target.stat().st_mode & 0o777 == 0o600
     assert '<html lang="ko"' in target.read_text("utf-8")
 
@@ -221,10 +221,10 @@ def test_a_line_of_nothing_known_is_unknown_in_the_headline() -> None:
 
 def test_prices_of_an_unknown_day_are_not_said_to_be_of_none(tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text('{"mine": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}')
-    undated = price_notes(PriceBook.from_file(tmp_path / "map.json"))
-    assert [said.key for said in undated] == ["note.undated", "note.prices_old"]
-    assert "None" not in "".join(said.text(lang) for said in undated for lang in LANGS)
-    assert price_notes(PriceBook())[0].key == "note.prices"
+    undated = price_note(PriceBook.from_file(tmp_path / "map.json"))
+    assert undated == say("note.prices_old", Said("note.undated", (str(tmp_path / "map.json"),)))
+    assert "None" not in "".join(undated.text(lang) for lang in LANGS)
+    assert price_note(PriceBook()).key == "note.prices"
 
 
 def test_the_plain_report_stays_quick_on_a_large_ledger(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
