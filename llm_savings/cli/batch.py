@@ -31,6 +31,7 @@ from llm_savings.batch import (
 )
 from llm_savings.batch.bar import told
 from llm_savings.batch.inputs import raw
+from llm_savings.batch.records import JobRow
 from llm_savings.batch.schemas import answer_format
 from llm_savings.cli.shared import JSON, Console, imported, must_exist, print_json
 from llm_savings.errors import BatchError, ConfigError
@@ -177,10 +178,14 @@ def erase(job: str, journal: str | None) -> None:
 
 
 @batch.command("list", epilog="Example: llm-savings batch list")
+@JSON
 @_journal
-def list_(journal: str | None) -> None:
+def list_(as_json: bool, journal: str | None) -> None:
     """Every job, the newest first."""
     must_exist("--journal", journal)
+    if as_json:
+        print_json([_job(row) for row in list_jobs(Journal(journal))])
+        return
     heads = ("job", "state", "model", "from", "inputs", "may cost at most")
     table = plain_table(*heads, left=heads[1:4])
     for row in list_jobs(Journal(journal)):
@@ -190,6 +195,13 @@ def list_(journal: str | None) -> None:
         cells = (row.id[:8], row.state, row.model, f"{at:%Y-%m-%d %H:%M}", f"{told.inputs:,}" if told else "", most)
         table.add_row(*map(Text, cells))
     Console().print(table)
+
+
+def _job(row: JobRow) -> dict[str, Any]:
+    """A job for machines: its beginning in UTC, amounts as decimal text."""
+    created = datetime.fromtimestamp(row.created, UTC).isoformat()
+    named = {name: getattr(row, name) for name in ("id", "state", "provider", "model")}
+    return {**named, "created": created, "estimate": row.estimate or None}
 
 
 def _requests(file: str, provider: str, **given: Any) -> Iterator[tuple[Mapping[str, Any], bytes | None]]:

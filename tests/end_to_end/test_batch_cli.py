@@ -141,6 +141,11 @@ def test_status_list_cancel_and_erase(shop: Sandbox) -> None:
     now = json.loads(run("status", job, "--json").stdout)
     assert (now["state"], now["inputs"], now["batches"]) == ("open", 500, 1)
     assert "0 of" in run("status", job).output and job[:8] in run("list").output
+    told = json.loads(run("list", "--json").output)
+    assert (
+        told[0]["id"].startswith(job)
+        and told[0]["estimate"] == json.loads(run("status", job, "--json").output)["estimate"]
+    )
     assert "cancel it" in run("erase", job, ok=False).output
     run("cancel", job)
     done = run("collect", job, "--out", "left.jsonl", ok=False)
