@@ -27,6 +27,7 @@ from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Call, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import in_picodollars
 from llm_savings.storage.forks import Guarded
 from llm_savings.usage import Usage
 
@@ -301,7 +302,7 @@ def _outcome(
     except SavingsError:
         # A hit costs nothing even where its worth cannot be told.
         return (basis, Decimal(0), None) if answer.hit else ("unpriced", None, None)
-    return basis, Decimal(0) if answer.hit else actual, baseline
+    return basis, Decimal(0) if answer.hit else in_picodollars(actual), in_picodollars(baseline)
 
 
 def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple[Decimal, Decimal]:
