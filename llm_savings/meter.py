@@ -80,6 +80,7 @@ class Live:
         done: Whether it is settled.
         strategies: What each saving did, however the call ends.
         watcher: Who is told of its end; see `Meter.watch`.
+        ended: When it ended, on the clock of `began`; None where that is when it is settled.
     """
 
     sent: Sent
@@ -89,6 +90,7 @@ class Live:
     done: bool = False
     strategies: Mapping[str, Any] | None = None
     watcher: Callable[[Call], object] | None = None
+    ended: float | None = None
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
@@ -205,7 +207,7 @@ class Meter(Guarded):
                 return
             live.done = True
         try:
-            latency = time.monotonic() - live.began
+            latency = (time.monotonic() if live.ended is None else live.ended) - live.began
             if live.strategies:
                 output = answer.usage.output if answer.usage else 0
                 done = at_end(live.strategies, answer.text if output else None, output)

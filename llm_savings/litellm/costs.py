@@ -411,8 +411,8 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
 def _ended(live: Live, end: Any) -> None:
     """LiteLLM reports an end later, and the first of a process by seconds: that is no latency of the call."""
     if isinstance(end, datetime):
-        late = (datetime.now(end.tzinfo) - end).total_seconds()
-        live.began += min(max(late, 0.0), time.monotonic() - live.began)  # the clock may have been set since
+        now, late = time.monotonic(), (datetime.now(end.tzinfo) - end).total_seconds()
+        live.ended = max(live.began, now - max(late, 0.0))  # the other clock may have been set since
 
 
 def _stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:

@@ -186,6 +186,9 @@ class PromptCaching(CustomLogger):
         self._learn(details, usage)
 
     def _learn(self, details: Mapping[str, Any], usage: Usage | None) -> None:
-        plan, key = self._planned(details)
-        if plan is not None and details.get("cache_hit") is not True:
-            self._marking.learn(plan, usage, key=key)
+        call_id = str(details.get("litellm_call_id"))
+        with self._lock:  # an end may be reported twice, from two threads
+            plan, key = self._plans.get(call_id, (None, None))
+            if plan is not None and details.get("cache_hit") is not True:
+                self._marking.learn(plan, usage, key=key)
+            self._plans.pop(call_id, None)
