@@ -1,10 +1,11 @@
 """The cache's stores and their peers: p50/p99 of put, get and nearest, recall@5 against exact float32, and memory.
 
-    python tests/benchmarks/bench_cache_stores.py [--dimensions 256] [--entries 1000,10000,100000] [--large] [--million]
-        [--only memory,redis] [--peers PYTHON]
+    python tests/benchmarks/bench_cache_stores.py [--dimensions 256 | --questions] [--entries 1000,10000,100000]
+        [--large] [--million] [--only memory,redis] [--peers PYTHON]
 
 Every line runs in a process of its own, peers by a Python that has them; peers and servers that are absent say so.
-`--large` takes the servers, too, to more than 10,000 entries, `--million` all the others to 1,000,000. Nearest means:
+`--large` takes the servers, too, to more than 10,000 entries, `--million` all the others to 1,000,000. The vectors are
+made, or with `--questions` those of the questions of bench_cache_lookup.py, English and Korean in turn. Nearest means:
 the five nearest with the answer of the best read; of numpy and faiss only their numbers; of redisvl what it does as it
 comes, the best one within 0.1, while its recall is that of five. Ready: seconds until all are stored and every index
 is built, between the puts and the lookups.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -46,6 +48,21 @@ def data(count: int, dimensions: int) -> tuple[Any, Any]:
     asked = stored[random.integers(0, count, ASKED)]
     asked = asked + 0.3 * random.standard_normal((ASKED, dimensions), dtype=np.float32) / dimensions**0.5
     return stored, asked / np.linalg.norm(asked, axis=1, keepdims=True)
+
+
+def questions(count: int) -> tuple[Any, Any]:
+    """The bundled embedder's vectors of so many questions, and those of others to ask."""
+    import bench_cache_lookup
+
+    from llm_savings.embedding import BundledEmbedder
+
+    embedder, given = BundledEmbedder(), bench_cache_lookup.questions()
+    asked, *stored = (
+        np.asarray(embedder.embed(list(itertools.islice(given, some))), np.float32)
+        for some in (ASKED, *[10_000] * (count // 10_000), count % 10_000)
+        if some
+    )
+    return np.concatenate(stored), asked
 
 
 def taken(call: Callable[[Any], Any], over: Any) -> tuple[str, list[Any]]:
@@ -189,6 +206,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--dimensions", type=int, default=256)
     options.add_argument("--entries", default="1000,10000,100000")
+    options.add_argument("--questions", action="store_true")
     options.add_argument("--large", action="store_true")
     options.add_argument("--million", action="store_true")
     options.add_argument("--only", default="")
@@ -197,14 +215,15 @@ def main() -> None:
     given = options.parse_args()
     if given.one:
         kind, target, count, scopes = given.one
-        stored, asked = data(int(count), given.dimensions)
+        stored, asked = questions(int(count)) if given.questions else data(int(count), given.dimensions)
         before = resident()
         run = {"redisvl": redisvl, "gptcache": gptcache, "faiss": faiss, "numpy": numpy}.get(kind, ours)
         found = run(target, stored, asked, int(scopes))
         print(json.dumps(found | {"memory": found["memory"] - before}))
         return
     only = set(filter(None, given.only.split(",")))
-    print(f"{given.dimensions} dimensions; milliseconds, p50 / p99; MB on top of the vectors given, in this process")
+    vectors = ["--questions"] if given.questions else ["--dimensions", str(given.dimensions)]
+    print(f"{' '.join(vectors)}; milliseconds, p50 / p99; MB on top of the vectors given, in this process")
     print(
         f"{'store':9}{'entries':>9}{'scopes':>8}{'put':>20}{'get':>20}{'nearest':>20}{'first':>9}{'ready s':>9}"
         f"{'recall@5':>10}{'MB':>7}"
@@ -222,19 +241,18 @@ def main() -> None:
                     if (only and kind not in only) or too_many or (scopes > 1 and count not in (10_000, 100_000)):
                         continue
                     python = given.peers if kind in PEERS else sys.executable
-                    print(line(python, kind, target, count, scopes, given.dimensions), flush=True)
+                    print(line(python, kind, target, count, scopes, vectors), flush=True)
                     for left in Path(folder).iterdir():
                         left.unlink()
 
 
-def line(python: str, kind: str, target: str | None, count: int, scopes: int, dimensions: int) -> str:
+def line(python: str, kind: str, target: str | None, count: int, scopes: int, vectors: list[str]) -> str:
     start = f"{kind:9}{count:9,}{scopes:8,}"
     if target is None:
         return f"{start}  no server"
-    command = [python, __file__, "--dimensions", str(dimensions), "--one", kind, target, str(count), str(scopes)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    command = [python, __file__, *vectors, "--one", kind, target, str(count), str(scopes)]
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | own)
     if done.returncode:
         return f"{start}  {(done.stderr.strip().splitlines() or ['ended without a word'])[-1][:120]}"
     found = json.loads(done.stdout.splitlines()[-1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @given(st.integers(0, 2**32), st.lists(spans_of, min_size=2, max_size=40), st.sampled_from([384, 370]), st.data())
 def test_the_nearest_are_the_nearest(seed: int, kinds: list[tuple[int, int]], dimensions: int, data: Any) -> None:
     *stored, asked = made(seed, kinds, dimensions)
-    index = Nearby(dimensions, threading.RLock())
+    index = Nearby(dimensions)
     rows = np.stack([small(vector) for vector in stored])
     for start in range(0, len(rows), 7):
         some = rows[start : start + 7]
@@ -50,26 +49,25 @@ def test_the_nearest_are_the_nearest(seed: int, kinds: list[tuple[int, int]], di
     whole = rows.astype(np.float32)
     cosines = whole @ asked / np.linalg.norm(whole, axis=1)
     best = sorted(((float(cosines[key - 1]), key) for key in range(1, len(rows) + 1) if key not in gone), reverse=True)
-    for one in (index, index.anew(threading.RLock())):
-        assert len(one) == len(best)
-        keys, found = one.search(asked, 5)
-        assert len(keys) == len(set(keys)) == min(5, len(best)) and not gone & set(keys)
-        assert found == pytest.approx([float(cosines[key - 1]) for key in keys], abs=1e-5)
-        # Picked by small numbers, which tell cosines apart to about 0.002.
-        assert found == pytest.approx([cosine for cosine, _ in best[:5]], abs=2e-3)
+    assert len(index) == len(best)
+    keys, found = index.search(asked, 5)
+    assert len(keys) == len(set(keys)) == min(5, len(best)) and not gone & set(keys)
+    assert found == pytest.approx([float(cosines[key - 1]) for key in keys], abs=1e-5)
+    # Picked by small numbers, which tell cosines apart to about 0.002.
+    assert found == pytest.approx([cosine for cosine, _ in best[:5]], abs=2e-3)
 
 
 @pytest.mark.parametrize("count", [1_500, 1_501, 1_536, 1_600])
 def test_short_vectors_are_found_by_their_signs_too(count: int) -> None:
     stored = made(3, [(0, 1)] * count, 64)
-    index = Nearby(64, threading.RLock())
+    index = Nearby(64)
     index.add(list(range(1, count + 1)), np.stack([small(vector) for vector in stored]))
     keys, cosines = index.search(stored[700], 5)
     assert keys[0] == 701 and cosines[0] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_scope_of_another_script_has_candidates_all_the_same() -> None:
-    index = Nearby(384, threading.RLock())
+    index = Nearby(384)
     stored = made(1, [(4, 6)] * 3, 384)
     index.add([1, 2, 3], np.stack([small(vector) for vector in stored]))
     keys, cosines = index.search(made(2, [(0, 4)], 384)[0], 2)

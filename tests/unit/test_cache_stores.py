@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,8 @@ from llm_savings.errors import CacheError, ConfigError
 from llm_savings.semantic_cache.entries import counters_of
 from llm_savings.semantic_cache.stores import Distant, Entry, Store, Which, open_store
 from llm_savings.semantic_cache.stores.memory import MemoryStore
+from llm_savings.semantic_cache.stores.nearby import Nearby
+from llm_savings.semantic_cache.stores.rows import small
 from llm_savings.semantic_cache.stores.sqlite import packed, unpacked
 
 D = 32
@@ -792,56 +794,51 @@ def test_vectors_of_two_parts_are_found_by_the_part_that_says_something() -> Non
     store.close()
 
 
-def test_a_large_scope_is_found_in_a_graph_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_savings.semantic_cache.stores.nearby._MANY", 200)
+def test_a_large_scope_is_found_while_its_entries_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("matrix", "nearby"):
+        monkeypatch.setattr(f"llm_savings.semantic_cache.stores.{module}.FEW", 200)
     store, made = MemoryStore(dimensions=D), vectors(1_500)
-    for i, v in enumerate(made[:1_000]):
-        store.put(entry(f"{i}"), v)
-    alive = dict(enumerate(made[:1_000]))
+    alive: dict[int, Any] = {}
+
+    def put(some: Iterable[int], given: Any) -> None:
+        for i, v in zip(some, given, strict=True):
+            store.put(entry(f"{i}"), v)
+            alive[i] = v
+
+    def remove(some: range) -> None:
+        store.remove(Which(ids=tuple(f"{i}" for i in some)))
+        for i in some:
+            del alive[i]
 
     def recall() -> float:
-        keys, matrix = list(alive), np.stack(list(alive.values()))
+        keys, whole = list(alive), np.stack(list(alive.values()))
         right = 0
         for q in vectors(40):
-            best = {keys[at] for at in np.argsort(-(matrix @ q))[:5]}
+            best = {keys[at] for at in np.argsort(-(whole @ q))[:5]}
             right += len(best & {int(near.entry.id) for near in store.nearest("s", q, 5, NOW)})
         return right / 200
 
-    assert recall() >= 0.97  # while it is being built
-    store.settle()
+    put(range(1_000), made[:1_000])
     assert recall() >= 0.97
-    for i in range(1_000, 1_500):  # added, removed and replaced later
-        store.put(entry(f"{i}"), made[i])
-        alive[i] = made[i]
-    store.remove(Which(ids=tuple(f"{i}" for i in range(0, 300))))
-    for i in range(300):
-        del alive[i]
-    for i, v in zip(range(300, 400), vectors(100), strict=True):
-        store.put(entry(f"{i}"), v)
-        alive[i] = v
+    put(range(1_000, 1_500), made[1_000:])  # added, removed and replaced later
+    remove(range(300))
+    put(range(300, 400), vectors(100))
     assert recall() >= 0.97
-    store.settle()
+    remove(range(300, 1_400))  # most of it
     assert recall() >= 0.97
-    store.remove(Which(ids=tuple(f"{i}" for i in range(300, 1_400))))  # most of it: built anew
-    for i in range(300, 1_400):
-        del alive[i]
-    assert recall() >= 0.97
-    store.settle()
+    put(range(2_000, 2_300), vectors(300))
     assert recall() >= 0.97
     store.close()
 
 
-def test_an_index_in_the_making_does_not_keep_the_program_from_ending() -> None:
-    code = (
-        "import numpy as np; from datetime import UTC, datetime\n"
-        "from llm_savings.semantic_cache.stores import Entry, nearby, open_store\n"
-        "nearby._MANY = 500; store = open_store(':memory:', dimensions=64); now = datetime.now(UTC)\n"
-        "for i, v in enumerate(np.random.default_rng(0).standard_normal((3000, 64)).astype(np.float32)):\n"
-        "    store.put(Entry(id=f'{i}', scope='s', namespace='n', model='m', text='', answer='', created_at=now), v)\n"
-        "print(len(store.nearest('s', v, 5, now)), flush=True)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
+def test_what_was_removed_is_let_go_of() -> None:
+    index, made = Nearby(D), np.stack([small(v) for v in vectors(6_000)])
+    index.add(list(range(6_000)), made)
+    for key in range(5_000):
+        index.remove(key)
+    assert len(index) == 1_000
+    assert sum(each.count for each in index._matrices.values()) <= 3_000  # pyright: ignore[reportPrivateUsage]
+    assert index.search(made[5_500] / np.linalg.norm(made[5_500]), 1)[0] == [5_500]
 
 
 @given(st.integers(0, 300), st.binary(min_size=1, max_size=80), st.integers(0, 300))

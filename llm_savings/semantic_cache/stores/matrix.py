@@ -16,7 +16,7 @@ WORD = 64
 FEW = 1_500
 """Vectors that are compared as they stand."""
 
-_LIKELY = 98_304  # numbers of the likely rows, which are compared exactly: the shorter their signs, the more of them
+_LIKELY = 196_608  # numbers of the likely rows, which are compared exactly: the shorter their signs, the more of them
 _SAMPLE = 8_192  # rows whose signs tell how alike those are
 
 Span = tuple[int, int]
@@ -69,30 +69,20 @@ class Matrix:
         self._scale[at] = 0
         return True
 
-    def vectors(self, some: Any = slice(None)) -> tuple[Any, Small]:
-        """Keys and whole vectors of these of its rows, without those that were removed."""
-        alive = np.arange(self.count)[some]
-        alive = alive[self._scale[alive] > 0]
+    def vectors(self) -> tuple[list[int], Small]:
+        """Keys and whole vectors, without those that were removed."""
+        alive = np.flatnonzero(self._scale[: self.count])
         whole = np.zeros((len(alive), self._dimensions), np.int8)
         whole[:, self._part] = self._rows[alive]
-        return self._keys[alive], whole
-
-    def removed(self, count: int) -> list[int]:
-        """Keys of those that were removed, of its first rows."""
-        return self._keys[:count][self._scale[:count] == 0].tolist()
+        return self._keys[alive].tolist(), whole
 
     def sweep(self) -> None:
         """Let go of what was removed."""
-        self.keep(self._scale[: self.count] > 0)
-
-    def keep(self, some: Any) -> None:
-        """Keep these of its rows."""
-        n = self.count
+        n, some = self.count, np.flatnonzero(self._scale[: self.count])
         if self._signed:
-            self._signs = self._signs[:, :n][:, some].copy()
+            self._signs, self._signed = self._signs[:, :n][:, some].copy(), len(some)
         self._keys, self._rows, self._scale = (old[:n][some].copy() for old in (self._keys, self._rows, self._scale))
-        self.count, self.gone = len(self._keys), int(np.count_nonzero(self._scale == 0))
-        self._signed = self._signed and self.count
+        self.count, self.gone = len(some), 0
 
     def nearest(self, vector: Vector, asked: Small, span: Span, count: int) -> list[tuple[float, int]]:
         """The nearest in no order: their cosines and keys.
@@ -138,8 +128,7 @@ class Matrix:
     def _likely(self, asked: Small, lines: slice) -> Any:
         """Where those rows are whose signs in these words are the most alike.
 
-        Of 47,000 questions' five nearest 99.7% are among them in English and 99.1% in Korean, whose vectors are half
-        as long.
+        Of 100,000 questions' five nearest 99.1% are found so, of their nearest all (bundled embedder).
         """
         n = self.count
         unlike, word, few = np.zeros(n, np.uint16), np.empty(n, np.uint64), np.empty(n, np.uint8)
@@ -151,7 +140,7 @@ class Matrix:
         if self.gone:
             unlike[self._scale[:n] == 0] = np.iinfo(unlike.dtype).max
         step = n // _SAMPLE | 1  # odd, since languages may come in turns
-        place = min(max(_LIKELY // (WORD * len(signs)), 128), n - 1) // step
+        place = min(max(_LIKELY // (WORD * len(signs)), 128, n // 1_000), n - 1) // step
         return np.flatnonzero(unlike <= np.partition(unlike[::step], place)[place])
 
 

@@ -43,12 +43,6 @@ class MemoryStore(Guarded):
         self._size = self._key = 0
         super().__init__()
 
-    def after_fork(self, *, child: bool) -> None:
-        """See `Forkable`. The threads that build indexes stay with the parent, and so does their lock."""
-        super().after_fork(child=child)
-        if child:
-            self._scopes = {scope: nearby.anew(self._lock) for scope, nearby in self._scopes.items()}
-
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
         rows.instant(now)
@@ -165,16 +159,9 @@ class MemoryStore(Guarded):
         with self._lock:
             return sorted(owner for owner, counters in self._counters.items() if owner.startswith(prefix) and counters)
 
-    def settle(self) -> None:
-        """Wait until every index is built."""
-        for nearby in list(self._scopes.values()):
-            nearby.settle()
-
     def close(self) -> None:
         """See `Store.close`."""
         with self._lock:
-            for nearby in self._scopes.values():
-                nearby.stop()
             for held in (self._scopes, self._kept, self._names, self._loose, self._counters):
                 held.clear()
             self._size = 0
@@ -183,13 +170,11 @@ class MemoryStore(Guarded):
         nearby = self._scopes.get(scope)
         if nearby is None:
             loose = self._loose[scope]
-            nearby = Nearby(rows.dimensions_of(self._length), self._lock)
+            nearby = Nearby(rows.dimensions_of(self._length))
             nearby.add(list(loose), np.array(list(loose.values())))
             if len(loose) > _FEW:
                 self._scopes[scope] = nearby
                 del self._loose[scope]
-        elif nearby.worn:
-            nearby = self._scopes[scope] = nearby.anew(self._lock)
         return nearby
 
     def _meant(self, which: Which) -> Iterable[Entry]:

@@ -179,11 +179,6 @@ class SqliteStore(rows.Paged):
             found = patiently(db, "SELECT DISTINCT owner FROM cache_counters", self._busy).fetchall()
         return sorted(owner for (name,) in found if (owner := rows.original(name)).startswith(prefix))
 
-    def settle(self) -> None:
-        """Wait until every index is built."""
-        for nearby in list(self._scopes.values()):
-            nearby.settle()
-
     def close(self) -> None:
         """See `Store.close`."""
         with self._lock, self._read_lock:
@@ -197,7 +192,7 @@ class SqliteStore(rows.Paged):
             self._let_go()
 
     def after_fork(self, *, child: bool) -> None:
-        """See `forks.Forkable`. The thread that builds an index stays with the parent."""
+        """See `forks.Forkable`."""
         if child:
             self._locks()
             self._unread()
@@ -210,8 +205,6 @@ class SqliteStore(rows.Paged):
 
     def _unread(self) -> None:
         """Know no vectors."""
-        for nearby in self._scopes.values():
-            nearby.stop()
         self._scopes.clear()
         self._state: tuple[int, int] | None = None
         self._followed = self._newest = 0
@@ -237,14 +230,12 @@ class SqliteStore(rows.Paged):
         self._newest = now
         nearby = self._scopes.get(place)
         if nearby is None:
-            nearby = Nearby(self._dimensions, self._read_lock)
+            nearby = Nearby(self._dimensions)
             self._load(db, place, nearby)
             if len(nearby) > _FEW:
                 self._scopes[place] = nearby
         elif nearby.state != state:
             self._load(db, place, nearby)
-            if nearby.worn:
-                del self._scopes[place]
         nearby.state = state
         return nearby
 
