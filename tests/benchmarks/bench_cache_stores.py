@@ -85,7 +85,7 @@ def emptied(target: str, dimensions: int) -> None:
         import psycopg
 
         with psycopg.connect(target) as db:
-            db.execute(f"DROP TABLE IF EXISTS llm_savings_cache_{dimensions}")
+            db.execute(f"DROP TABLE IF EXISTS llm_savings_cache3_{dimensions}")
     elif "://" in target:
         import redis
 

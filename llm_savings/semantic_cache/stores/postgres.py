@@ -20,22 +20,24 @@ from pgvector.psycopg import register_vector
 from llm_savings.errors import CacheError
 from llm_savings.semantic_cache.entries import COUNTERS, Dimensions, Entry, Near, Vector, Which, counters_of
 from llm_savings.semantic_cache.stores import rows
+from llm_savings.semantic_cache.stores.matrix import WORD, span_of
 from llm_savings.storage.patient import PatientConnection, is_over
 from llm_savings.storage.urls import masked, passwords
 
-_VERSION = 2
+_VERSION = 3
 _COUNTERS = "llm_savings_cache_counters"
 _PAGE = 1_000
 _EXACT = 500  # entries that are compared one by one in no more time than the graph takes; see `_worth`
 _MOST = 50_000  # entries of a scope that are counted
 _MANY = 20_000  # of so many the graph must be asked for more, to find as many of the nearest
 _NARROW, _WIDE = 4, 24  # see `_breadth`
+_PARTS = {0: (0, 1, 2), 1: (1, 0), 2: (2, 0)}  # which graphs hold what is like a vector of this part; see `_part`
 _LOOK = 100  # one entry in so many has whoever stores it look whether its scope is large
 _AT_ONCE = 16  # entries moved into the graph by one statement: a millisecond or more each, and a busy server ten times
 _REMEMBERED = 60.0  # seconds for which a scope counts as large or small
 _SETTINGS = (
     "SET hnsw.iterative_scan = relaxed_order;"
-    "SET hnsw.ef_search = 24;"
+    "SET hnsw.ef_search = 40;"
     "SET enable_sort = off;"  # the graph where the query allows it, whatever the table's statistics
     "SET enable_bitmapscan = off;"  # another scan marks what is gone as it comes by
     "SET jit = off;"  # before PostgreSQL 18 the price of what is off would have each query compiled
@@ -50,8 +52,9 @@ class PostgresStore(rows.Paged):
 
     One table for each length of vectors. A small scope is searched exactly by way of its own index: a graph over all
     scopes finds mostly others' entries. A new vector is `fresh`; those of a large scope are moved into `vector`, which
-    has the graph, by a thread: to put one there takes the server ten times as long as all the rest. Each call under way
-    has a connection of its own.
+    has a graph for each part, by a thread: to put one there takes the server ten times as long as all the rest. Texts
+    of two scripts have nothing in common, and in one graph of both a search that begins among the wrong ones never
+    leaves them. Each call under way has a connection of its own.
     """
 
     local = False
@@ -70,7 +73,7 @@ class PostgresStore(rows.Paged):
 
     @property
     def _table(self) -> str:
-        return f"llm_savings_cache_{self._dimensions}"
+        return f"llm_savings_cache{_VERSION}_{self._dimensions}"
 
     def get(self, entry_id: str, now: datetime) -> Entry | None:
         """See `Store.get`."""
@@ -81,37 +84,39 @@ class PostgresStore(rows.Paged):
 
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
-        asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
+        asked, name = rows.unit(vector, self._dimensions), rows.plain(scope)
         with self._using() as db:
-            sql = self._nearest(count, breadth=self._breadth(db, name))
-            found = db.execute(sql, {"asked": asked, "scope": name, "now": rows.instant(now)}).fetchall()
+            sql = self._nearest(count, _part(asked), breadth=self._breadth(db, name))
+            given = {"asked": HalfVector(asked), "scope": name, "now": rows.instant(now)}
+            found = db.execute(sql, given).fetchall()
         return _nearest_of(found)
 
     def look(self, entry_id: str, scope: str, vector: Vector, count: int, now: datetime) -> Entry | list[Near]:
         """See `Distant.look`."""
-        asked, name = HalfVector(rows.unit(vector, self._dimensions)), rows.plain(scope)
+        asked, name = rows.unit(vector, self._dimensions), rows.plain(scope)
         with self._using() as db:
             found = db.execute(
                 f"WITH same AS MATERIALIZED (SELECT {rows.SELECTED} FROM {self._table} WHERE id = %(id)s "
                 "AND (expires_us IS NULL OR expires_us > %(now)s)) "
                 "SELECT NULL::double precision, same.*, NULL::json FROM same UNION ALL SELECT * FROM "
-                f"({self._nearest(count, breadth=self._breadth(db, name))}) AS near "
+                f"({self._nearest(count, _part(asked), breadth=self._breadth(db, name))}) AS near "
                 "WHERE NOT EXISTS (SELECT 1 FROM same)",
-                {"id": rows.plain(entry_id), "asked": asked, "scope": name, "now": rows.instant(now)},
+                {"id": rows.plain(entry_id), "asked": HalfVector(asked), "scope": name, "now": rows.instant(now)},
             ).fetchall()
         return rows.entry_of(found[0][1:-1]) if found and found[0][0] is None else _nearest_of(found)
 
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
         row = rows.row_of(entry, 0 if vector is None else 2 * self._dimensions)
-        small = None if vector is None else HalfVector(rows.unit(vector, self._dimensions))
-        columns = (*rows.COLUMNS, "fresh")
+        unit = None if vector is None else rows.unit(vector, self._dimensions)
+        given = (None, 0) if unit is None else (HalfVector(unit), _part(unit))
+        columns = (*rows.COLUMNS, "fresh", "part")
         same = ", ".join(f"{name} = EXCLUDED.{name}" for name in columns[1:])
         with self._using() as db:
             db.execute(
                 f"INSERT INTO {self._table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) "
                 f"ON CONFLICT (id) DO UPDATE SET seq = DEFAULT, vector = NULL, {same}",
-                (*row, small),
+                (*row, *given),
             )
         if crc32(row[0].encode()) % _LOOK == 0 and not (self._mover and self._mover.is_alive()):
             self._mover = threading.Thread(target=self._move, args=[row[1]], name="llm-savings-cache-graph")
@@ -199,15 +204,17 @@ class PostgresStore(rows.Paged):
             yield page
             last = page[-1][0]
 
-    def _nearest(self, count: int, *, breadth: int) -> str:
+    def _nearest(self, count: int, part: int, *, breadth: int) -> str:
         own = f"FROM {self._table} WHERE scope = %(scope)s AND (expires_us IS NULL OR expires_us > %(now)s)"
         if breadth:
             # The graph gives the nearest only about in order: more are asked for, and sorted. A parameter as the limit
             # would count as a tenth of the table.
-            near = (
-                f"(SELECT seq, vector <#> %(asked)s AS far {own} ORDER BY far LIMIT {int(breadth * count)}) UNION ALL "
-                f"SELECT seq, fresh <#> %(asked)s {own} AND fresh IS NOT NULL"
+            near = "".join(
+                f"(SELECT seq, vector <#> %(asked)s AS far {own} AND part = {int(one)} "
+                f"ORDER BY far LIMIT {int(breadth * count)}) UNION ALL "
+                for one in _PARTS[part]
             )
+            near += f"SELECT seq, fresh <#> %(asked)s {own} AND fresh IS NOT NULL"
         else:
             either = "COALESCE(fresh, vector)"
             near = f"SELECT seq, {either} <#> %(asked)s AS far {own} AND {either} IS NOT NULL"
@@ -336,14 +343,24 @@ class PostgresStore(rows.Paged):
             f"UPDATE llm_savings_cache_version SET version = {_VERSION} WHERE version < {_VERSION}",
             f"CREATE TABLE IF NOT EXISTS {_COUNTERS} (owner TEXT NOT NULL, name TEXT NOT NULL, "
             "value BIGINT NOT NULL, PRIMARY KEY (owner, name))",
+            f"DROP TABLE IF EXISTS llm_savings_cache_{self._dimensions}",  # of version 2, with one graph for all
             f"CREATE TABLE IF NOT EXISTS {table} (seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {rows.TABLE}, "
-            f"vector halfvec({self._dimensions}))",
-            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS fresh halfvec({self._dimensions})",
+            f"vector halfvec({self._dimensions}), fresh halfvec({self._dimensions}), part SMALLINT NOT NULL)",
             f"CREATE INDEX IF NOT EXISTS {table}_scope ON {table} (scope)",
             f"CREATE INDEX IF NOT EXISTS {table}_fresh ON {table} (scope) WHERE fresh IS NOT NULL",
-            f"CREATE INDEX IF NOT EXISTS {table}_near ON {table} USING hnsw (vector halfvec_ip_ops)",
+            *(
+                f"CREATE INDEX IF NOT EXISTS {table}_near{part} ON {table} USING hnsw (vector halfvec_ip_ops) "
+                f"WHERE part = {part}"
+                for part in _PARTS
+            ),
         ):
             db.execute(statement)
+
+
+def _part(unit: Vector) -> int:
+    """1 where only the first numbers are not all zero, 2 where only the last ones are, 0 for whole vectors."""
+    first, last = span_of(rows.small(unit))
+    return 0 if (first > 0) == (WORD * last < len(unit)) else 2 if first else 1
 
 
 def _nearest_of(found: list[Any]) -> list[Near]:
