@@ -26,7 +26,7 @@ from llm_savings.evidence import Strategy
 from llm_savings.ledger import Call
 from llm_savings.ledger.records import Mode, Settled
 from llm_savings.pricing import PriceBook
-from llm_savings.pricing.amounts import EXACT, WIDE
+from llm_savings.pricing.amounts import EXACT, WIDE, in_picodollars
 from llm_savings.usage import Usage
 
 LADDER: tuple[Strategy, ...] = get_args(Strategy)
@@ -240,7 +240,8 @@ def _attributed(call: Call, prices: PriceBook, view: View) -> Attribution:
     modelled: dict[Strategy, Decimal] = {
         name: usd for name, usd in credits.items() if estimated or _is_modelled(name, settled)
     }
-    return Attribution(_add(actual, saved), actual, credits, modelled=modelled, calls=1, repriced=int(today != actual))
+    repriced = today != actual and in_picodollars(today) != in_picodollars(actual)
+    return Attribution(_add(actual, saved), actual, credits, modelled=modelled, calls=1, repriced=int(repriced))
 
 
 def _is_modelled(strategy: Strategy, settled: Settled) -> bool:

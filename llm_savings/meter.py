@@ -27,6 +27,7 @@ from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Call, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
 from llm_savings.pricing import PriceBook
+from llm_savings.pricing.amounts import in_picodollars
 from llm_savings.storage.forks import Guarded
 from llm_savings.usage import Usage
 
@@ -79,6 +80,7 @@ class Live:
         done: Whether it is settled.
         strategies: What each saving did, however the call ends.
         watcher: Who is told of its end; see `Meter.watch`.
+        ended: When it ended, on the clock of `began`; None where that is when it is settled.
     """
 
     sent: Sent
@@ -88,6 +90,7 @@ class Live:
     done: bool = False
     strategies: Mapping[str, Any] | None = None
     watcher: Callable[[Call], object] | None = None
+    ended: float | None = None
 
 
 current_call: ContextVar[Live | None] = ContextVar("llm_savings_call", default=None)
@@ -204,7 +207,7 @@ class Meter(Guarded):
                 return
             live.done = True
         try:
-            latency = time.monotonic() - live.began
+            latency = (time.monotonic() if live.ended is None else live.ended) - live.began
             if live.strategies:
                 output = answer.usage.output if answer.usage else 0
                 done = at_end(live.strategies, answer.text if output else None, output)
@@ -301,7 +304,7 @@ def _outcome(
     except SavingsError:
         # A hit costs nothing even where its worth cannot be told.
         return (basis, Decimal(0), None) if answer.hit else ("unpriced", None, None)
-    return basis, Decimal(0) if answer.hit else actual, baseline
+    return basis, Decimal(0) if answer.hit else in_picodollars(actual), in_picodollars(baseline)
 
 
 def _price(prices: PriceBook, sent: Sent, answer: Answer, usage: Usage) -> tuple[Decimal, Decimal]:

@@ -157,7 +157,8 @@ def _settled_ttl(convert: Convert, meta: Mapping[str, Any], start: Start, prices
         return short, False
     if (settled := _split_by_cost(short, long, meta, start, prices)) is not None:
         return settled, False
-    marks = start.cache_ttls()
+    ours = evidence_in(meta).get("prompt_cache") or {}  # our marks are on the wire alone
+    marks = start.cache_ttls() | {ttl for ttl, _ in ours.get("marks", ()) if not ours.get("shadow")}
     if "1h" in marks:
         return long, "5m" in marks
     return short, not marks and start.provider not in _ONE_WRITE_PRICE

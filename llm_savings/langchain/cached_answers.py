@@ -116,9 +116,13 @@ def show(generations: Sequence[Generation], evidence: Mapping[str, Any]) -> None
     for generation in generations:
         message = getattr(generation, "message", None)
         if isinstance(generation, ChatGeneration) and isinstance(message, AIMessage):
-            said = message.response_metadata
-            meta = {**said, KEY: {**said.get(KEY, {}), **evidence}}
+            meta = shown(message.response_metadata, evidence)
             generation.message = message.model_copy(update={"response_metadata": meta})
+
+
+def shown(said: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer's metadata with this evidence beside what others say in it."""
+    return {**said, KEY: {**said.get(KEY, {}), **evidence}}
 
 
 def pieces(generation: Generation) -> Iterator[ChatGenerationChunk]:

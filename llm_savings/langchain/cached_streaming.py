@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableBinding
 
 from llm_savings.errors import ConfigError
 from llm_savings.langchain.cache_requests import Calling, streaming
-from llm_savings.langchain.cached_answers import KEY, ends, pieces
+from llm_savings.langchain.cached_answers import ends, pieces, shown
 from llm_savings.langchain.caching import SemanticCache
 from llm_savings.langchain.only_hits import cache_of, refusal
 from llm_savings.semantic_cache import Miss
@@ -127,7 +127,7 @@ class _Asked:
     def seen(self, chunk: ChatGenerationChunk, found: Miss) -> ChatGenerationChunk:
         """Remember a piece; the first one says why the answer is fresh."""
         if not self._chunks and found.reason != "disabled":
-            chunk.message.response_metadata = {**chunk.message.response_metadata, KEY: found.evidence()}
+            chunk.message.response_metadata = shown(chunk.message.response_metadata, found.evidence())
         self._chunks.append(chunk)
         return chunk
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -148,21 +149,21 @@ class CostLogger(Metered, CustomLogger):
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle a call that was answered."""
-        self._safely(self._answered, kwargs, response_obj, start_time)
+        self._safely(self._answered, kwargs, response_obj, start_time, end_time)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle an attempt that failed."""
         if not is_awaited(kwargs):  # else LiteLLM tells of it once more, where it need not hold up the event loop
-            self._safely(self._failed, kwargs)
+            self._safely(self._failed, kwargs, end_time)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle a call that was answered; off the event loop where that can take more than microseconds."""
         aside = not self._is_file or kwargs.get("stream")
-        await self._settled(bool(aside), self._answered, kwargs, response_obj, start_time)
+        await self._settled(bool(aside), self._answered, kwargs, response_obj, start_time, end_time)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Settle an attempt that failed."""
-        await self._settled(is_awaited(kwargs), self._failed, kwargs)
+        await self._settled(is_awaited(kwargs), self._failed, kwargs, end_time)
 
     async def _settled(self, aside: bool, step: Callable[..., None], *given: Any) -> None:
         if aside:
@@ -326,7 +327,7 @@ class CostLogger(Metered, CustomLogger):
         elif isinstance(chunks := getattr(came, "chunks", None), list):
             attempt.trace.chunks = chunks
 
-    def _answered(self, details: dict[str, Any], response: Any, start: Any) -> None:
+    def _answered(self, details: dict[str, Any], response: Any, start: Any, end: Any) -> None:
         attempt = latest(details, self._where)
         if attempt is None or attempt.stop is not None:  # a cache may have answered what may not leave
             attempt = self._unannounced(details, response, start)
@@ -336,6 +337,7 @@ class CostLogger(Metered, CustomLogger):
         said = strategies_of(details) if hit else asked_for(details)
         if said:  # some of it is known only after the call was written ahead
             live.strategies = {**(live.strategies or {}), **said}
+        _ended(live, end)
         self.meter.answered(live, _answer(details, response, attempt, hit=hit))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
@@ -353,10 +355,11 @@ class CostLogger(Metered, CustomLogger):
         keep(details, self._where, attempt)
         return attempt
 
-    def _failed(self, details: dict[str, Any]) -> None:
+    def _failed(self, details: dict[str, Any], end: Any) -> None:
         attempt = latest(details, self._where)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
+        _ended(live, end)
         error = details.get("exception")
         self._streams.refused(details, error)
         never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
@@ -403,6 +406,13 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     if own is None:  # the model that was asked for is the best guess then
         return replace(answer, model=None)
     return replace(answer, model=own.model, response_id=own.response_id or answer.response_id)
+
+
+def _ended(live: Live, end: Any) -> None:
+    """LiteLLM reports an end later, and the first of a process by seconds: that is no latency of the call."""
+    if isinstance(end, datetime):
+        now, late = time.monotonic(), (datetime.now(end.tzinfo) - end).total_seconds()
+        live.ended = max(live.began, now - max(late, 0.0))  # the other clock may have been set since
 
 
 def _stop_for(details: dict[str, Any], always: bool) -> BudgetError | None:

@@ -14,6 +14,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from llm_savings import settings
 from llm_savings.errors import SavingsError
 from llm_savings.evidence import noted
+from llm_savings.litellm.answers import raw_answer
 from llm_savings.litellm.calls import metadata_of
 from llm_savings.marked import Marking
 from llm_savings.prompt_cache import Memory, Plan
@@ -96,13 +97,29 @@ class PromptCaching(CustomLogger):
         except Exception as error:  # noqa: BLE001
             _log.debug("a request was sent without marks: %s", type(error).__name__)
 
+    def log_post_api_call(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Learn from a whole answer as it comes: the next request can be planned before LiteLLM reports its end.
+
+        That report comes from another thread, and the first of a process a second or two late.
+        """
+        came = kwargs.get("original_response")
+        if not isinstance(came, str) or str(kwargs.get("litellm_call_id")) not in self._plans:
+            return
+        try:
+            answer = raw_answer(came)
+        except Exception as error:  # noqa: BLE001
+            _log.debug("an answer is learned from at its report: %s", type(error).__name__)
+            return
+        if answer is not None and answer.usage:
+            self._learn(kwargs, answer.usage)
+
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """Learn from an answer."""
-        self._learn(kwargs, response_obj)
+        """Learn from a stream, or an answer that was not to be read."""
+        self._ended(kwargs, response_obj)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """The same under asyncio."""
-        self._learn(kwargs, response_obj)
+        self._ended(kwargs, response_obj)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Forget a plan that came to nothing."""
@@ -160,13 +177,18 @@ class PromptCaching(CustomLogger):
         with self._lock:
             return self._plans.pop(str(details.get("litellm_call_id")), (None, None))
 
-    def _learn(self, details: Mapping[str, Any], response: Any) -> None:
-        plan, key = self._planned(details)
-        if plan is None or details.get("cache_hit") is True:
-            return
+    def _ended(self, details: Mapping[str, Any], response: Any) -> None:
         found = getattr(response, "usage", None)
         try:
             usage = Usage.from_litellm(found) if found else None
         except SavingsError:
             usage = None
-        self._marking.learn(plan, usage, key=key)
+        self._learn(details, usage)
+
+    def _learn(self, details: Mapping[str, Any], usage: Usage | None) -> None:
+        call_id = str(details.get("litellm_call_id"))
+        with self._lock:  # an end may be reported twice, from two threads
+            plan, key = self._plans.get(call_id, (None, None))
+            if plan is not None and details.get("cache_hit") is not True:
+                self._marking.learn(plan, usage, key=key)
+            self._plans.pop(call_id, None)

@@ -108,19 +108,37 @@ class ComplexityRouting:
                 name: Tier(model_of(deployments[name], tier.model), capabilities=tier.capabilities, **tier.params)
                 for name, tier in self.tiers.items()
             }
-            self.router = router_for(priced, self._router, shadow=self.shadow)
+            chooser = router_for(priced, self._router, shadow=self.shadow)
             providers = {name: _provider(deployments[name]) for name in self.tiers}
-            group = Group(self.group, router, self.router, self.tiers, providers, self._cascade)
+            group = Group(self.group, router, chooser, self.tiers, providers, self._cascade)
             # In every other way to ask, "auto" is the strongest tier; and it is listed.
-            strongest = self.tiers[self.router.names[-1]].model
+            strongest = self.tiers[chooser.names[-1]].model
             aliases: dict[str, Any] = {**router.model_group_alias, self.group: strongest}
-            router.model_group_alias = aliases
-            for way in ASKED:
-                if (own := getattr(router, way, None)) is not None:
-                    setattr(router, way, group.routed(way, own))
-                if way in CHATS and getattr(getattr(router, way, None), "__wrapped__", None) is not own:
-                    raise ConfigError(f"this litellm's Router does not let its {way} be replaced; it cannot be routed")
+            ways = {way: own for way in ASKED if (own := getattr(router, way, None)) is not None}
+            _set(router, {way: group.routed(way, own) for way, own in ways.items()} | {"model_group_alias": aliases})
+            self.router = chooser
         return router
+
+
+def _set(router: Router, new: Mapping[str, Any]) -> None:
+    """Set these attributes of a Router, or none of them.
+
+    Raises:
+        ConfigError: It keeps its own way to ask.
+    """
+    own = vars(router)
+    before = {name: own[name] for name in new if name in own}
+    name = ""
+    try:
+        for name, value in new.items():
+            setattr(router, name, value)
+            if name in CHATS and getattr(router, name) is not value:
+                raise AttributeError(name)
+    except (AttributeError, TypeError) as error:
+        for each in new:
+            own.pop(each, None)
+        own.update(before)
+        raise ConfigError(f"this litellm's Router does not let its {name} be replaced; it cannot be routed") from error
 
 
 def model_of(deployment: Mapping[str, Any], group: str) -> str:

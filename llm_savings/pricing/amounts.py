@@ -51,6 +51,15 @@ def rounded(count: int, rate: Decimal, places: Decimal) -> Decimal:
     return WIDE.quantize(WIDE.multiply(count, rate), places)
 
 
+def in_picodollars(usd: Decimal) -> Decimal:
+    """An amount as the ledger can keep it, rounded half to even where it has more than 12 decimals.
+
+    Prices that were converted from another currency give such amounts. A call's is off by half a picodollar at most.
+    """
+    kept = WIDE.quantize(usd, _PICO)
+    return usd if kept == usd else kept
+
+
 def per_token(usd_per_million: Decimal) -> Decimal:
     """USD per million tokens -> USD per token."""
     return scaled(usd_per_million, Decimal(1), _MILLION)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, time, tzinfo
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
 
 @dataclass(frozen=True)
 class Window:
@@ -64,6 +66,8 @@ def _listed(value: object) -> Iterable[str]:
 
 
 def _weekday(value: object) -> int:
+    if isinstance(value, str) and value.lower() in _NAMES:
+        return _NAMES.index(value.lower()) + 1
     if type(value) is int and 1 <= value <= 7:
         return value
-    raise ValueError(f"weekday {value!r}; expected 1 (Monday) to 7")
+    raise ValueError(f"weekday {value!r}; expected 1 (Monday) to 7, or an English name")

@@ -90,7 +90,10 @@ class AnswerCache:
         self._shadow = self.settings.shadow or environment.shadow()
         self.target = ":memory:" if target is None else str(target)
         self._embedder = own = embedder(
-            self.settings.embeddings, timeout=self.settings.embed_timeout, ledger=self.settings.ledger
+            self.settings.embeddings,
+            timeout=self.settings.embed_timeout,
+            ledger=self.settings.ledger,
+            kept=self.target != ":memory:",
         )
         most = _VECTORS if self.settings.embeddings is None else _BOUGHT
         self._embed = Remembered[Vector](lambda text: own.embed([text])[0], most)  # what is looked up is then kept

@@ -7,9 +7,11 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
+from types import MethodType
 from typing import Any, Protocol, cast, runtime_checkable
 from uuid import uuid4
 
@@ -32,8 +34,10 @@ class _LangChainEmbeddings(Protocol):
     def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
 
 
-Embeddings = Embedder | _LangChainEmbeddings | Callable[[list[str]], Any] | str
-"""What a user may give: an embedder, LangChain's `Embeddings`, a function of texts, or a LiteLLM model's name."""
+_Function = Callable[[list[str]], Any]
+Embeddings = Embedder | _LangChainEmbeddings | _Function | tuple[str, _Function] | str
+"""What a user may give: an embedder, LangChain's `Embeddings`, a function of texts, also with a name of its own, or a
+LiteLLM model's name."""
 
 _PARALLEL = 8
 
@@ -123,16 +127,23 @@ class Foreign(Guarded):
                 self._running -= 1
 
 
-def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger | str | Path | None = None) -> Embedder:
+def embedder(
+    given: Embeddings | None,
+    *,
+    timeout: float = 1.0,
+    ledger: Ledger | str | Path | None = None,
+    kept: bool = False,
+) -> Embedder:
     """The embedder that the user means; the bundled one by default.
 
     Args:
         given: What the user gave.
         timeout: Seconds that its calls may take.
         ledger: Where they are recorded. Calls by way of LiteLLM are recorded by its `CostLogger` instead.
+        kept: Whether its vectors outlive it, so that another one's must not be taken for them.
 
     Raises:
-        ConfigError: It is nothing that embeds.
+        ConfigError: It is nothing that embeds, or its vectors are kept and another one could have its name.
     """
     if given is None:
         return bundled_embedder()
@@ -142,8 +153,16 @@ def embedder(given: Embeddings | None, *, timeout: float = 1.0, ledger: Ledger |
         return Foreign(given.embed_documents, _named(given), timeout=timeout, meter=_metered(given, ledger))
     if isinstance(given, Embedder):
         return given
-    if callable(given):
-        return Foreign(given, _named(given), timeout=timeout, meter=_metered(given, ledger))
+    pair = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else ("", given)
+    own, function = pair if len(pair) == 2 else (None, None)
+    if callable(function) and isinstance(own, str):
+        if kept and not own and _is_nameless(function):
+            raise ConfigError(
+                f"embeddings={given!r}: another one could have its name, and the store would take their vectors for "
+                'one another; say which model it is, such as embeddings=("bge-m3", function)'
+            )
+        name = f"named:{own}" if own else _named(function)
+        return Foreign(function, name, timeout=timeout, meter=_metered(function, ledger))
     raise ConfigError(
         f"embeddings={given!r} is no embedder; pass LangChain Embeddings, a function from texts to vectors, "
         'or the name of a LiteLLM model such as "openai/text-embedding-3-small"'
@@ -181,6 +200,8 @@ def _metered(
 
 def _named(given: Any) -> str:
     """A name that another embedder is unlikely to have: its kind, and the settings that say which model it is."""
+    if isinstance(given, MethodType):
+        return f"{_named(given.__self__)}.{given.__name__}"
     kind: Any = given if hasattr(given, "__qualname__") else type(cast("object", given))
     settings = {
         key: value
@@ -189,6 +210,13 @@ def _named(given: Any) -> str:
     }
     told = blake2b(repr(sorted(settings.items())).encode(), digest_size=4).hexdigest()
     return f"{kind.__module__}.{kind.__qualname__}:{_model(given)}:{told}"
+
+
+def _is_nameless(given: Callable[..., Any]) -> bool:
+    """Whether nothing tells it from another one: a lambda, a function within one, a method of who knows what."""
+    if isinstance(given, MethodType):
+        return not _model(given.__self__)
+    return isinstance(given, partial) or "<" in getattr(given, "__qualname__", "")
 
 
 def _litellm(model: str) -> Callable[[list[str]], Any]:

@@ -47,7 +47,8 @@ class Settings:
 
     Attributes:
         embeddings: LangChain `Embeddings`, a function from texts to vectors, the name of a LiteLLM model, or None for
-            the bundled embedder, which needs no network.
+            the bundled embedder, which needs no network. A name and a function, ("bge-m3", model.encode), where the
+            store outlives the program and nothing else says whose vectors these are.
         max_error: The share of lookups that may be answered wrongly. 0 serves nothing but the same question.
         similarity_threshold: Serve what is at least so close (cosine), instead of by `max_error`. Differing numbers,
             negations and the like still block.

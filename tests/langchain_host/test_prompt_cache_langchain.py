@@ -23,7 +23,7 @@ from langchain_shapes import Person, order_status
 from llm_savings import ConfigError, CostCallback, SemanticCache
 from llm_savings.attribution import attribute
 from llm_savings.demo.drive import LISTS
-from llm_savings.langchain import PromptCachingMiddleware, RoutedChatModel, with_prompt_caching
+from llm_savings.langchain import PromptCachingMiddleware, RoutedChatModel, with_cached_streaming, with_prompt_caching
 from llm_savings.litellm import PromptCaching
 from llm_savings.prompt_cache import Memory
 from llm_savings.sandbox import Sandbox
@@ -128,6 +128,19 @@ def test_a_conversation_is_read_up_to_its_last_turn(box: Sandbox, cost: CostCall
     assert usage[-1]["cache_read_input_tokens"] > usage[3]["cache_read_input_tokens"] > 2000
     assert usage[-1]["input_tokens"] + usage[-1]["cache_creation_input_tokens"] < 600
     assert cost.spent == box.bill().total and cost.saved > 0
+
+
+@pytest.mark.parametrize("mode", ["stream", "astream"])
+async def test_a_stream_that_asks_the_semantic_cache_says_both(box: Sandbox, cost: CostCallback, mode: str) -> None:
+    set_llm_cache(SemanticCache())
+    model = with_cached_streaming(with_prompt_caching(claude(box)))
+    for question in QUESTIONS:
+        await ask(model, mode, asking(question), {"callbacks": [cost]})
+    settled = [call.settled for call in cost.ledger.calls()]
+    assert [(found.basis, sorted(found.strategies)) for found in settled if found] == [
+        ("measured", ["prompt_cache", "semantic_cache"])
+    ] * len(QUESTIONS)
+    assert reads(box)[-1] > 2000
 
 
 @pytest.mark.parametrize("make", [claude, lite])

@@ -162,8 +162,9 @@ def survives(proxy: Proxy, worker: psutil.Process, ask: Callable[[int], object],
     rows: list[Call] = []
     for _ in until(20):  # what the other worker has under way is settled by and by; the rest is nobody's any more
         rows = list(proxy.costs.ledger.calls())
-        proxy.lost = sum(row.settled is None for row in rows)
-        if proxy.lost <= clients:
+        unsettled = [row.sent.started_at for row in rows if row.settled is None]
+        proxy.lost = len(unsettled)
+        if proxy.lost <= clients and all(started < killed for started in unsettled):
             break
         time.sleep(0.05)
     # More than one of a client's: LiteLLM tells of an answer a moment after it has sent it, on a busy machine later.

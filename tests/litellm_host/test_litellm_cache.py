@@ -76,7 +76,7 @@ def test_a_reported_hit(costs: CostLogger) -> None:
     (row,) = costs.ledger.calls()
     assert row.settled and (row.status, row.basis, row.settled.actual) == ("hit", "measured", 0)
     assert costs.saved == Decimal("0.00075")
-    assert 2 <= (row.settled.latency or 0) < 60
+    assert 1 < (row.settled.latency or 0) < 60
 
 
 def test_an_answer_whose_request_was_never_announced(costs: CostLogger) -> None:

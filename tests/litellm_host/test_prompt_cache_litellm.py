@@ -6,20 +6,25 @@ import asyncio
 import copy
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import litellm
 import pytest
 from litellm import Router
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from litellm.litellm_core_utils.thread_pool_executor import executor
 from litellm_checks import Metered, called, failing, until
 
 from llm_savings.attribution import attribute
 from llm_savings.ledger import Call
 from llm_savings.litellm import PromptCaching
 from llm_savings.sandbox import Sandbox
+from llm_savings.usage import Usage
 
 CLAUDE = "anthropic/claude-sonnet-4-5"
 MANUAL = "The shop takes back what was bought within thirty days, in its box and with the bill. " * 120
@@ -67,6 +72,39 @@ async def test_a_shared_system_prompt_is_written_once_and_read_from_then_on(
     metered.check_bill(rows)
     assert rows[-1].settled is not None and rows[-1].settled.strategies["prompt_cache"]["marks"]
     assert attribute(rows).credits["prompt_cache"] == metered.costs.saved > 0
+
+
+@pytest.mark.parametrize("way", ["complete", "acomplete"])
+@pytest.mark.parametrize("model", [CLAUDE, "openai/gpt-5.6"])
+async def test_an_answer_is_learned_from_before_litellm_reports_it(
+    metered: Metered, caching: PromptCaching, monkeypatch: pytest.MonkeyPatch, way: str, model: str
+) -> None:
+    """Its first report of a process can come seconds later, when the next requests have long left."""
+    late: list[Callable[[], Any]] = []
+    took: list[float] = []
+    submit, enqueue = executor.submit, GLOBAL_LOGGING_WORKER.ensure_initialized_and_enqueue
+    with monkeypatch.context() as held:
+        held.setattr(executor, "submit", lambda *report: late.append(partial(submit, *report)))
+        held.setattr(
+            GLOBAL_LOGGING_WORKER,
+            "ensure_initialized_and_enqueue",
+            lambda *given, **named: late.append(partial(enqueue, *given, **named)),
+        )
+        for question in QUESTIONS:
+            began = time.monotonic()
+            await called(lambda question=question: getattr(metered, way)(model, messages=asking(question)))
+            took.append(time.monotonic() - began)
+    usages = (row.usage for row in metered.box.bill().rows)
+    read = [
+        (Usage.from_litellm if "total_tokens" in usage else Usage.from_anthropic)(usage).cache_read for usage in usages
+    ]
+    assert read[:2] == [0, 0] and read[2] == read[3] > 2000
+    await asyncio.sleep(0.1)
+    for report in late:
+        report()
+    rows = await learned(metered, len(QUESTIONS))
+    metered.check_bill(rows)
+    assert [row.settled.latency < most for row, most in zip(rows, took, strict=True) if row.settled] == [True] * 4
 
 
 @pytest.mark.parametrize("way", ["completion", "acompletion"])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from llm_savings.ledger import Ledger
 from llm_savings.semantic_cache.cache import AnswerCache
 from llm_savings.semantic_cache.entries import Which
 from llm_savings.semantic_cache.found import Hit, Lookup, Miss, last_lookup
-from llm_savings.semantic_cache.scope import Request
+from llm_savings.semantic_cache.scope import Question, Request
 from llm_savings.semantic_cache.settings import Options, Settings
 from llm_savings.usage import Usage
 
@@ -141,6 +142,38 @@ def test_another_embedder_is_another_space() -> None:
     other = make(embeddings=Others())
     question = cache.question(asking(FIRST))
     assert question != other.question(asking(FIRST))
+
+
+def embed(texts: list[str], *, at: int = 0) -> Any:
+    return np.eye(4, dtype=np.float32)[[at] * len(texts)]
+
+
+class Encoder:
+    def __init__(self, model_name: str = "") -> None:
+        self.model_name = model_name
+
+    def encode(self, texts: list[str]) -> Any:
+        return embed(texts)
+
+
+@pytest.mark.parametrize("one", [lambda texts: embed(texts), partial(embed, at=1), Encoder().encode])
+def test_two_that_could_have_one_name_are_refused_where_vectors_are_kept(tmp_path: Path, one: Any) -> None:
+    with pytest.raises(ConfigError, match=r"another one could have its name.*embeddings=\(\"bge-m3\", function\)"):
+        make(tmp_path / "cache.db", embeddings=one)
+    keep(make(embeddings=one), FIRST)  # in memory nobody else's are there
+    named = [make(tmp_path / "cache.db", embeddings=(name, one)) for name in ("bge-m3", "other")]
+    keep(named[0], FIRST)
+    served(make(tmp_path / "cache.db", embeddings=("bge-m3", one)), ALIKE)
+    assert missed(named[1], ALIKE).reason == "new scope"
+
+
+def test_what_says_whose_vectors_it_makes_needs_no_name(tmp_path: Path) -> None:
+    ones = [embed, Encoder("a").encode, Encoder("b").encode]
+    asked = [make(tmp_path / "cache.db", embeddings=one).question(asking(FIRST)) for one in ones]
+    assert len({question.scope for question in asked if isinstance(question, Question)}) == len(ones)
+    for wrong in (("", 3), ("a", 3), ("a", embed, 1), (1, embed)):
+        with pytest.raises(ConfigError, match="is no embedder"):
+            make(embeddings=wrong)
 
 
 def test_a_vector_of_zeros_is_never_alike() -> None:

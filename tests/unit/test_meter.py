@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from dataclasses import replace
 from decimal import Context, Decimal, localcontext
@@ -18,7 +19,7 @@ from llm_savings.attribution import attribute
 from llm_savings.bounds import Size, upper_bound
 from llm_savings.errors import BudgetExceededError
 from llm_savings.evidence import AT_END, at_end, evidence_in, noted
-from llm_savings.ledger import Sent
+from llm_savings.ledger import Sent, total
 from llm_savings.meter import Answer, Live, may_have_billed, settle
 
 PRICES = PriceBook()
@@ -31,6 +32,34 @@ def test_a_measured_call() -> None:
     assert (end.basis, end.actual) == ("measured", Decimal("0.005615"))
     # With nothing cached, 2,006 tokens in: 0.005015 + 0.003.
     assert end.baseline == Decimal("0.008015")
+
+
+@pytest.fixture(scope="module")
+def yuan(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
+    """A model at 8 and 2 yuan for a million tokens, at seven a dollar, as LiteLLM 1.110 writes it."""
+    path = tmp_path_factory.mktemp("yuan") / "map.json"
+    entry = {"input_cost_per_token": 8 / 7e6, "cache_read_input_token_cost": 2 / 7e6, "output_cost_per_token": 4e-6}
+    path.write_text(json.dumps({"glm": {"litellm_provider": "bigmodel", "mode": "chat", **entry}}))
+    return PriceBook.from_file(path)
+
+
+@given(st.lists(st.builds(Usage, input=st.integers(1, 10**7), cache_read=st.integers(0, 10**7)), max_size=5))
+def test_an_amount_finer_than_the_ledgers_unit_is_off_by_half_of_it_at_most(
+    yuan: PriceBook, usages: list[Usage]
+) -> None:
+    meter = Meter(":memory:", prices=yuan)
+    for number, usage in enumerate(usages):
+        live = meter.begin(replace(SENT, call_id=str(number), requested_model="glm", provider="bigmodel"))
+        meter.answered(live, Answer(model="glm", usage=usage))
+    rows = list(meter.ledger.calls())
+    for row, usage in zip(rows, usages, strict=True):
+        assert row.settled and row.settled.actual is not None
+        exact, most = yuan.price(usage, "glm"), Decimal("0.5e-12")
+        assert abs(row.settled.actual - exact) <= most
+        true = (8 * usage.input + 2 * usage.cache_read) / Decimal(7 * 10**6)
+        assert abs(row.settled.actual - true) <= most + true * Decimal("1e-14")  # the map's own digits
+    assert meter.spent == total(meter.ledger.summary()).actual  # the same here as there
+    assert attribute(rows, yuan).repriced == 0
 
 
 def test_a_batch_call_is_compared_with_the_list_price() -> None:

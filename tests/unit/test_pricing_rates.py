@@ -193,11 +193,12 @@ def test_off_peak_boundaries(book: PriceBook, at: str, off: bool) -> None:
     assert book.price(usage, DEEPSEEK, at=elsewhere) == book.price(usage, DEEPSEEK, at=when)
 
 
-def test_weekdays_are_those_of_the_named_calendar(make_book: MakeBook) -> None:
+@pytest.mark.parametrize("saturday", [6, "Saturday", "saturday"])
+def test_weekdays_are_those_of_the_named_calendar(make_book: MakeBook, saturday: int | str) -> None:
     block = {
         "input_cost_per_token": 1e-6,
         "weekday_timezone": "Asia/Shanghai",
-        "windows": [{"hours_utc": "00:00-00:00", "weekdays": [6]}],
+        "windows": [{"hours_utc": "00:00-00:00", "weekdays": [saturday]}],
     }
     book = make_book(input_cost_per_token=2e-6, output_cost_per_token=2e-6, off_peak_pricing=block)
     friday_evening = datetime(2026, 11, 27, 16, tzinfo=UTC)  # Saturday in Shanghai
