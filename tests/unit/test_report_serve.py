@@ -175,6 +175,8 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
+        # A suite that was started in the background may ignore Ctrl-C, and its children with it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from llm_savings.cli import main; main()",
         "report",
         "--serve",
@@ -192,7 +194,10 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
         assert answer.status == 200
         assert "connect-src 'self'" in answer.read().decode()
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=30)
+        try:
+            said, complaints = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert said.endswith("Ended.\n")
     assert complaints == ""
     assert process.returncode == 0
