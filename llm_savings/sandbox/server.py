@@ -184,7 +184,13 @@ def prepare(host: str, options: Options) -> tuple[uvicorn.Server, Service, socke
     for load in (openai_tokens, anthropic_tokens):  # half a second that no first request shall wait for
         load()
     config = uvicorn.Config(
-        build(service), http=Protocol, ws="none", lifespan="off", log_level="critical", access_log=False
+        build(service),
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        timeout_keep_alive=600,  # longer than clients keep a connection: none is closed as one sends
     )
     # Only with the protocol named does asyncio switch Nagle's algorithm off, which costs 40 ms a request.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
