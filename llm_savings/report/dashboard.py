@@ -30,7 +30,7 @@ from llm_savings.report.page import (
 )
 from llm_savings.report.strategies import strategies_notes
 from llm_savings.report.terminal import notes, price_note, spent_and_saved
-from llm_savings.report.texts import Lang, Said, say
+from llm_savings.report.texts import Lang, Said, columns, say
 
 _LIMITS = 12
 _FAR = timedelta(days=360)
@@ -137,7 +137,7 @@ def _grouped(by: str, lines: Sequence[Line], number: int) -> Markup:
     tag = by.removeprefix("tag:")
     what: Said = say(f"column.{by}") if by == tag else say("report.tag", tag)
     heads: list[Words] = [what if by == tag else tag]
-    heads += [say(f"column.{name}") for name in ("calls", "spent", "saved", "share", "input", "cached", "output")]
+    heads += columns("calls", "spent", "saved", "share", "input", "cached", "output")
     rest = list(lines[ROWS:])
     foot: list[list[Cell]] = [_line(say("page.more_rows", len(rest)), total(rest))] if rest else []
     if len(lines) > 1:
@@ -165,7 +165,7 @@ def _line(name: Words, line: Line) -> list[Cell]:
 def _prefixes(found: Overview) -> Iterator[Markup]:
     if not any(line.prefix or line.read for line in found.told.prefixes):
         return
-    heads = [say(f"column.{name}") for name in ("prefix", "calls", "input", "cached", "share", "saved", "lost")]
+    heads = columns("prefix", "calls", "input", "cached", "share", "saved", "lost")
     rows: list[list[Cell]] = [
         [
             line.prefix[:12] or say("report.no_plan"),
@@ -187,7 +187,7 @@ def _unsure(found: Overview) -> Markup:
     rows = sorted(found.told.unsure.values(), key=lambda row: (-row.bound, -row.calls))
     if not rows:
         return section(say("report.unsure"), element("p", say("report.all_sure"), 'class="lead"'), name="unsure")
-    heads = [say(f"column.{name}") for name in ("model", "basis", "calls", "bound", "unbounded")]
+    heads = columns("model", "basis", "calls", "bound", "unbounded")
     cells: list[list[Cell]] = [
         [
             row.model,

@@ -15,7 +15,7 @@ from llm_savings.ledger.records import Settled
 from llm_savings.pricing import PriceBook
 from llm_savings.report.money import amount, tokens
 from llm_savings.report.tables import add_row, plain_table
-from llm_savings.report.texts import Said, say
+from llm_savings.report.texts import Said, columns, say
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ def _amounts(call: Call, settled: Settled, gone: int, book: PriceBook) -> tuple[
 def prefixes_table(lines: list[PrefixLine]) -> Table:
     """A row a prefix."""
     names = ("prefix", "calls", "hits", "in", "read", "written", "saved", "lost")
-    table = plain_table(*(say(f"column.{name}") for name in names))
+    table = plain_table(*columns(*names))
     table.columns[0].no_wrap = True
     for line in lines:
         add_row(

@@ -12,7 +12,7 @@ from llm_savings.attribution import LADDER, Attribution, View
 from llm_savings.foreseen import Foreseen
 from llm_savings.report.money import amount, dollars
 from llm_savings.report.tables import add_row, plain_table
-from llm_savings.report.texts import Said, say
+from llm_savings.report.texts import Said, columns, say
 
 _WIDTH = 32
 _ENDS = {"baseline": "dim", "paid": "bold"}
@@ -25,7 +25,7 @@ def strategies_table(found: Attribution, *, view: View = "waterfall", title: str
         >>> strategies_table(Attribution()).row_count
         2
     """
-    table = plain_table("", say("column.usd"), say("column.share"), "", title=title)
+    table = plain_table("", *columns("usd", "share"), "", title=title)
     scale = max(found.baseline, found.actual)
     for step, low, high, added in steps(found, view=view):
         share = _share(added, found.baseline)
@@ -82,8 +82,7 @@ def shadow_table(found: Foreseen) -> Table:
         >>> shadow_table(Foreseen()).row_count
         1
     """
-    heads = (say(f"column.{name}") for name in ("calls", "usd", "share"))
-    table = plain_table("", *heads, title=say("shadow.title"))
+    table = plain_table("", *columns("calls", "usd", "share"), title=say("shadow.title"))
     for strategy, usd in found.credits.items():
         name = say(f"strategy.{strategy}")
         add_row(table, name, f"{found.changed[strategy]:,}", dollars(-usd), _share(-usd, found.actual))

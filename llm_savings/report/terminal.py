@@ -11,7 +11,7 @@ from llm_savings.ledger import Line, total
 from llm_savings.pricing import PriceBook
 from llm_savings.report.money import amount, dollars, tokens
 from llm_savings.report.tables import add_row, plain_table
-from llm_savings.report.texts import Said, say
+from llm_savings.report.texts import Said, columns, say
 
 _NAME, _OTHERS, _UNSURE = 20, 60, 7  # columns: of a name that always fits, of all beside it, of the last of these
 
@@ -37,7 +37,7 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, wid
     unsure = any(map(_unsure, rows)) and not -_UNSURE <= room < 0
     names = ("calls", "input", "cached", "out", "spent", "saved", *(["unsure"] if unsure else []))
     tag = by.removeprefix("tag:")
-    table = plain_table(tag if tag != by else say(f"column.{by}"), *heads(*names), title=title)
+    table = plain_table(tag if tag != by else say(f"column.{by}"), *columns(*names), title=title)
     table.columns[0].min_width = 10
     if unsure or longest > _NAME:  # a report has to fit 80 columns
         table.padding = 0
@@ -49,11 +49,6 @@ def calls_table(lines: Sequence[Line], *, by: str, title: str | None = None, wid
         cells = [name, *figures(line), *([tokens(_unsure(line))] if unsure else [])]
         add_row(table, *cells, style="bold" if last else "")
     return table
-
-
-def heads(*names: str) -> list[Said]:
-    """Heads of columns."""
-    return [say(f"column.{name}") for name in names]
 
 
 def figures(line: Line) -> list[str | Said]:
@@ -123,7 +118,7 @@ def price_note(prices: PriceBook) -> Said:
 
 def periods_table(periods: Mapping[str, Line]) -> Table:
     """Today, 7 and 30 days: a row each."""
-    table = plain_table("", *heads("calls", "spent", "saved", "share"))
+    table = plain_table("", *columns("calls", "spent", "saved", "share"))
     for name, line in periods.items():
         part = f"{line.saved / line.baseline:.1%}" if line.baseline > 0 else ""
         add_row(table, say(f"report.{name}"), tokens(line.calls), *spent_and_saved(line), part)

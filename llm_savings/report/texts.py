@@ -72,6 +72,11 @@ def say(key: str, *args: str | int | Said) -> Said:
     return Said(key, tuple(f"{arg:,}" if isinstance(arg, int) else arg for arg in args))
 
 
+def columns(*names: str) -> list[Said]:
+    """Heads of a table's columns."""
+    return [say(f"column.{name}") for name in names]
+
+
 @cache
 def catalogue() -> Mapping[str, Mapping[Lang, str]]:
     """All sentences: {"group.name": {"en": ..., "ko": ...}}; of a finding of the linter "clock.reason" and so on."""
