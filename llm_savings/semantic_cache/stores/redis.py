@@ -323,12 +323,11 @@ class RedisStore:
         )  # fmt: skip
 
     def _make_index(self) -> None:
-        flat, server = f"{self._index}:flat", self._redis
         try:
-            if _done(server, "FT.ALIASADD", self._index, flat):
+            if _done(self._redis, "FT.INFO", self._index):
                 return
-            self._create(flat, _FLAT)
-            _done(server, "FT.ALIASADD", self._index, flat)
+            self._create(flat := f"{self._index}:flat", _FLAT)
+            _done(self._redis, "FT.ALIASADD", self._index, flat)
         except redis.ResponseError as error:
             if "unknown command" not in str(error).lower():
                 raise
@@ -388,7 +387,7 @@ class RedisStore:
 
 
 def _done(server: Any, *command: Any) -> bool:
-    """Do what somebody else may have done before; False where there is no such index."""
+    """Do, or ask for, what somebody else may have done before; False where there is no such index."""
     try:
         server.execute_command(*command)
     except redis.ResponseError as error:
