@@ -110,6 +110,9 @@ def reply_of(body: dict[str, Any], *, stream: bool) -> dict[str, Any]:
     """What LiteLLM's cache handler turns into the answer: it replays chat completions and responses by itself."""
     if stream and body.get("type") == "message":
         return {_EVENTS: list(_events(body))}
+    if body.get("object") == "response" and str(body.get("id")).startswith("chatcmpl"):
+        # LiteLLM names them so where a provider has no Responses API, and takes what is named so for a completion.
+        return {**body, "id": f"resp_{body['id']}"}
     return body
 
 

@@ -257,11 +257,22 @@ async def test_a_streamed_response_is_kept(semantic: Metered) -> None:
     assert semantic.box.requests() == 1
 
 
-async def test_responses_of_a_provider_without_that_api(semantic: Metered) -> None:
+@pytest.mark.parametrize("first", range(4))
+async def test_responses_of_a_provider_without_that_api(semantic: Metered, first: int) -> None:
     to = semantic.to(CLAUDE) | {"input": "hello"}
+
+    async def streamed() -> Any:
+        return [event async for event in await litellm.aresponses(**to, stream=True)][-1].response
+
+    ways = (
+        lambda: litellm.responses(**to),
+        lambda: litellm.aresponses(**to),
+        lambda: list(litellm.responses(**to, stream=True))[-1].response,
+        streamed,
+    )
     texts = set()
-    for _ in range(3):
-        texts.add((await litellm.aresponses(**to)).output_text)
+    for way in (ways[first], *ways):
+        texts.add((await called(way)).output_text)
         await settle()
     assert semantic.box.requests() == 1
     assert len(texts) == 1
