@@ -289,9 +289,9 @@ class CostCallback(Metered, BaseCallbackHandler):
             self._released(run, error)
 
     @_quietly
-    def abandon(self, task: asyncio.Task[Any]) -> None:
-        """Settle the calls of a task that was cancelled, which LangChain does not report."""
-        for found in self._taken(lambda run: run.mark is not None and run.mark.task is task):
+    def abandon(self, gone: UUID | asyncio.Task[Any]) -> None:
+        """Settle a run that was cancelled, or those of a task that was, which LangChain does not report."""
+        for found in self._taken(lambda run: gone in (run.start.run_id, run.mark and run.mark.task)):
             whole = merge_chat_generation_chunks(found.chunks)
             result = LLMResult(generations=[[whole] if whole else []])
             self._left(found, result)

@@ -27,7 +27,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from llm_savings.errors import BudgetError
 from llm_savings.langchain import litellm_hits
-from llm_savings.langchain.only_hits import cached_request
+from llm_savings.langchain.only_hits import cached_request, watch_cancelled
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
@@ -42,8 +42,8 @@ metered_elsewhere: ContextVar[bool] = ContextVar("llm_savings_metered_elsewhere"
 class Metering(Protocol):
     """What this module needs of a `CostCallback`."""
 
-    def abandon(self, task: asyncio.Task[Any]) -> None:
-        """Settle the calls of a task that was cancelled."""
+    def abandon(self, gone: UUID | asyncio.Task[Any]) -> None:
+        """Settle a run that was cancelled, or those of a task that was."""
         ...
 
     def resent(self, run_id: UUID, error: BaseException) -> None:
@@ -136,6 +136,7 @@ def register(callback: Metering) -> None:
     with _lock:
         _callbacks.add(callback)
     _hook()
+    watch_cancelled(_abandoned)
 
 
 def expect_refusals() -> None:
@@ -163,7 +164,7 @@ def _hook() -> None:
 
 
 def _task() -> asyncio.Task[Any] | None:
-    """The task that makes the call. LangChain reports no end of a model's `ainvoke` that is cancelled."""
+    """The task that makes the call. If it is cancelled while a callback begins, the model's method is never called."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -176,11 +177,16 @@ def _task() -> asyncio.Task[Any] | None:
 
 def _ended(task: asyncio.Task[Any]) -> None:
     if task.cancelled():
-        for callback in _living():
-            try:
-                task.get_loop().run_in_executor(None, callback.abandon, task)
-            except RuntimeError:  # the loop is being closed
-                callback.abandon(task)
+        _abandoned(task)
+
+
+def _abandoned(gone: UUID | asyncio.Task[Any]) -> None:
+    """Have the callbacks told, without holding up the event loop."""
+    for callback in _living():
+        try:
+            asyncio.get_running_loop().run_in_executor(None, callback.abandon, gone)
+        except RuntimeError:  # the loop is being closed
+            callback.abandon(gone)
 
 
 def _resent(error: BaseException, _model: str | None) -> None:

@@ -174,6 +174,16 @@ async def test_a_cancelled_chain_takes_its_call_with_it(own_box: Sandbox, cost: 
     assert (only(cost).status, only(cost).basis) == ("abandoned", "unknown")
 
 
+async def test_a_call_is_given_up_and_its_task_goes_on(own_box: Sandbox, cost: CostCallback) -> None:
+    own_box.fail("stall", seconds=2)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await openai(own_box).ainvoke(ASK[0], config={"callbacks": [cost]})
+    await settled(cost)
+    assert (only(cost).status, only(cost).basis) == ("abandoned", "unknown")
+    assert not cost._open, "its prompt is kept no longer"
+
+
 async def test_a_graph_that_nobody_reads_any_more(own_box: Sandbox, cost: CostCallback) -> None:
     own_box.fail("slow", seconds=0.02)
     agent = create_agent(openai(own_box), tools=[])
