@@ -450,7 +450,7 @@ def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
     assert told(name, b"index_name").endswith(b":graph")
     for fresh in (mine, theirs, open_store(redis_url, dimensions=2 * D)):
         assert recall(fresh, 900) >= 0.97
-    assert f"{name}:flat".encode() not in server.execute_command("FT._LIST")  # nor does one who comes later make it anew
+    assert f"{name}:flat".encode() not in server.execute_command("FT._LIST"), "nobody makes it anew"
     assert {near.entry.scope for near in theirs.nearest("s1", made[0], 400, NOW)} == {"s1"}
     assert mine.remove(Which(scope="s1")) == 300
     assert theirs.nearest("s1", made[1], 5, NOW) == []
