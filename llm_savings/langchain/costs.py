@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import OrderedDict
@@ -289,9 +288,9 @@ class CostCallback(Metered, BaseCallbackHandler):
             self._released(run, error)
 
     @_quietly
-    def abandon(self, gone: UUID | asyncio.Task[Any]) -> None:
-        """Settle a run that was cancelled, or those of a task that was, which LangChain does not report."""
-        for found in self._taken(lambda run: gone in (run.start.run_id, run.mark and run.mark.task)):
+    def abandon(self, mark: Mark) -> None:
+        """Settle the calls of this mark, which were cancelled: LangChain does not report it."""
+        for found in self._taken(lambda run: run.mark is mark):
             whole = merge_chat_generation_chunks(found.chunks)
             result = LLMResult(generations=[[whole] if whole else []])
             self._left(found, result)

@@ -7,6 +7,9 @@ all others (`AsyncCallbackManager.on_llm_start`). So the variable is set earlier
 for a handler in the caller's own context, before every run. This hook has none to give; it leaves an empty mark there,
 and the callback, which has a copy of that context, writes on the mark. It is done once no request of the call can
 leave any more (its first token, its end), wherever copies of the variable linger.
+
+LangChain reports no end of a model's `ainvoke` that is cancelled, nor of a call that is cancelled while its callbacks
+begin; and the task that made it may go on, as after a timeout. So LangChain's own methods tell when they are cancelled.
 """
 
 from __future__ import annotations
@@ -15,19 +18,21 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
+from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.language_models import BaseChatModel
 from langchain_core.tracers.context import register_configure_hook
 
 from llm_savings.errors import BudgetError
 from llm_savings.langchain import litellm_hits
-from llm_savings.langchain.only_hits import cached_request, watch_cancelled
+from llm_savings.langchain.only_hits import cached_request
 from llm_savings.ledger import Sent
 from llm_savings.meter import Live, current_call
 from llm_savings.resends import watch
@@ -42,8 +47,8 @@ metered_elsewhere: ContextVar[bool] = ContextVar("llm_savings_metered_elsewhere"
 class Metering(Protocol):
     """What this module needs of a `CostCallback`."""
 
-    def abandon(self, gone: UUID | asyncio.Task[Any]) -> None:
-        """Settle a run that was cancelled, or those of a task that was."""
+    def abandon(self, mark: Mark) -> None:
+        """Settle the calls of this mark, which were cancelled."""
         ...
 
     def resent(self, run_id: UUID, error: BaseException) -> None:
@@ -57,7 +62,6 @@ class Metering(Protocol):
 
 _lock = Latch()
 _callbacks: WeakSet[Metering] = WeakSet()
-_tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
 _budgets = threading.Event()
 _imported = 0
 
@@ -67,20 +71,20 @@ class Mark(Live):
     """A call that this rim meters; it names no ledger until a callback claims it.
 
     Attributes:
-        task: Who makes the call.
         hit: LiteLLM's cache answered.
         evidence: What it says of that, if it is ours.
         cached: The parameters of the request, if LangChain will ask a cache before it leaves.
         request: The parameters of the request that was let through, or stopped.
         refusal: Why no request of this call will leave any more.
+        gone: Whether it was cancelled before a request could leave.
     """
 
-    task: asyncio.Task[Any] | None = None
     hit: bool = False
     evidence: Mapping[str, Any] | None = None
     cached: Mapping[str, Any] | None = None
     request: Mapping[str, Any] | None = None
     refusal: BudgetError | None = None
+    gone: bool = False
 
 
 def claim(live: Live, request: Mapping[str, Any]) -> Mark | None:
@@ -114,15 +118,14 @@ def refuse(request: Mapping[str, Any], refusal: BudgetError) -> None:
 def will_not_leave(request: Mapping[str, Any]) -> BaseException | None:
     """Why the request with these parameters, which has just been let through, will not leave all the same.
 
-    Under asyncio another callback may have stopped it meanwhile, or the task that makes the call may be gone.
+    Under asyncio another callback may have stopped it meanwhile, or it may have been cancelled.
     """
     mark = current_call.get()
     if not isinstance(mark, Mark):
         return None
     if mark.request is request and mark.refusal is not None:
         return mark.refusal
-    gone = mark.task is not None and mark.task.cancelled()
-    return asyncio.CancelledError() if gone else None
+    return asyncio.CancelledError() if mark.gone else None
 
 
 def refusal_of(run_id: UUID) -> BudgetError | None:
@@ -132,11 +135,10 @@ def refusal_of(run_id: UUID) -> BudgetError | None:
 
 
 def register(callback: Metering) -> None:
-    """Have marks made from now on; `callback` is told of retries and of cancelled tasks for as long as it lives."""
+    """Have marks made from now on; `callback` is told of retries and of cancelled calls for as long as it lives."""
     with _lock:
         _callbacks.add(callback)
     _hook()
-    watch_cancelled(_abandoned)
 
 
 def expect_refusals() -> None:
@@ -155,38 +157,48 @@ class _Marking:
     def get(self) -> None:
         """No handler; a new mark in the caller's context."""
         cached = cached_request() if _budgets.is_set() else None
-        current_call.set(Mark(_NOBODYS, "", time.monotonic(), task=_task(), cached=cached))
+        current_call.set(Mark(_NOBODYS, "", time.monotonic(), cached=cached))
 
 
 @cache
 def _hook() -> None:
     register_configure_hook(_Marking(), inheritable=False)  # pyright: ignore[reportArgumentType]
+    BaseChatModel.agenerate = _heeding(BaseChatModel.agenerate, _cancelled)
+    for name in ("on_chat_model_start", "on_llm_start"):
+        setattr(AsyncCallbackManager, name, _heeding(getattr(AsyncCallbackManager, name), _cancelled_at_start))
 
 
-def _task() -> asyncio.Task[Any] | None:
-    """The task that makes the call. If it is cancelled while a callback begins, the model's method is never called."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return None
-    if task is not None and task not in _tasks:
-        _tasks.add(task)
-        task.add_done_callback(_ended)
-    return task
+def _heeding(method: Callable[..., Any], cancelled: Callable[[Mark], None]) -> Any:
+    @wraps(method)
+    async def heeded(self: Any, *given: Any, **named: Any) -> Any:
+        try:
+            return await method(self, *given, **named)
+        except asyncio.CancelledError:
+            mark = current_call.get()
+            if isinstance(mark, Mark):
+                cancelled(mark)
+            raise
+
+    return heeded
 
 
-def _ended(task: asyncio.Task[Any]) -> None:
-    if task.cancelled():
-        _abandoned(task)
+def _cancelled(mark: Mark) -> None:
+    if not mark.gone:
+        _aside(lambda callback: callback.abandon(mark))
 
 
-def _abandoned(gone: UUID | asyncio.Task[Any]) -> None:
-    """Have the callbacks told, without holding up the event loop."""
+def _cancelled_at_start(mark: Mark) -> None:
+    mark.gone = True
+    _aside(lambda callback: callback.release(mark, asyncio.CancelledError()))
+
+
+def _aside(tell: Callable[[Metering], None]) -> None:
+    """Tell all callbacks, without holding up the event loop."""
     for callback in _living():
         try:
-            asyncio.get_running_loop().run_in_executor(None, callback.abandon, gone)
+            asyncio.get_running_loop().run_in_executor(None, tell, callback)
         except RuntimeError:  # the loop is being closed
-            callback.abandon(gone)
+            tell(callback)
 
 
 def _resent(error: BaseException, _model: str | None) -> None:

@@ -1,17 +1,13 @@
 # pyright: standard, reportPrivateUsage=false
-"""Answers of LangChain's cache to calls that no budget lets leave, and word of calls that were cancelled.
+"""Answers of LangChain's cache to calls that no budget lets leave.
 
 A start hook comes before LangChain asks its cache, and is told neither the cache nor the key. So the call goes on, with
 a cache that knows only hits: at a miss it raises the refusal, where the request would have been made next. The lookup
 is LangChain's own, with its own key, and happens once; nothing can expire between a look ahead and the real one.
-
-The place where the cache is asked also hears of an `ainvoke` that is cancelled, which LangChain reports to nobody: the
-task that made the call may go on, as after a timeout.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -33,7 +29,6 @@ _WAYS = {"generate": "_generate_with_cache", "agenerate": "_agenerate_with_cache
 _lock = Latch()
 _wrapped: dict[str, Callable[..., Any]] = {}
 _refusals: dict[UUID, Callable[[], Exception]] = {}
-_tell: list[Callable[[UUID], object]] = []
 
 
 def cached_request() -> Mapping[str, Any] | None:
@@ -60,24 +55,13 @@ def cached_request() -> Mapping[str, Any] | None:
 
 def only_hits(run_id: UUID, refused: Callable[[], Exception]) -> None:
     """Let this run, which has just started, be answered by its cache only; at a miss it raises what `refused` gives."""
-    _guard_all()
-    _refusals[run_id] = refused
-
-
-def watch_cancelled(tell: Callable[[UUID], object]) -> None:
-    """Have `tell` called, on its event loop, for each run of a chat model that is cancelled. Twice is once."""
-    _guard_all()
-    if tell not in _tell:
-        _tell.append(tell)
-
-
-def _guard_all() -> None:
     with _lock:
         for name in _WAYS.values():
             # Again, where somebody has put a method of theirs there since.
             if (method := getattr(BaseChatModel, name)) is not _wrapped.get(name):
                 _wrapped[name] = _guarded(method)
                 setattr(BaseChatModel, name, _wrapped[name])
+        _refusals[run_id] = refused
 
 
 def forget(run_id: UUID) -> None:
@@ -106,13 +90,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     async def agenerate(
         model: BaseChatModel, messages: Any, stop: Any = None, run_manager: Any = None, **named: Any
     ) -> Any:
-        try:
-            return await method(_guard(model, run_manager), messages, stop=stop, run_manager=run_manager, **named)
-        except asyncio.CancelledError:
-            if run_manager is not None:
-                for tell in _tell:
-                    tell(run_manager.run_id)
-            raise
+        return await method(_guard(model, run_manager), messages, stop=stop, run_manager=run_manager, **named)
 
     return agenerate if iscoroutinefunction(method) else generate
 
