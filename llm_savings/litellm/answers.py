@@ -8,6 +8,10 @@ import binascii
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, wraps
+from importlib import import_module
 from typing import Any, cast
 
 import litellm
@@ -21,6 +25,8 @@ from llm_savings.usage import Usage, cache_lives
 
 _REQUEST_IDS = ("llm_provider-x-request-id", "llm_provider-request-id", "llm_provider-x-amzn-requestid")
 _REDACTED = "redacted-by-litellm"
+_LEFT = "llm_savings_left"
+_WAYS = ("route_streaming_logging_to_handler", "_route_streaming_logging_to_handler")
 
 
 def answer_of(details: Mapping[str, Any], response: Any, *, hit: bool = False, reported: bool = True) -> Answer:
@@ -82,6 +88,40 @@ def ended_unsaid(stream: Any) -> bool:
         getattr(stream, "received_finish_reason", "not one of LiteLLM's streams") is None
         and getattr(stream, "intermittent_finish_reason", None) is None
     )
+
+
+@cache
+def watch_messages() -> None:
+    """Have LiteLLM say which streams in Anthropic's own protocol nobody read to their end: it reports them as whole."""
+    with suppress(ImportError, AttributeError, StopIteration):  # another release, which reports them in another way
+        handler = import_module("litellm.proxy.pass_through_endpoints.streaming_handler").PassThroughStreamingHandler
+        name = next(name for name in _WAYS if hasattr(handler, name))
+        setattr(handler, name, staticmethod(_saying(getattr(handler, name))))
+
+
+def _saying(report: Any) -> Any:
+    @wraps(report)
+    async def saying(*given: Any, **named: Any) -> Any:
+        with suppress(Exception):  # whatever it is, the user's call goes on
+            kind = getattr(named["endpoint_type"], "value", None)
+            if kind == "anthropic" and b"event: message_stop" not in b"".join(named["raw_bytes"]):
+                named["litellm_logging_obj"].model_call_details[_LEFT] = True
+        return await report(*given, **named)
+
+    return saying
+
+
+def of_what_came(details: Mapping[str, Any], response: Any, answer: Answer) -> Answer | None:
+    """The answer of a stream that nobody read to its end, counted here; None where it was, or nobody says otherwise.
+
+    The provider tells the tokens of an answer at its end; what it says before is one or a few.
+    """
+    if not details.get(_LEFT):
+        return None
+    if answer.usage is None:
+        return Answer()
+    came = tokens.count(answer_text(response) or "", str(answer.model))
+    return replace(answer, usage=replace(answer.usage, output=max(answer.usage.output, came)))
 
 
 def usage_of(details: Mapping[str, Any], raw: Any) -> tuple[Usage | None, bool]:

@@ -26,7 +26,7 @@ from llm_savings.evidence import at_end
 from llm_savings.ledger import Ledger, Settled
 from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
-from llm_savings.litellm.answers import answer_of, raw_answer
+from llm_savings.litellm.answers import answer_of, of_what_came, raw_answer, watch_messages
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
 from llm_savings.litellm.calls import (
     BILLED,
@@ -245,6 +245,8 @@ class CostLogger(Metered, CustomLogger):
                 error = sys.exception() if before.number == 1 else None
                 self.meter.failed(lost, error or RetriedError(), _FREE if before.known else None)
             attempt = self._begun(details, details, before.number + 1 if before else 1)
+        if str(details.get("call_type")).endswith(("anthropic_messages", "pass_through_endpoint")):
+            watch_messages()
         if attempt.trace is not None:
             attempt.known, attempt.trace.asked = None, question(details)
             # What is sent again was not looked up in the cache again.
@@ -338,7 +340,11 @@ class CostLogger(Metered, CustomLogger):
         if said:  # some of it is known only after the call was written ahead
             live.strategies = {**(live.strategies or {}), **said}
         _ended(live, end)
-        self.meter.answered(live, _answer(details, response, attempt, hit=hit))
+        answer = _answer(details, response, attempt, hit=hit)
+        if not hit and (came := of_what_came(details, response, answer)) is not None:
+            self.meter.abandoned(live, came)
+        else:
+            self.meter.answered(live, answer)
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""

@@ -189,6 +189,27 @@ async def test_an_abandoned_stream_is_billed_for_what_came(metered_alone: Metere
     assert 0 < row.settled.actual < bill <= row.sent.bound
 
 
+async def test_an_abandoned_stream_of_messages_is_billed_for_what_came(metered_alone: Metered) -> None:
+    """LiteLLM reports it as a whole answer, with the tokens that Anthropic tells before the first word."""
+    metered = metered_alone
+    metered.box.fail("slow", seconds=0.02)
+    asked = {"messages": [{"role": "user", "content": "Explain refunds at length"}], "max_tokens": 200}
+    pieces: Any = await litellm.anthropic_messages(**metered.to(CLAUDE), **asked, stream=True)
+    came = b""
+    async for piece in pieces:
+        came += piece
+        if came.count(b"content_block_delta") > 12:
+            break
+    await pieces.aclose()
+    row = await metered.row()
+    assert (row.status, row.basis) == ("abandoned", "estimated")
+    said = "".join(
+        json.loads(line[5:]).get("delta", {}).get("text", "") for line in came.split(b"\n") if line[:5] == b"data:"
+    )
+    assert counts(row)["output"] >= count(said, CLAUDE) > 3
+    assert row.sent.bound and metered.box.bill().total <= row.sent.bound
+
+
 async def test_an_abandoned_async_stream_is_unknown_at_its_bound(metered_alone: Metered) -> None:
     metered = metered_alone
 
