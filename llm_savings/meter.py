@@ -394,6 +394,7 @@ def _line(key: str, sent: Sent, settled: Settled) -> Line:
         unknown=int(unknown),
         unpriced=int(settled.basis == "unpriced"),
         unbounded=int(unknown and sent.bound is None),
+        unvalued=int(hit and settled.baseline is None),
         usage=Usage() if hit else settled.usage,
         actual=actual,
         estimated_usd=actual if settled.basis == "estimated" else Decimal(0),

@@ -206,8 +206,8 @@ def _document(
 def _line(line: Line) -> dict[str, Any]:
     """A line for machines; amounts that nobody knows are null, not 0."""
 
-    def amount(usd: Decimal) -> str | None:
-        return format(usd, "f") if line.known else None
+    def amount(usd: Decimal, known: bool) -> str | None:
+        return format(usd, "f") if known else None
 
     return {
         "key": line.key,
@@ -218,10 +218,11 @@ def _line(line: Line) -> dict[str, Any]:
         "unknown": line.unknown,
         "unbounded": line.unbounded,
         "unpriced": line.unpriced,
+        "unvalued": line.unvalued,
         "tokens": line.usage.as_dict(),
-        "spent": amount(line.actual),
+        "spent": amount(line.actual, line.known),
         "estimated_usd": format(line.estimated_usd, "f"),
-        "baseline": amount(line.baseline),
-        "saved": amount(line.saved),
+        "baseline": amount(line.baseline, line.valued),
+        "saved": amount(line.saved, line.valued),
         "unknown_bound": format(line.unknown_bound, "f"),
     }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from llm_savings.embedding.text import WORD, Script, hangul_rows, hangul_weight, idf_slot, latin_rows, normalised, split
 
 _WEIGHTS = Path(__file__).parent / "weights"
-_MOST_WORDS_KEPT = 20_000  # about 20 MB of word vectors; then the memory is emptied and fills again
+_MOST_WORDS_KEPT = 8_192  # about 8 MB of word vectors
 
 
 class Word(NamedTuple):
@@ -109,7 +109,9 @@ class BundledEmbedder:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, _Entry] = {}  # a form's first letter says its script
+        # A form's first letter says its script. What has not come again since half as many others came is forgotten.
+        self._known: dict[str, _Entry] = {}
+        self._older: dict[str, _Entry] = {}
 
     @property
     def name(self) -> str:
@@ -155,14 +157,14 @@ class BundledEmbedder:
             out.append(Word(*match.span(script), form, Script(script), _unit(raw, script, weights), idf))
         return out
 
-    def word(self, text: str) -> tuple[int, NDArray[np.float32]] | None:
-        """Script and unit vector of a text that is one word; None for any other, and for a word that is not known."""
+    def word(self, text: str) -> tuple[int, NDArray[np.float32], float] | None:
+        """Script, vector and its length of a text that is one word; None for any other, or where it is not known."""
         found = WORD.findall(normalised(text))
         if len(found) != 1:
             return None
         form, weights = "".join(found[0]), _weights()
         script, raw, _ = self._known.get(form) or self._learn(form, found[0].index(form) + 1, weights)
-        return None if raw is None else (script, _unit(raw, script, weights))
+        return None if raw is None else (script, raw, sqrt(float(raw.dot(raw))))
 
     def idf(self, text: str) -> float:
         """The IDF weight of the most telling word of a text, or of one never met where there is none."""
@@ -199,21 +201,24 @@ class BundledEmbedder:
                     np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
 
     def _learn(self, form: str, script: int, weights: _Weights) -> _Entry:
-        idf = int(weights.idf[idf_slot(form)])
-        if script == Script.HANGUL:
-            rows, table, scale, weight = hangul_rows(form), weights.hangul, weights.hangul_scale, hangul_weight(idf)
-        else:
-            rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
-            table, scale, weight = weights.latin, weights.latin_scale, 1.0
-        raw: NDArray[np.float32] | None = None
-        if rows:
-            at = np.array(rows)
-            raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
-        entry = _Entry(script, raw, weights.highest_idf * idf / 255)
-        if len(self._known) >= _MOST_WORDS_KEPT:
-            self._known.clear()
-        self._known[form] = entry
+        if len(self._known) >= _MOST_WORDS_KEPT // 2:
+            self._known, self._older = {}, self._known
+        entry = self._known[form] = self._older.get(form) or _read(form, script, weights)
         return entry
+
+
+def _read(form: str, script: int, weights: _Weights) -> _Entry:
+    idf = int(weights.idf[idf_slot(form)])
+    if script == Script.HANGUL:
+        rows, table, scale, weight = hangul_rows(form), weights.hangul, weights.hangul_scale, hangul_weight(idf)
+    else:
+        rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
+        table, scale, weight = weights.latin, weights.latin_scale, 1.0
+    raw: NDArray[np.float32] | None = None
+    if rows:
+        at = np.array(rows)
+        raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
+    return _Entry(script, raw, weights.highest_idf * idf / 255)
 
 
 bundled_embedder = lru_cache(maxsize=1)(BundledEmbedder)

@@ -6,18 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
 
 from llm_savings.errors import RecordError
+from llm_savings.pricing.amounts import WIDE
 from llm_savings.usage import FIELDS, Usage
 
 # Amounts are stored as whole picodollars (1e-12 USD). Nearly every token price in LiteLLM's map is a whole
 # number of them, and sums in the database are exact; a 64-bit integer holds up to about 9.2 million dollars a call.
-_WIDE = Context(prec=60)  # whatever the caller's is
 _INT64 = 2**63 - 1
-MOST_USD = _WIDE.scaleb(Decimal(_INT64), -12)
+MOST_USD = WIDE.scaleb(Decimal(_INT64), -12)
 """The largest amount that one row holds, in USD."""
 
 Host = Literal["langchain", "litellm", "sdk"]
@@ -135,7 +135,7 @@ def to_picodollars(usd: Decimal | None) -> int | None:
     if usd is None:
         return None
     try:
-        pico = round(_WIDE.scaleb(usd, 12))
+        pico = round(WIDE.scaleb(usd, 12))
     except (ArithmeticError, ValueError) as error:
         raise RecordError(f"amount is {usd}; expected a finite number of dollars") from error
     if abs(pico) > _INT64:
@@ -145,7 +145,7 @@ def to_picodollars(usd: Decimal | None) -> int | None:
 
 def from_picodollars(pico: int | Decimal | None) -> Decimal | None:
     """Whole picodollars as dollars, exactly."""
-    return None if pico is None else _WIDE.scaleb(Decimal(int(pico)), -12)
+    return None if pico is None else WIDE.scaleb(Decimal(int(pico)), -12)
 
 
 def microseconds(moment: datetime) -> int:

@@ -36,10 +36,11 @@ class Line:
         unknown: Calls that may have been billed at a figure nobody told, suspect ones included.
         unpriced: Calls whose tokens are known and whose price is not.
         unbounded: Unknown calls without an upper bound.
+        unvalued: Hits of calls whose price is not known: what they saved nobody knows.
         usage: Tokens of all settled calls; those of cache hits were not consumed and are not in here.
         actual: USD spent, measured and estimated.
         estimated_usd: The part of `actual` that is estimated.
-        baseline: USD the same priced calls would have cost with nothing saved.
+        baseline: USD the same calls would have cost with nothing saved, where that is known.
         unknown_bound: USD that the unknown calls together cannot exceed (see `unbounded`).
     """
 
@@ -51,6 +52,7 @@ class Line:
     unknown: int = 0
     unpriced: int = 0
     unbounded: int = 0
+    unvalued: int = 0
     usage: Usage = field(default_factory=Usage)
     actual: Decimal = _ZERO
     estimated_usd: Decimal = _ZERO
@@ -66,6 +68,11 @@ class Line:
     def known(self) -> bool:
         """Whether the price of any of its calls is known; else its amounts are unknown, and not $0."""
         return not self.calls or self.unknown + self.unpriced < self.calls
+
+    @property
+    def valued(self) -> bool:
+        """Whether what any of its calls saved is known; else `saved` is unknown, and not $0."""
+        return not self.calls or self.unknown + self.unpriced + self.unvalued < self.calls
 
     def __add__(self, other: Line) -> Line:
         return Line(self.key, *(_plus(getattr(self, n), getattr(other, n)) for n in _ADDED))
@@ -160,8 +167,7 @@ _SUMS = ", ".join(
 )
 _QUERY = (  # filled with column names from this module and parameter marks only
     "SELECT {column} AS key, basis, status, COUNT(*) AS calls, COUNT(bound_pusd) AS bounded, "  # noqa: S608
-    + _SUMS
-    + " FROM calls WHERE {where} GROUP BY 1, 2, 3"
+    "COUNT(baseline_pusd) AS valued, " + _SUMS + " FROM calls WHERE {where} GROUP BY 1, 2, 3"
 )
 
 
@@ -180,6 +186,7 @@ def _line(key: str, row: Mapping[str, Any]) -> Line:
         unknown=calls if unknown else 0,
         unpriced=calls if basis == "unpriced" else 0,
         unbounded=calls - int(row["bounded"]) if unknown else 0,
+        unvalued=calls - int(row["valued"]) if hit else 0,
         usage=usage,
         actual=actual,
         estimated_usd=actual if basis == "estimated" else _ZERO,

@@ -91,7 +91,7 @@ def _blocks(found: Overview, where: str) -> Iterator[Markup]:
 
 def _sums(line: Line) -> tuple[Words, Words, str]:
     part = f"{line.saved / line.baseline:.0%}" if line.baseline > 0 else "0%"
-    return *spent_and_saved(line), part if line.known else "–"
+    return *spent_and_saved(line), part if line.valued else "–"
 
 
 def _budgets(found: Overview) -> Iterator[Markup]:
@@ -154,7 +154,7 @@ def _line(name: Words, line: Line) -> list[Cell]:
         name,
         count(line.calls),
         usd(line.actual if line.known else None),
-        usd(line.saved, tone=True) if line.known else usd(None),
+        usd(line.saved, tone=True) if line.valued else usd(None),
         share(line.saved, line.baseline),
         count(used.prompt),
         count(used.cache_read + used.audio_cache_read),

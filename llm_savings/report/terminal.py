@@ -65,7 +65,7 @@ def figures(line: Line) -> list[str | Said]:
 
 def spent_and_saved(line: Line) -> tuple[str | Said, str | Said]:
     """The two amounts of a line; "unknown", not $0.00, where not one of its calls has a known price."""
-    return (amount(line.actual), amount(line.saved)) if line.known else (amount(None), amount(None))
+    return amount(line.actual if line.known else None), amount(line.saved if line.valued else None)
 
 
 def _unsure(line: Line) -> int:
@@ -98,6 +98,8 @@ def notes(whole: Line) -> list[Said]:
     said: list[Said] = []
     if whole.hits:
         said.append(say("note.hits", whole.hits))
+    if whole.unvalued:
+        said.append(say("note.unvalued", whole.unvalued))
     if whole.errors:
         said.append(say("note.errors", whole.errors))
     if whole.estimated:

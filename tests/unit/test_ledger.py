@@ -24,6 +24,7 @@ from llm_savings.ledger import Sent, Settled, export, last_days, masked, tenant_
 from llm_savings.ledger import schema as ledger_schema
 from llm_savings.ledger.records import from_picodollars, to_picodollars
 from llm_savings.periods import window
+from llm_savings.report import plain_text
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -407,3 +408,15 @@ def test_ledgers_of_one_file_are_one_and_those_of_memory_are_not(
     pytest.importorskip("psycopg")
     urls = [f"postgresql://me:{password}@db/costs" for password in ("secret", "renewed")]
     assert {Ledger(url).identity for url in urls} == {"postgresql://me:***@db/costs"}
+
+
+def test_what_a_hit_on_a_model_without_a_price_saved_is_unknown(ledger: Ledger) -> None:
+    free = {"status": "hit", "actual": Decimal(0)}
+    ledger.settle(sent("one"), done(**free, model="nobody-knows", baseline=None))
+    (alone,) = ledger.summary("total")
+    assert alone.known and not alone.valued and alone.unvalued == 1
+    assert plain_text([alone]).startswith("1 call, $0.00 spent, unknown saved")
+    ledger.settle(sent("two"), done(**free))
+    (both,) = ledger.summary("total")
+    assert both.valued and both.unvalued == 1 and both.saved == Decimal("0.0009")
+    assert "What 1 of these saved is unknown" in plain_text([both])

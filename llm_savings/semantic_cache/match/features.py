@@ -61,7 +61,7 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     gone, come = len(here), len(there)
     if not gone == come == 1:
         single = 0.0
-    own, other = asked.token_set, stored.token_set
+    own, other = frozenset(asked.tokens), frozenset(stored.tokens)
     common = len(own & other)
     longer = max(len(asked.tokens), len(stored.tokens), 1)
     bits = asked.grams.bit_count() + stored.grams.bit_count()

@@ -65,13 +65,16 @@ def _opposed(asked: Question, stored: Question) -> bool:
     return False
 
 
-@lru_cache(32768)
+_NONE: frozenset[str] = frozenset()  # one for all
+
+
+@lru_cache(16384)
 def _roots(word: str, language: Language) -> frozenset[str]:
     """Return what `word` may deny: itself without a prefix or ending that denies."""
     roots = {word[len(prefix) :] for prefix in _PREFIXES[language] if word.startswith(prefix)}
     if word.endswith("less"):
         roots |= {word[:-4], word[:-4] + "ful"}
-    return frozenset(root for root in roots if len(root) > 1)
+    return frozenset(root for root in roots if len(root) > 1) or _NONE
 
 
 def _turned(asked: Question, stored: Question) -> bool:
@@ -106,7 +109,7 @@ def _exchanged(asked: Question, stored: Question) -> bool:
         if len(places) != 2 or not _same(asked.tokens, stored.tokens):
             return False
         return not all(stem_korean(token)[1] for token in places)  # particles keep each word's part wherever it stands
-    if asked.token_set == stored.token_set and _same(asked.tokens, stored.tokens):
+    if _same(asked.tokens, stored.tokens):
         return True
     own, other = asked.word_set, stored.word_set
     both = own & other

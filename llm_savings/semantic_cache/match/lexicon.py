@@ -20,7 +20,7 @@ class Lexicon:
     Attributes:
         stop: Words that carry no content.
         negation: Words that turn a question round (English; Korean says it by endings, see words.NEGATION).
-        question: Words that say what kind of answer is asked for.
+        question: Words that say what kind of answer is asked for, the longest first.
         left: Bit mask of the antonym pairs whose first side a word stands on.
         right: The same for the second side.
         units: Unit word to its name.
@@ -35,7 +35,7 @@ class Lexicon:
 
     stop: frozenset[str]
     negation: frozenset[str]
-    question: frozenset[str]
+    question: tuple[str, ...]
     left: dict[str, int]
     right: dict[str, int]
     units: dict[str, str]
@@ -63,7 +63,7 @@ def lexicon(language: Language) -> Lexicon:
     return Lexicon(
         stop=frozenset(words["stop"].split()),
         negation=frozenset(words.get("negation", "").split()),
-        question=frozenset(words["question"].split()),
+        question=tuple(sorted(words["question"].split(), key=len, reverse=True)),
         left=left,
         right=right,
         units=_names(words["units"]),

@@ -50,7 +50,6 @@ class Question(NamedTuple):
         negations: How often it says not, never, without.
         asks: Question words in it, sorted and joined (what, how much).
         grams: Bit set of the hashed character (Hangul: jamo) n-grams of its words.
-        token_set: The tokens, each once.
         word_set: The stems of content words, each once.
     """
 
@@ -65,7 +64,6 @@ class Question(NamedTuple):
     negations: int
     asks: str
     grams: int
-    token_set: frozenset[str]
     word_set: frozenset[str]
 
     def plain(self) -> list[Any]:
@@ -90,7 +88,6 @@ class Question(NamedTuple):
             negations,
             asks,
             int(grams, 16),
-            frozenset(tokens),
             frozenset(words),
         )
 
@@ -187,7 +184,6 @@ def prepare(text: str) -> Question:
         negations,
         " ".join(sorted(asks)),
         grams,
-        frozenset(tokens),
         frozenset(words),
     )
 
@@ -224,7 +220,7 @@ def _korean_counts(text: str, facts: set[tuple[str, str]], *, digits: bool) -> s
     return _KO_UNIT.sub(r"\1 \2", text) if digits else text
 
 
-@lru_cache(32768)
+@lru_cache(16384)
 def _word(token: str, language: Language) -> _Word:
     return _korean_word(token) if HANGUL.match(token) else _latin_word(token, language)
 
@@ -233,7 +229,7 @@ def _korean_word(token: str) -> _Word:
     lists = lexicon("ko")
     stem, role = stem_korean(token)
     forms = {token, stem}
-    ask = next((word for word in lists.question if token.startswith(word)), "")
+    ask = next(filter(token.startswith, lists.question)) if token.startswith(lists.question) else ""
     day = lists.days.get(stem) or lists.days.get(token)
     month = lists.months.get(stem)
     fact = ("day", day) if day else ("month", month) if month else None

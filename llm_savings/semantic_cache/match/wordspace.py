@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
 from llm_savings.embedding import BundledEmbedder, bundled_embedder
+from llm_savings.semantic_cache.remembered import Remembered
 
-_MOST = 20_000  # words kept: about 15 MB of vectors
+_WEIGHTS, _VECTORS = 20_000, 8_192  # words kept, 0.1 and 1 kB each
+_Placed = tuple[int, Any, float]  # a word's script, vector and its length
 
 
 class BundledWords:
@@ -20,7 +22,7 @@ class BundledWords:
     def __init__(self, embedder: BundledEmbedder) -> None:
         self._embedder = embedder
         self._weights: dict[str, float] = {}
-        self._vectors: dict[str, tuple[int, Any] | None] = {}
+        self._vector: Callable[[str], _Placed | None] = Remembered(embedder.word, _VECTORS)
 
     def weights(self, words: Sequence[str]) -> list[float]:
         """Return each word's inverse document frequency, about 1 (common) to 10 (never seen)."""
@@ -28,7 +30,7 @@ class BundledWords:
         found = [known.get(word) for word in words]
         if None not in found:
             return cast("list[float]", found)
-        if len(known) > _MOST:
+        if len(known) > _WEIGHTS:
             known = self._weights = {}
         for word in words:
             if word not in known:
@@ -37,20 +39,15 @@ class BundledWords:
 
     def likeness(self, words: Sequence[str], others: Sequence[str]) -> list[list[float]]:
         """Return the cosine of each of some words with each of the others, 0 where one has no vector."""
-        ours, theirs = self._of(words), self._of(others)
-        return [
-            [0.0 if one is None or two is None or one[0] != two[0] else float(one[1].dot(two[1])) for two in theirs]
-            for one in ours
-        ]
+        theirs = [self._vector(word) for word in others]
+        return [[_cosine(ours, one) for one in theirs] for ours in map(self._vector, words)]
 
-    def _of(self, words: Sequence[str]) -> list[tuple[int, Any] | None]:
-        known = self._vectors
-        if len(known) > _MOST:
-            known = self._vectors = {}
-        for word in words:
-            if word not in known:
-                known[word] = self._embedder.word(word)
-        return [known[word] for word in words]
+
+def _cosine(one: _Placed | None, two: _Placed | None) -> float:
+    if one is None or two is None or one[0] != two[0]:
+        return 0.0
+    lengths = one[2] * two[2]
+    return float(one[1].dot(two[1])) / lengths if lengths else 0.0
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ WORD = 64
 FEW = 1_500
 """Vectors that are compared as they stand."""
 
-_LIKELY = 196_608  # numbers of the likely rows, which are compared exactly: the shorter their signs, the more of them
+_LIKELY = 6_144  # rows that are compared exactly, by the square of the words of signs: the fewer, the less they tell
 _SAMPLE = 8_192  # rows whose signs tell how alike those are
 
 Span = tuple[int, int]
@@ -48,7 +48,7 @@ class Matrix:
         """Take whole vectors in, shape (len(keys), dimensions), and make room for so many more."""
         rows, count = rows[:, self._part], self.count + len(keys)
         if count > len(self._keys):
-            room = max(count + more, len(self._keys) * 5 // 4, 64) - self.count
+            room = max(count + more, len(self._keys) * 9 // 8, 64) - self.count
             self._keys, self._rows, self._scale = (
                 np.concatenate([old[: self.count], np.empty((room, *old.shape[1:]), old.dtype)])
                 for old in (self._keys, self._rows, self._scale)
@@ -100,19 +100,17 @@ class Matrix:
         part = slice(WORD * first, min(WORD * last, self._dimensions))
         lines = slice(first - self.span[0], last - self.span[0])
         own = slice(WORD * lines.start, WORD * lines.start + part.stop - part.start)
-        keys, scale, rows = (old[: self.count] for old in (self._keys, self._scale, self._rows))
-        if self._signed:
-            some = self._likely(asked[part], lines)
-            keys, scale, rows = keys.take(some), scale.take(some), rows.take(some, 0)
-        rows = rows[:, own]
-        if len(keys) > count:
+        some = self._likely(asked[part], lines) if self._signed else np.arange(self.count)
+        scale = self._scale.take(some)
+        rows = (self._rows.take(some, 0) if self._signed else self._rows[: self.count])[:, own]
+        if len(some) > count:
             cosines = np.asarray(cdist(asked[None, part], rows, "dot"))[0] * scale
             if self.gone:
                 cosines[scale == 0] = -np.inf
             best = cosines.argpartition(-count)[-count:]
-            keys, scale, rows = keys[best], scale[best], rows[best]
+            some, scale, rows = some[best], scale[best], rows[best]
         exact = rows.astype(np.float32).dot(vector[part]) * scale
-        found = zip(exact.tolist(), keys.tolist(), scale.tolist(), strict=True)
+        found = zip(exact.tolist(), self._keys[some].tolist(), scale.tolist(), strict=True)
         return [(cosine, key) for cosine, key, there in found if there]
 
     def _sign(self) -> None:
@@ -131,17 +129,19 @@ class Matrix:
         Of 100,000 questions' five nearest 99.1% are found so, of their nearest all (bundled embedder).
         """
         n = self.count
-        unlike, word, few = np.zeros(n, np.uint16), np.empty(n, np.uint64), np.empty(n, np.uint8)
         bits = np.packbits(asked > 0).tobytes()
         signs = memoryview(bits.ljust(-(-len(bits) // 8) * 8, b"\0")).cast("Q").tolist()
+        # Bytes take a third of the time and count to 255: of 256 signs, all unlike come out as none, and lose later.
+        unlike = np.zeros(n, np.uint8 if len(signs) * WORD <= 256 else np.uint16)
+        word, few = np.empty(n, np.uint64), np.empty(n, np.uint8)
         for line, own in zip(self._signs[lines, :n], signs, strict=True):
             np.bitwise_xor(line, own, out=word)
             np.add(unlike, np.bitwise_count(word, out=few), out=unlike)
         if self.gone:
             unlike[self._scale[:n] == 0] = np.iinfo(unlike.dtype).max
         step = n // _SAMPLE | 1  # odd, since languages may come in turns
-        place = min(max(_LIKELY // (WORD * len(signs)), 128, n // 1_000), n - 1) // step
-        return np.flatnonzero(unlike <= np.partition(unlike[::step], place)[place])
+        place = min(max(_LIKELY // len(signs) ** 2, 256, n // 1_000), n - 1) // step
+        return np.flatnonzero(unlike <= np.partition(unlike[::step].astype(np.uint16), place)[place])
 
 
 def span_of(row: Small) -> Span:
