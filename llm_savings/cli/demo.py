@@ -67,7 +67,7 @@ def demo(workload: str | None, only: tuple[Strategy, ...], ledger: str | None, p
 
 
 def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], options: dict[str, Any]) -> bool:
-    from llm_savings.demo.check import check, spared_seconds
+    from llm_savings.demo.check import check, kept, spared_seconds
     from llm_savings.demo.drive import Target
     from llm_savings.demo.log import write_log
     from llm_savings.demo.show import before_after, checks_table, compare, outcome, verdict
@@ -106,6 +106,13 @@ def _against_sandbox(work: Workload, book: Ledger, on: frozenset[Strategy], opti
     console.print(checks_table(groups))
     print_notes(console, (*strategies_notes(found), *notes(whole)))
     console.print(f"• Hits spare {spared_seconds(book.calls()):.0f} s of waiting (modelled).", highlight=False)
+    hard, dear = kept(book.calls())
+    if hard and found.actual:
+        console.print(
+            f"• What limits it: {dear / found.actual:.0%} of what is paid is for {hard} calls that routing leaves with "
+            "the stronger model, not sure that a smaller one would do.",
+            highlight=False,
+        )
     if before.total > found.actual:
         console.print(
             f"• The provider's bill: {dollars(before.total)} before, {dollars(after.total)} after, "

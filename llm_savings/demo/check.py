@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from llm_savings.ledger import Call
@@ -67,6 +68,18 @@ def check(fresh: Mapping[str, str], answers: Mapping[str, str], calls: Iterable[
         group[0] += 1
         group[1] += text != fresh[request]
     return [Group(name, count, wrong) for name, (count, wrong) in groups.items() if count]
+
+
+def kept(calls: Iterable[Call]) -> tuple[int, Decimal]:
+    """Calls that routing left with the strongest model, and what they cost in USD: what limits the saving."""
+    hard, usd = 0, Decimal(0)
+    for call in calls:
+        if (settled := call.settled) is None or settled.status == "hit":
+            continue
+        routing: Mapping[str, Any] = settled.strategies.get("routing") or {}
+        if routing.get("tier") == "complex":
+            hard, usd = hard + 1, usd + (settled.actual or 0)
+    return hard, usd
 
 
 def spared_seconds(calls: Iterable[Call]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from llm_savings.usage import Usage
 if TYPE_CHECKING:
     from llm_savings.prompt_cache.plan import Plan
 
-_FORM = 2
+_FORM = 3
+_MOST = 4  # no tokenizer makes more of a text than its bytes, which are at most four of what `estimate` says
+_FRAME = 16  # tokens that may frame a block: a message's role, a call's name
 Observed = tuple[Kind, tuple[float, ...], tuple[int, ...], int | None, float]
 """What is watched: the question, the facts, the blocks (longest first), the one it goes on from, tokens at stake."""
 
@@ -38,6 +41,7 @@ class Lesson:
         gained: What they brought, in the same.
         tokens: The prompt's tokens.
         ratio: The provider's count of the prompt relative to ours, or None where it did not say.
+        long: The first of `keys` that has, by the provider's own count, as many tokens as it caches; -1 for none.
     """
 
     model: str
@@ -52,6 +56,7 @@ class Lesson:
     gained: float = 0.0
     tokens: float = 0.0
     ratio: float | None = None
+    long: int = -1
 
 
 def lesson_of(plan: Plan, usage: Usage | None, *, sent: bool) -> Lesson:
@@ -75,9 +80,22 @@ def lesson_of(plan: Plan, usage: Usage | None, *, sent: bool) -> Lesson:
     if not sent or (plan.own and not plan.marks):  # what the caller's own marks cost is the caller's
         paid = gained = tokens = 0.0
     end = plan.end if keys and terms.marked else -1
+    long = _long(plan, usage) if terms.marked and usage is not None else -1
     return Lesson(
-        plan.model, plan.at, keys, end, plan.turns, plan.watched, held, refused, paid, gained, tokens, ratio
+        plan.model, plan.at, keys, end, plan.turns, plan.watched, held, refused, paid, gained, tokens, ratio, long
     )  # fmt: skip
+
+
+def _long(plan: Plan, usage: Usage) -> int:
+    """The first block up to which there are as many tokens as are cached, whatever the rest of the prompt has."""
+    tokens, last = plan.prompt.tokens, len(plan.prompt) - 1
+
+    def least(block: int) -> int:
+        return usage.prompt - _MOST * (tokens[-1] - tokens[block]) - _FRAME * (last - block)
+
+    blocks = range(max(plan.prompt.opaque, 0), last + 1)
+    found = bisect_left(blocks, plan.terms.minimum, key=least)
+    return blocks[found] if found < len(blocks) else -1
 
 
 def _billed(plan: Plan, usage: Usage) -> tuple[float, float]:
@@ -101,6 +119,7 @@ def packed(lesson: Lesson) -> bytes:
         lesson.refused,
         [lesson.paid, lesson.gained, lesson.tokens],
         lesson.ratio,
+        lesson.long,
     ]
     return orjson.dumps(facts) + b"\n" + struct.pack(f">{len(lesson.keys)}Q", *lesson.keys)
 
@@ -114,7 +133,7 @@ def unpacked(raw: bytes) -> Lesson:
     try:
         text, _, hashes = raw.partition(b"\n")
         keys = struct.unpack(f">{len(hashes) // 8}Q", hashes)
-        form, model, at, end, turns, watched, held, refused, (paid, gained, tokens), ratio = orjson.loads(text)
+        form, model, at, end, turns, watched, held, refused, (paid, gained, tokens), ratio, long = orjson.loads(text)
         if form != _FORM or not isinstance(model, str) or (ratio is not None and not 1e-6 < ratio < 1e6):
             raise ValueError("another form")
 
@@ -145,6 +164,7 @@ def unpacked(raw: bytes) -> Lesson:
             float(gained),
             float(tokens),
             None if ratio is None else float(ratio),
+            -1 if long < 0 else block(long),
         )
     except (ValueError, TypeError, struct.error) as error:
         raise ValueError(f"no lesson: {error}") from error

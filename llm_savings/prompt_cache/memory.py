@@ -60,6 +60,7 @@ class Known:
         pace: Seconds between requests that have it, the newer counting more.
         expected: How many prompts that went on from here were expected to be followed up within five minutes.
         followed: How many were.
+        long: By the provider's own count it has as many tokens as are cached.
     """
 
     seen: float
@@ -74,6 +75,7 @@ class Known:
     pace: float = 3600.0
     expected: float = 0.0
     followed: float = 0.0
+    long: bool = False
 
     def sight(self, at: float) -> None:
         """It came again."""
@@ -93,10 +95,10 @@ class Known:
     def in_time(self, seconds: float) -> tuple[float, float]:
         """Its own returns, and those that came within a life of so many seconds.
 
-        The first does not count: without it nobody would ask.
+        Of these the first does not count: without a return nobody would ask. One that came too late tells something.
         """
-        more = max(0.0, self.returns - 1.0)
-        return more, (self.soon if seconds < 1800 else self.later) * more / max(self.returns, 1.0)
+        came = self.soon if seconds < 1800 else self.later
+        return self.returns - min(1.0, came), max(0.0, came - 1.0)
 
 
 @dataclass(slots=True)
@@ -346,6 +348,8 @@ class Memory:
                 self._known[key] = known
             if lesson.end >= 0:
                 self._known[keys[lesson.end]].ended = True
+            if lesson.long >= 0:
+                self._known[keys[lesson.long]].long = True
             for block, life in lesson.held:
                 known = self._known[keys[block]]
                 known.ends, known.life = at + life if life else 0.0, life or known.life

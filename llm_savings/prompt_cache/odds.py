@@ -34,6 +34,8 @@ _WATCHED = 5_000
 _MOST_PRECISION = 2_000.0
 _OWN_WEIGHT = 4.0
 """How many returns of a prefix's own weigh as much as what is known of all prefixes."""
+_IDLE_WEIGHT = 1.0
+"""The same after it was idle for longer than any piece of time, of which the others tell less."""
 _LENT = 0.5
 _HORIZON = 20_000_000.0  # tokens: then what was sent, came and was paid is halved
 _DOUBT = 1.5
@@ -97,7 +99,9 @@ class Odds:
         brought = read * sum(came for came, end in zip(self._came, EDGES, strict=True) if end <= seconds)
         return _LENT * brought + max(0.0, brought - write * self._sent) - self._paid
 
-    def chance(self, kind: Kind, facts: Sequence[float], seconds: float, own: tuple[float, float] = (0, 0)) -> float:
+    def chance(
+        self, kind: Kind, facts: Sequence[float], seconds: float, own: tuple[float, float] = (0, 0), idle: float = 0.0
+    ) -> float:
         """The chance that a prefix returns within some seconds.
 
         Args:
@@ -105,6 +109,7 @@ class Odds:
             facts: What is known of it.
             seconds: The life that would be bought.
             own: Of the prefix's own returns, how many there were and how many came in time.
+            idle: Seconds since it was sent before.
         """
         weights, precision = self._weights[kind], self._precision[kind]
         fresh = kind == "leaf" and not facts[_GROWS] and not facts[_CALLS]
@@ -117,7 +122,8 @@ class Odds:
             doubt = _DOUBT * (unsure + 1.0 / precision[piece]) ** 0.5 if fresh else 0.0
             stays *= 1.0 - _logistic(fixed + weights[piece] - doubt)
         returns, in_time = own
-        return ((1.0 - stays) * _OWN_WEIGHT + in_time) / (_OWN_WEIGHT + returns)
+        weight = _OWN_WEIGHT if idle <= EDGES[-1] else _IDLE_WEIGHT
+        return ((1.0 - stays) * weight + in_time) / (weight + returns)
 
     def reaching(self) -> list[float]:
         """For each of `OFFSETS`, the share of returns that reach at least so near to the end."""

@@ -96,7 +96,8 @@ class Counts:
 
     Attributes:
         scale: The provider's tokens for one of ours.
-        floor: Tokens that a prefix must have to be marked.
+        floor: Tokens that a prefix must have to be marked,
+        refused: and one that the provider itself has counted: more than the longest that it refused.
         reached: Whether the prefix up to a block has them by a real count.
         caution: What a mark must bring beyond its price, relative to it.
         allowed: What writes may cost beyond plain input, in tokens of input.
@@ -104,6 +105,7 @@ class Counts:
 
     scale: float
     floor: float
+    refused: float
     reached: Callable[[int], bool]
     caution: float
     allowed: float
@@ -125,18 +127,21 @@ def place(
     own = tuple((block, _life(terms, ttl)) for block, ttl in sorted(prompt.own.items())) if terms.lives else ()
     if not terms.marked or not terms.lives:
         return Placed((), own, (terms.why or "no time to live is allowed",))
+    long = next((block for block, k in enumerate(known) if k and k.long), len(prompt))
     allowed = [
         block
         for block, tokens in enumerate(prompt.tokens)
-        if tokens * counts.scale >= counts.floor and prompt.markable[block] and _stands(prompt, block, terms)
+        if tokens * counts.scale >= (counts.floor if block < long else counts.refused)
+        and prompt.markable[block]
+        and _stands(prompt, block, terms)
     ]
     scene = _Scene(prompt, terms, known, odds, now=now, counts=counts)
     while allowed:
         placed = scene.placed(own, allowed)
-        if not placed.spots or counts.reached(placed.spots[0].block):
+        if not placed.spots or placed.spots[0].block >= long or counts.reached(placed.spots[0].block):
             return placed
         # Shorter than it looks: once more without what is too short.
-        allowed = [block for block in allowed if counts.reached(block)]
+        allowed = [block for block in allowed if block >= long or counts.reached(block)]
     return Placed((), own, (f"no prefix is surely as long as the {terms.minimum} tokens that are cached",))
 
 
@@ -230,8 +235,9 @@ class _Scene:
                 sightings=known.sightings,
                 calls=float(self.prompt.kinds[block] == "tool"),
             )
+            idle = self.now - known.seen
             chances = tuple(
-                self.odds.chance("trunk", traits, life.seconds, known.in_time(life.seconds)) for life in lives
+                self.odds.chance("trunk", traits, life.seconds, known.in_time(life.seconds), idle) for life in lives
             )
             lasting = tuple(in_time / (returns + _RECORD) for returns, in_time in map(known.in_time, seconds))
             why = f"sent {known.sightings} times before: it comes again"

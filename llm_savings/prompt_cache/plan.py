@@ -143,7 +143,7 @@ def plan_prompt(prompt: Prompt, terms: Terms, memory: Memory, *, now: float, mod
     scale = memory.scale(model)
     caution, allowed = memory.purse(model, terms, scale * prompt.tokens[-1] if prompt.tokens else 0.0)
     reached = partial(memory.reaches, prompt, terms.minimum)
-    counts = Counts(scale, memory.floor(model, terms.minimum), reached, caution, allowed)
+    counts = Counts(scale, memory.floor(model, terms.minimum), memory.floor(model, 0), reached, caution, allowed)
     known = memory.known(prompt.keys)
     placed = place(prompt, terms, known, memory.odds, now=now, counts=counts)
     tokens = [count * scale for count in prompt.tokens]

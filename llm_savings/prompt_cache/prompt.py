@@ -60,6 +60,7 @@ class Prompt:
         automatic: Marks that are no block's own: of the whole request (Anthropic's `cache_control` beside the
             messages), and more than one within a tool's result.
         agentic: Tools are given, and none of them must be called: an answer may ask for another call.
+        opaque: The last block that is not text alone, so that its tokens may not follow from its length; -1 if none.
         heads: The bytes of the first blocks, as far as a prefix may be near a provider's minimum: they can be counted.
     """
 
@@ -72,6 +73,7 @@ class Prompt:
     shared: int = -1
     automatic: int = 0
     agentic: bool = False
+    opaque: int = -1
     heads: list[bytes] = field(default_factory=list[bytes])
 
     def __len__(self) -> int:
@@ -145,6 +147,8 @@ class _Reader:
         rest = {name: value for name, value in fields.items() if name not in _NO_REST}
         self._ahead += b"{%s}" % kind.encode() + (_bytes(rest) if rest else b"")
         before = len(self.prompt.keys)
+        if rest or fields.get("thinking_blocks"):
+            self.prompt.opaque = before
         for thought in _listed(fields.get("thinking_blocks")):
             raw = _bytes(thought)
             self._ahead += raw
@@ -185,6 +189,7 @@ class _Reader:
         else:
             bare = _bare(fields) if ttl else fields
             raw = _bytes(bare)
+            self.prompt.opaque = len(self.prompt.keys)
             markable = plain and name not in _NOT_MARKABLE and text != "" and "reasoningContent" not in fields
             self._add(
                 place, raw, _weight(raw, bare), "tool" if name in _RESULTS or "toolResult" in fields else kind, markable

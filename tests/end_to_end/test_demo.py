@@ -23,7 +23,7 @@ from llm_savings import Ledger
 from llm_savings.attribution import attribute
 from llm_savings.audit import Choices, audit, read_logs
 from llm_savings.cli import main
-from llm_savings.demo.check import check
+from llm_savings.demo.check import check, kept
 from llm_savings.demo.drive import ALL, Driver, Target
 from llm_savings.demo.show import compare
 from llm_savings.demo.workload import load, write_knowledge
@@ -89,9 +89,10 @@ def test_the_ledger_of_the_shop_says_who_did_what(demoed: Demo) -> None:
         assert total(ledger.summary()).calls == 353
         assert len(ledger.summary("user")) == 41
         found = attribute(ledger.calls())
-        assert {"routing", "output", "batch", "semantic_cache"} <= {
-            name for name, usd in found.credits.items() if usd > 0
-        }
+        assert {name for name, usd in found.credits.items() if usd > 0} == ALL
+        hard, dear = kept(ledger.calls())
+        groups = {group["how"]: group["answers"] for group in demoed("shop")[1]["answers"]}
+        assert hard == groups["answered by the same model"] and found.actual / 2 < dear < found.actual
     again = CliRunner().invoke(main, ["demo", "--ledger", str(path)])
     assert again.exit_code == 1
     assert "has calls in it" in again.stderr
@@ -105,10 +106,17 @@ def test_the_audit_predicts_what_is_then_saved(name: str, demoed: Demo) -> None:
     before, after = Decimal(real["before"]), Decimal(real["after"])
     assert found.spent == before
     assert abs(found.saved.expected - (before - after)) <= Decimal("0.05") * (before - after)
-    for strategy, usd in real["strategies"]["credits"].items():
+    # What a hit is worth depends on whether the call whose answer it repeats read a warm prefix: a hit that the cache
+    # audits by chance moves credit between these two. Their sum is as sure as the others.
+    caches = ("prompt_cache", "semantic_cache")
+    credited, expected_of = real["strategies"]["credits"], found.attribution.credits
+    pairs = {name: (expected_of[name], Decimal(usd)) for name, usd in credited.items()}
+    both = [sum((pairs[name][n] for name in caches), Decimal(0)) for n in (0, 1)]
+    pairs |= {"both caches": (both[0], both[1])}
+    for strategy, (then, usd) in pairs.items():
         # Within 10% of itself; of a strategy that hardly matters, within 0.5% of what was spent.
-        allowed = max(Decimal("0.10") * abs(Decimal(usd)), Decimal("0.005") * before)
-        assert abs(found.attribution.credits[strategy] - Decimal(usd)) <= allowed, strategy
+        allowed = max(Decimal("0.10") * abs(usd), Decimal("0.02" if strategy in caches else "0.005") * before)
+        assert abs(then - usd) <= allowed, strategy
     low, expected, high = found.saved
     assert low <= before - after <= high + Decimal("0.05") * before
     assert low <= expected <= high

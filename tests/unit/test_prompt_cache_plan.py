@@ -366,7 +366,38 @@ def test_text_that_only_looks_long_is_counted() -> None:
     blank = "x" * 8_000  # 1,000 tokens, though 2,000 by its length
     assert count(blank) < 1_024
     for n in range(4):
-        assert sent(memory, chat(f"Question {n}?", system=blank), 10.0 * n).marks == ()
+        plan = plan_breakpoints(chat(f"Question {n}?", system=blank), None, SONNET, memory=memory, now=10.0 * n)
+        assert plan.marks == ()
+        memory.record(plan, None, 10.0 * n)  # nobody says how long it is
+
+
+def test_what_the_provider_counts_as_long_enough_is_marked() -> None:
+    """Claude makes some 1.7 times as many tokens of Korean as tiktoken does."""
+    handbook, memory = LONG_KO * 2, Memory()
+    assert count(handbook) < 4_096 < 5_100
+    for n in range(2):
+        plan = plan_breakpoints(chat(f"질문 {n}?", system=handbook), None, HAIKU, memory=memory, now=10.0 * n)
+        memory.record(plan, Usage(input=5_120), 10.0 * n)
+        short = plan_breakpoints(chat("Hi?", system="Be brief."), None, HAIKU, memory=memory, now=10.0 * n + 5)
+        memory.record(short, Usage(input=10), 10.0 * n + 5)  # its words are counted otherwise: no ratio fits both
+    assert [mark.place.number for mark in plan.marks] == [0]
+
+
+@pytest.mark.parametrize("kind", ["a long question", "a file"])
+def test_what_the_rest_of_a_prompt_may_have_is_not_the_prefixes(kind: str) -> None:
+    handbook, memory = LONG_KO, Memory()
+    for n in range(3):
+        file = [{"type": "document", "source": {"type": "url", "url": f"https://example.com/{n}.pdf"}}]
+        asked: Any = file if kind == "a file" else f"{n} " + "왜? " * 1_000
+        plan = plan_breakpoints(chat(asked, system=handbook), None, HAIKU, memory=memory, now=10.0 * n)
+        assert plan.marks == ()
+        memory.record(plan, Usage(input=5_120), 10.0 * n)
+
+
+def test_what_comes_every_few_hours_is_soon_left_alone() -> None:
+    memory = Memory()
+    marked = [bool(sent(memory, chat(f"Question {n}?"), 5 * 3600.0 * n).marks) for n in range(12)]
+    assert sum(marked) <= 4 and not any(marked[6:])
 
 
 def test_the_memory_is_bounded_and_forgets_the_oldest_first() -> None:

@@ -82,6 +82,7 @@ def lessons(draw: st.DrawFn) -> Lesson:
         draw(numbers),
         draw(numbers),
         draw(st.none() | st.floats(0.01, 100)),
+        draw(st.just(-1) | block),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import llm_savings
+from llm_savings.sandbox.count import anthropic_tokens
 
 PACKAGE = Path(llm_savings.__file__).parent
 KNOWLEDGE_FILE = PACKAGE / "sandbox" / "knowledge.jsonl"
@@ -174,6 +175,8 @@ def test_the_header_names_the_system_prompts() -> None:
     assert set(HEADER["systems"]) == {"support-ko", "support-en", *SHORT_SYSTEMS}
     for name in ("support-ko", "support-en"):
         assert tokens(HEADER["systems"][name]) >= 1_400, "long enough for prompt caching to matter"
+    handbook = anthropic_tokens()(HEADER["systems"]["support-ko"])
+    assert 4_600 <= handbook <= 5_200, "clearly over the 4,096 tokens from which Claude Haiku caches"
     for name in SHORT_SYSTEMS:
         assert tokens(HEADER["systems"][name]) < 100
 
