@@ -7,7 +7,7 @@ Widths are percentages and heights pixels, so that bars stretch and letters do n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from llm_savings.attribution import LADDER, Attribution
 from llm_savings.evidence import Strategy
@@ -22,6 +22,7 @@ _ZERO = Decimal(0)
 _ROW, _BAR = 46, 14  # pixels
 _HIGH, _BELOW = 200, 22
 _MOST = Decimal(100)
+_ROUND = ("1", "1.2", "1.6", "2", "2.4", "3", "4", "5", "6", "8")
 
 
 def waterfall(found: Attribution, *, name: str) -> Markup:
@@ -148,9 +149,8 @@ def _style(step: str) -> str:
 
 
 def _ceiling(most: Decimal) -> Decimal:
-    """The next round amount: 1, 2, 4 or 6 with zeros, which halve to round ones."""
+    """The next round amount, whose half is round as well."""
     if most <= 0:
         return _ZERO
     unit = Decimal(1).scaleb(most.adjusted())
-    steps = (most / unit).to_integral_value(ROUND_CEILING)
-    return unit * next((nice for nice in (1, 2, 4, 6, 10) if nice >= steps), 10)
+    return next((unit * Decimal(nice) for nice in _ROUND if unit * Decimal(nice) >= most), unit * 10)
