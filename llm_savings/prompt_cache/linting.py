@@ -170,7 +170,8 @@ def _marks(request: Request) -> Iterator[Noted]:
     for block in blocks:
         if not prompt.markable[block]:
             yield Noted("mark-rejected", str(prompt.places[block]), request)
-    if blocks and (tokens := request.counted(blocks[-1])) < terms.minimum:
+    tokens, most = request.counted(blocks[-1]) if blocks else (0, terms.minimum)
+    if most < terms.minimum:
         yield Noted("below-minimum", last, request, details=(f"{tokens:,}", f"{terms.minimum:,}"))
 
 

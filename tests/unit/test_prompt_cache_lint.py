@@ -170,6 +170,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
         {**request(marked("\n".join(RULES.splitlines()[:50]))), "model": "claude-haiku-4-5"},
         "below-minimum",
     ),
+    "below the minimum, Korean": (
+        {**request(marked(RULES_KO[:2_000])), "model": "claude-haiku-4-5"},
+        "below-minimum",
+    ),
     "many blocks at once": (parallel(15), "lookback"),
     "many blocks, in a log": (
         [
@@ -221,6 +225,10 @@ CLEAN: dict[str, Any] = {
     "Korean": request(RULES_KO, "제 주문은 어디에 있나요?"),
     "short": request("You are a kind clerk.", "Hello"),
     "marked system": request(marked(RULES)),
+    "marked Korean, which Claude counts as more": {
+        **request(marked(f"{RULES_KO}\n{RULES_KO}"[:4_500])),
+        "model": "claude-haiku-4-5",
+    },
     "marked system, an hour": request(marked(RULES, LONG), "Hello", "Yes?", marked("Well")),
     "marked tools and system": request(marked(RULES), tools=[*TOOLS[:-1], tool("write_note", cache_control=SHORT)]),
     "conversation with a moving mark": [
