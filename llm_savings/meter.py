@@ -189,30 +189,42 @@ class Meter(Guarded):
 
     def answered(self, live: Live, answer: Answer) -> None:
         """Settle a call that was answered."""
-        self._settle(live, "hit" if answer.hit else "ok", answer)
+        self._settle(live, lambda: self.told(live, answer))
+
+    def told(self, live: Live, answer: Answer) -> Settled:
+        """What the row of a call that was answered will say, but for its latency; `settle` writes it."""
+        return self._outcome(live, "hit" if answer.hit else "ok", answer)
+
+    def settle(self, live: Live, told: Settled) -> None:
+        """Settle a call as it was told."""
+        self._settle(live, lambda: told)
 
     def abandoned(self, live: Live, answer: Answer) -> None:
         """Settle a stream that the user left: what was streamed is known, the provider may have made more."""
-        self._settle(live, "abandoned", replace(answer, estimated=True))
+        self._settle(live, lambda: self._outcome(live, "abandoned", replace(answer, estimated=True)))
 
     def failed(self, live: Live, error: BaseException, answer: Answer | None = None) -> None:
         """Settle a call that ended in an error; free when the provider surely refused it, else unknown."""
         if answer is None and not may_have_billed(error):
             answer = Answer(usage=Usage(), mode=live.sent.mode)
-        self._settle(live, "error", answer or Answer(), error=type(error).__name__)
+        found = answer or Answer()
+        self._settle(live, lambda: self._outcome(live, "error", found, type(error).__name__))
 
-    def _settle(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> None:
+    def _outcome(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> Settled:
+        if live.strategies:
+            output = answer.usage.output if answer.usage else 0
+            done = at_end(live.strategies, answer.text if output else None, output)
+            answer = replace(answer, strategies={**done, **answer.strategies})
+        return settle(self.prices, live.sent, answer, status, error=error)
+
+    def _settle(self, live: Live, outcome: Callable[[], Settled]) -> None:
         with self._lock:  # a host may report an end twice, from two threads
             if live.done:
                 return
             live.done = True
         try:
-            latency = (time.monotonic() if live.ended is None else live.ended) - live.began
-            if live.strategies:
-                output = answer.usage.output if answer.usage else 0
-                done = at_end(live.strategies, answer.text if output else None, output)
-                answer = replace(answer, strategies={**done, **answer.strategies})
-            settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
+            settled = outcome()
+            settled.latency = (time.monotonic() if live.ended is None else live.ended) - live.began
             self.ledger.settle(live.sent, settled)
             # Adding up takes longer than writing it down, and few look at the sums after every call.
             self._ended.append((live.sent, settled))

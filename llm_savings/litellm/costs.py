@@ -22,7 +22,6 @@ from litellm.integrations.custom_logger import CustomLogger
 from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
-from llm_savings.evidence import at_end
 from llm_savings.ledger import Ledger, Settled
 from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
@@ -41,7 +40,7 @@ from llm_savings.litellm.calls import (
 )
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import METERED, Answer, Live, Meter, current_call, settle
+from llm_savings.meter import METERED, Answer, Live, Meter, current_call
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.resends import RetriedError, watch
@@ -182,14 +181,19 @@ class CostLogger(Metered, CustomLogger):
             hit: A cache answered.
         """
         attempt = latest(details, self._where)
-        live = attempt.trace.live if attempt and attempt.trace and attempt.owner is self else None
-        if live is None and not hit:
-            return None
-        sent = live.sent if live else call_sent(details, "", tags={})
-        done = at_end((live.strategies if live else None) or {}, None, 0)
-        answer = _answer(details, response, attempt or Attempt(self), hit=hit)
-        answer = replace(answer, strategies={**done, **strategies_of(details)})
-        return settle(self.meter.prices, sent, answer, "hit" if hit else "ok")
+        if attempt and attempt.trace and attempt.owner is self:
+            return self._told(details, response, attempt, attempt.trace.live, hit=hit)
+        live = Live(call_sent(details, "", tags={}), self._where, 0.0)
+        return self._told(details, response, Attempt(self), live, hit=True) if hit else None
+
+    def _told(self, details: dict[str, Any], response: Any, attempt: Attempt, live: Live, *, hit: bool) -> Settled:
+        """What a call came to: worked out once, for the client and the ledger."""
+        if attempt.told is None or (attempt.told.status == "hit") != hit:
+            said = strategies_of(details) if hit else asked_for(details)
+            if said:  # some of it is known only after the call was written ahead
+                live.strategies = {**(live.strategies or {}), **said}
+            attempt.told = self.meter.told(live, _answer(details, response, attempt, hit=hit))
+        return attempt.told
 
     def __repr__(self) -> str:
         # LiteLLM writes its callbacks into a line of debugging in every call, whether that is shown or not.
@@ -284,7 +288,7 @@ class CostLogger(Metered, CustomLogger):
         """A new attempt, held in its budgets and written ahead."""
         sent = call_sent(known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags)
         size = size_of(known)
-        most = replace(size, max_tokens=output_limit(known))
+        most = replace(size, max_tokens=output_limit(known)) if "additional_args" in known else size
         bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
         try:
             live = self.meter.begin(replace(sent, bound=bound), size, now=now)
@@ -333,12 +337,8 @@ class CostLogger(Metered, CustomLogger):
             attempt = self._unannounced(details, response, start)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
-        hit = details.get("cache_hit") is True
-        said = strategies_of(details) if hit else asked_for(details)
-        if said:  # some of it is known only after the call was written ahead
-            live.strategies = {**(live.strategies or {}), **said}
         _ended(live, end)
-        self.meter.answered(live, _answer(details, response, attempt, hit=hit))
+        self.meter.settle(live, self._told(details, response, attempt, live, hit=details.get("cache_hit") is True))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""
