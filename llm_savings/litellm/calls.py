@@ -79,11 +79,17 @@ def question(details: Mapping[str, Any]) -> tuple[Any, Any]:
     return prompt, part_of(details, "optional_params").get("tools")
 
 
+def reads_more(details: Mapping[str, Any]) -> bool:
+    """Whether the provider may add to the prompt without telling."""
+    prompt = details.get("input") or details.get("messages")
+    return may_read_more(str(details.get("model")), part_of(details, "optional_params"), prompt)
+
+
 def prompt_bound(details: Mapping[str, Any]) -> int | None:
     """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
-    asked, prompt = part_of(details, "optional_params"), details.get("input") or details.get("messages")
-    if may_read_more(str(details.get("model")), asked, prompt):
+    if reads_more(details):
         return None
+    asked, prompt = part_of(details, "optional_params"), details.get("input") or details.get("messages")
     bound = tokens.upper_bound(asked)
     for turn in cast("list[Any]", prompt) if isinstance(prompt, list) else (prompt,):
         bound += tokens.MESSAGE_OVERHEAD + (_plain(turn) or tokens.upper_bound(turn))

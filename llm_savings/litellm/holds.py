@@ -13,7 +13,7 @@ from litellm.types.utils import all_litellm_params
 from llm_savings import tokens
 from llm_savings.bounds import Size
 from llm_savings.litellm.answers import texts
-from llm_savings.litellm.calls import choices, output_limit, prompt_bound
+from llm_savings.litellm.calls import choices, output_limit, prompt_bound, reads_more
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
 # Parameters that are a part of the prompt.
@@ -95,7 +95,7 @@ def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     limit, allowed = output_limit(before), output_limit({**now, "additional_args": None})
     if (limit is not None and (allowed is None or allowed > limit)) or choices(now) > choices(before):
         return True
-    if (prompt_bound(now) is None) and prompt_bound(before) is not None:
+    if reads_more(now) and not reads_more(before):
         return True
     return _length(now) > _length(before)
 
