@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -311,4 +312,9 @@ def tenant_hash(name: str) -> str:
         >>> len(tenant_hash("team-a"))
         24
     """
-    return hmac.digest(settings.hash_key(), name.encode("utf-8", "surrogatepass"), "sha256").hex()[:24]
+    return _hashed(settings.hash_key(), name)
+
+
+@lru_cache(maxsize=1024)  # every call asks for its key's and its user's, some more than once
+def _hashed(key: bytes, name: str) -> str:
+    return hmac.digest(key, name.encode("utf-8", "surrogatepass"), "sha256").hex()[:24]

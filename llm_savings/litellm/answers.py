@@ -8,6 +8,7 @@ import binascii
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import litellm
@@ -197,8 +198,10 @@ def answer_text(response: Any) -> str | None:
     return "" if _get(response, "data") is not None else None  # embeddings have no text
 
 
-_TEXT_KEYS = ("content", "text", "reasoning_content", "refusal", "arguments", "name", "input", "output")
-_NESTED_KEYS = ("message", "delta", "tool_calls", "function", "function_call")
+_KEYS = (
+    *("message", "delta", "tool_calls", "function", "function_call"),
+    *("content", "text", "reasoning_content", "refusal", "arguments", "name", "input", "output"),
+)
 
 
 def texts(value: Any) -> Iterable[str]:
@@ -209,8 +212,9 @@ def texts(value: Any) -> Iterable[str]:
         for item in cast("Sequence[Any]", value):
             yield from texts(item)
     elif value is not None:
-        for name in (*_NESTED_KEYS, *_TEXT_KEYS):
-            if (found := _get(value, name)) is not None:
+        get = value.get if isinstance(value, dict) else partial(_get, value)
+        for name in _KEYS:
+            if (found := get(name)) is not None:
                 yield from texts(found)
 
 

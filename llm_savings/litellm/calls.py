@@ -9,7 +9,10 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
+
+import litellm
 
 from llm_savings import tokens
 from llm_savings.bounds import limits
@@ -132,6 +135,16 @@ def base_model(details: Mapping[str, Any]) -> str | None:
     return declared or part_of(metadata_of(details), "model_info").get("base_model")
 
 
+@lru_cache(maxsize=1024)  # LiteLLM takes more than a millisecond for some
+def provider_of(model: str, provider: str | None, base: str | None) -> tuple[str, str]:
+    """A model's bare name and its provider's.
+
+    Raises:
+        Exception: LiteLLM knows no provider of such a model.
+    """
+    return litellm.get_llm_provider(model, provider, base)[:2]
+
+
 def mode_of(tier: object) -> Mode | None:
     """The price list that a service tier's name stands for; None when there is no name."""
     return _TIERS.get(tier, "standard") if isinstance(tier, str) else None
@@ -140,7 +153,7 @@ def mode_of(tier: object) -> Mode | None:
 def part_of(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The mapping under a name; an empty one where there is none."""
     value = source.get(name)
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:

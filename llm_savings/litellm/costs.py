@@ -289,9 +289,10 @@ class CostLogger(Metered, CustomLogger):
         sent = call_sent(known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags)
         size = size_of(known)
         most = replace(size, max_tokens=output_limit(known)) if "additional_args" in known else size
-        bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
+        # made here, and known to nobody else yet
+        sent.bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
         try:
-            live = self.meter.begin(replace(sent, bound=bound), size, now=now)
+            live = self.meter.begin(sent, size, now=now)
         except BusyError:
             self._ids.give_back(sent.call_id)
             raise
@@ -393,7 +394,7 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     """The answer, with the provider's own model and id also where the proxy has put others in their place."""
     answer = answer_of(details, response, hit=hit, reported=attempt.reported)
     if answer.response_id is None and isinstance(headers := details.get("response_headers"), dict):
-        answer = replace(answer, response_id=headers.get("request-id"))  # a stream in Anthropic's own protocol
+        answer.response_id = headers.get("request-id")  # a stream in Anthropic's own protocol
     hidden = getattr(response, "_hidden_params", None) or {}
     told = hidden.get("provider_response_model") or base_model(details)
     if told or "user_api_key" not in metadata_of(details):
@@ -404,8 +405,10 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     except UsageError:
         own = None
     if own is None:  # the model that was asked for is the best guess then
-        return replace(answer, model=None)
-    return replace(answer, model=own.model, response_id=own.response_id or answer.response_id)
+        answer.model = None
+    else:
+        answer.model, answer.response_id = own.model, own.response_id or answer.response_id
+    return answer
 
 
 def _ended(live: Live, end: Any) -> None:

@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-import litellm
 from litellm.types.utils import all_litellm_params
 
 from llm_savings import tokens
 from llm_savings.bounds import Size
 from llm_savings.litellm.answers import texts
-from llm_savings.litellm.calls import choices, output_limit, prompt_bound, reads_more
+from llm_savings.litellm.calls import choices, output_limit, prompt_bound, provider_of, reads_more
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
 # Parameters that are a part of the prompt.
@@ -31,9 +30,8 @@ def known_of(arguments: Mapping[str, Any], call_type: str) -> dict[str, Any]:
     Raises:
         Exception: LiteLLM knows no provider of such a model.
     """
-    model, provider, _, _ = litellm.get_llm_provider(
-        arguments["model"], arguments.get("custom_llm_provider"), arguments.get("api_base"), arguments.get("api_key")
-    )
+    base = arguments.get("api_base")
+    model, provider = provider_of(arguments["model"], arguments.get("custom_llm_provider"), base)
     if call_type.startswith(("acompletion", "completion")):
         model = model.removeprefix("responses/")  # says only which of OpenAI's interfaces to use
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import weakref
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ _METADATA = ("metadata", "litellm_metadata")
 # a deployment is, by which it is priced, later than this.
 _OURS = (METADATA_KEY, METERED, CACHE_KEY, ALLOWED, "model_info", "base_model")
 _HEADER = "x-llm-savings-"
+_SAFE = " ,:;=/.+"
+_PLAIN = re.compile(f"[\\w~{_SAFE}-]*", re.ASCII)
 _SOON, _PATIENCE = 0.1, 600  # the proxy makes its Router after its callbacks
 
 
@@ -202,7 +205,11 @@ class ProxySavings(CostLogger):
                 said["cost-usd"] = f"{settled.actual.normalize():f}"
                 if settled.baseline is not None:
                     said["saved-usd"] = f"{(settled.baseline - settled.actual).normalize():f}"
-        return {_HEADER + name: quote(str(value), safe=" ,:;=/.+") for name, value in said.items() if value}
+        return {_HEADER + name: _quoted(str(value)) for name, value in said.items() if value}
+
+
+def _quoted(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) else quote(value, safe=_SAFE)  # which takes its time
 
 
 def _named(strategy: str, evidence: Mapping[str, Any]) -> str:
