@@ -26,6 +26,7 @@ from llm_savings.evidence import at_end
 from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Call, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
+from llm_savings.ledger.summary import added
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import in_picodollars
 from llm_savings.storage.forks import Guarded
@@ -214,7 +215,7 @@ class Meter(Guarded):
         if live.strategies:
             output = answer.usage.output if answer.usage else 0
             done = at_end(live.strategies, answer.text if output else None, output)
-            answer = replace(answer, strategies={**done, **answer.strategies})
+            answer.strategies = {**done, **answer.strategies}  # the host made it for this call
         return settle(self.prices, live.sent, answer, status, error=error)
 
     def _settle(self, live: Live, outcome: Callable[[], Settled]) -> None:
@@ -239,11 +240,12 @@ class Meter(Guarded):
             _log.exception("call %s was not settled", live.sent.call_id)
 
     def _add_up(self) -> None:
+        found = {key: [line] for key, line in self._lines.items()}
         while self._ended:
             sent, settled = self._ended.popleft()
-            line = _line(settled.model or sent.requested_model, sent, settled)
-            seen = self._lines.get(line.key)
-            self._lines[line.key] = seen + line if seen else line
+            key = settled.model or sent.requested_model
+            found.setdefault(key, []).append(_line(key, sent, settled))
+        self._lines = {key: added(key, lines) for key, lines in found.items()}
 
     @property
     def lines(self) -> list[Line]:
@@ -275,7 +277,6 @@ def settle(
     status: Status,
     *,
     error: str | None = None,
-    latency: float | None = None,
 ) -> Settled:
     """What a call cost and would have cost, and how surely that is known. Pure."""
     basis, actual, baseline = _outcome(prices, sent, answer, status)
@@ -290,7 +291,6 @@ def settle(
         strategies=answer.strategies,
         response_id=answer.response_id,
         error=error,
-        latency=latency,
     )
 
 

@@ -8,7 +8,6 @@ import binascii
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import litellm
@@ -211,11 +210,13 @@ def texts(value: Any) -> Iterable[str]:
     elif isinstance(value, list | tuple):
         for item in cast("Sequence[Any]", value):
             yield from texts(item)
-    elif value is not None:
-        get = value.get if isinstance(value, dict) else partial(_get, value)
+    elif isinstance(value, dict):
         for name in _KEYS:
-            if (found := get(name)) is not None:
-                yield from texts(found)
+            if name in value:
+                yield from texts(value[name])
+    elif value is not None:
+        for name in _KEYS:
+            yield from texts(_get(value, name))
 
 
 def _is_litellms_count(response: Any, raw: Any) -> bool:

@@ -109,23 +109,18 @@ def _plain(turn: Any) -> int | None:
 
 
 def output_limit(details: Mapping[str, Any]) -> int | None:
-    """The most output tokens that the request allows, or None when it sets no limit."""
-    if str(details.get("call_type")).endswith("embedding"):
-        return 0
+    """The most output tokens that the request allows, also as it is written; None when it sets no limit."""
     wire = part_of(part_of(details, "additional_args"), "complete_input_dict")
-    for source in (part_of(details, "optional_params"), wire):
-        if (most := limits(source)[0]) is not None:
-            return most
-    return None
+    most, _ = asked_limits(details)
+    return limits(wire)[0] if most is None else most
 
 
-def choices(details: Mapping[str, Any]) -> int:
-    """How many answers are paid for."""
-    asked = part_of(details, "optional_params")
-    _, each = limits(asked)
-    prompt = details.get("input")
-    many = isinstance(prompt, list) and str(details.get("call_type")).endswith("text_completion")
-    return each * len(cast("list[Any]", prompt)) if many else each
+def asked_limits(details: Mapping[str, Any]) -> tuple[int | None, int]:
+    """The most output tokens that the user asked for (None for no limit), and how many answers are paid for."""
+    most, each = limits(part_of(details, "optional_params"))
+    kind, prompt = str(details.get("call_type")), details.get("input")
+    many = isinstance(prompt, list) and kind.endswith("text_completion")
+    return 0 if kind.endswith("embedding") else most, each * len(cast("list[Any]", prompt)) if many else each
 
 
 def base_model(details: Mapping[str, Any]) -> str | None:

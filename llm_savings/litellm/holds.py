@@ -12,7 +12,7 @@ from litellm.types.utils import all_litellm_params
 from llm_savings import tokens
 from llm_savings.bounds import Size
 from llm_savings.litellm.answers import texts
-from llm_savings.litellm.calls import choices, output_limit, prompt_bound, provider_of, reads_more
+from llm_savings.litellm.calls import asked_limits, prompt_bound, provider_of, reads_more
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
 # Parameters that are a part of the prompt.
@@ -52,8 +52,7 @@ def known_of(arguments: Mapping[str, Any], call_type: str) -> dict[str, Any]:
 
 def size_of(details: Mapping[str, Any]) -> Size:
     """How large a call can get. A limit on its output is one that the user gave, never LiteLLM's own default."""
-    limit = output_limit({**details, "additional_args": None})
-    return Size(prompt_bound(details), limit, choices(details), lambda: prompt_tokens(details))
+    return Size(prompt_bound(details), *asked_limits(details), lambda: prompt_tokens(details))
 
 
 def prompt_tokens(details: Mapping[str, Any]) -> int | None:
@@ -90,8 +89,8 @@ def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a request may cost more than the arguments that it was held by: a hook may have changed it since."""
     if _bare(before["model"]) != _bare(now.get("model")):
         return True
-    limit, allowed = output_limit(before), output_limit({**now, "additional_args": None})
-    if (limit is not None and (allowed is None or allowed > limit)) or choices(now) > choices(before):
+    (limit, answers), (allowed, more) = asked_limits(before), asked_limits(now)
+    if (limit is not None and (allowed is None or allowed > limit)) or more > answers:
         return True
     if reads_more(now) and not reads_more(before):
         return True
