@@ -53,15 +53,13 @@ def limits(params: Mapping[str, Any]) -> tuple[int | None, int]:
         >>> limits({"model": "gpt-4o", "max_tokens": 100, "n": 2})
         (100, 2)
     """
-    most, choices = None, 1
-    for name, value in params.items():
-        if type(value) is int and value > 0:  # -1 and 0 stand for "no limit" with some servers
-            # Two limits in one request are rare, and which one wins differs: the larger is a bound in any case.
-            if name in _LIMITS:
-                most = max(most or 0, value)
-            elif name in _CHOICES:
-                choices = max(choices, value)
-    return most, choices
+    # Two limits in one request are rare, and which one wins differs: the larger is a bound in any case.
+    return max(_numbers(params, _LIMITS), default=None), max(_numbers(params, _CHOICES), default=1)
+
+
+def _numbers(params: Mapping[str, Any], names: frozenset[str]) -> list[int]:
+    found = [params[name] for name in names & params.keys()]
+    return [value for value in found if type(value) is int and value > 0]  # -1 and 0 are no limit with some servers
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,12 @@ class Marking:
         if settings.disabled() or not isinstance(asked.get("messages"), list):
             return asked, None
         try:
-            memory = self.memory.scoped(tenant_hash(key)) if key else self.memory
             options = {name: value for name, value in asked.items() if name not in _PARTS}
             if base and not base.rstrip("/").startswith(self._own):
                 options["api_base"] = base
-            if terms_for(memory, model, provider, options).dialect == "none":  # before the prompt is read
+            if terms_for(self.memory, model, provider, options).dialect == "none":  # before the prompt is read
                 return asked, None
+            memory = self.memory.scoped(tenant_hash(key)) if key else self.memory
             messages, tools, system = asked["messages"], asked.get("tools"), asked.get("system")
             plan = plan_breakpoints(
                 messages, tools, model, memory=memory, provider=provider, system=system, options=options

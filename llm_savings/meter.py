@@ -26,6 +26,7 @@ from llm_savings.evidence import at_end
 from llm_savings.gate import Gate
 from llm_savings.ledger import Basis, Call, Ledger, Line, Mode, Sent, Settled, Status, total
 from llm_savings.ledger.records import MOST_USD
+from llm_savings.ledger.summary import added
 from llm_savings.pricing import PriceBook
 from llm_savings.pricing.amounts import in_picodollars
 from llm_savings.storage.forks import Guarded
@@ -189,30 +190,42 @@ class Meter(Guarded):
 
     def answered(self, live: Live, answer: Answer) -> None:
         """Settle a call that was answered."""
-        self._settle(live, "hit" if answer.hit else "ok", answer)
+        self._settle(live, lambda: self.told(live, answer))
+
+    def told(self, live: Live, answer: Answer) -> Settled:
+        """What the row of a call that was answered will say, but for its latency; `settle` writes it."""
+        return self._outcome(live, "hit" if answer.hit else "ok", answer)
+
+    def settle(self, live: Live, told: Settled) -> None:
+        """Settle a call as it was told."""
+        self._settle(live, lambda: told)
 
     def abandoned(self, live: Live, answer: Answer) -> None:
         """Settle a stream that the user left: what was streamed is known, the provider may have made more."""
-        self._settle(live, "abandoned", replace(answer, estimated=True))
+        self._settle(live, lambda: self._outcome(live, "abandoned", replace(answer, estimated=True)))
 
     def failed(self, live: Live, error: BaseException, answer: Answer | None = None) -> None:
         """Settle a call that ended in an error; free when the provider surely refused it, else unknown."""
         if answer is None and not may_have_billed(error):
             answer = Answer(usage=Usage(), mode=live.sent.mode)
-        self._settle(live, "error", answer or Answer(), error=type(error).__name__)
+        found = answer or Answer()
+        self._settle(live, lambda: self._outcome(live, "error", found, type(error).__name__))
 
-    def _settle(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> None:
+    def _outcome(self, live: Live, status: Status, answer: Answer, error: str | None = None) -> Settled:
+        if live.strategies:
+            output = answer.usage.output if answer.usage else 0
+            done = at_end(live.strategies, answer.text if output else None, output)
+            answer.strategies = {**done, **answer.strategies}  # the host made it for this call
+        return settle(self.prices, live.sent, answer, status, error=error)
+
+    def _settle(self, live: Live, outcome: Callable[[], Settled]) -> None:
         with self._lock:  # a host may report an end twice, from two threads
             if live.done:
                 return
             live.done = True
         try:
-            latency = (time.monotonic() if live.ended is None else live.ended) - live.began
-            if live.strategies:
-                output = answer.usage.output if answer.usage else 0
-                done = at_end(live.strategies, answer.text if output else None, output)
-                answer = replace(answer, strategies={**done, **answer.strategies})
-            settled = settle(self.prices, live.sent, answer, status, error=error, latency=latency)
+            settled = outcome()
+            settled.latency = (time.monotonic() if live.ended is None else live.ended) - live.began
             self.ledger.settle(live.sent, settled)
             # Adding up takes longer than writing it down, and few look at the sums after every call.
             self._ended.append((live.sent, settled))
@@ -227,11 +240,12 @@ class Meter(Guarded):
             _log.exception("call %s was not settled", live.sent.call_id)
 
     def _add_up(self) -> None:
+        found = {key: [line] for key, line in self._lines.items()}
         while self._ended:
             sent, settled = self._ended.popleft()
-            line = _line(settled.model or sent.requested_model, sent, settled)
-            seen = self._lines.get(line.key)
-            self._lines[line.key] = seen + line if seen else line
+            key = settled.model or sent.requested_model
+            found.setdefault(key, []).append(_line(key, sent, settled))
+        self._lines = {key: added(key, lines) for key, lines in found.items()}
 
     @property
     def lines(self) -> list[Line]:
@@ -263,7 +277,6 @@ def settle(
     status: Status,
     *,
     error: str | None = None,
-    latency: float | None = None,
 ) -> Settled:
     """What a call cost and would have cost, and how surely that is known. Pure."""
     basis, actual, baseline = _outcome(prices, sent, answer, status)
@@ -278,7 +291,6 @@ def settle(
         strategies=answer.strategies,
         response_id=answer.response_id,
         error=error,
-        latency=latency,
     )
 
 

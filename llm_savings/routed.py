@@ -59,17 +59,18 @@ def with_evidence(metadata: Mapping[str, Any] | None, decision: Decision, **more
     return noted(metadata, "routing", {**decision.evidence(), **more})
 
 
-def params_beside(decision: Decision, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The tier's parameters that the caller does not set.
+def params_beside(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A tier's parameters that the caller does not set.
 
     Example:
         >>> router = ComplexityRouter({"simple": Tier("gpt-4o-mini", max_tokens=200), "complex": "gpt-4o"})
-        >>> params_beside(router.route("hi"), {}), params_beside(router.route("hi"), {"max_completion_tokens": 9})
+        >>> params = router.route("hi").params
+        >>> params_beside(params, {}), params_beside(params, {"max_completion_tokens": 9})
         ({'max_tokens': 200}, {})
     """
     limited = limits(given)[0] is not None  # the limit has several names
     return {
         name: value
-        for name, value in decision.params.items()
+        for name, value in params.items()
         if name not in given and not (limited and limits({name: value})[0] is not None)
     }

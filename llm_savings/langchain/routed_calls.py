@@ -109,7 +109,7 @@ class RoutedCall:
 
     def _aim(self, **more: Any) -> None:
         """Make ready what the decision says; `more` is said in its evidence."""
-        tier, given = self._decision.tier, {**params_beside(self._decision, self._given), **self._given}
+        tier, given = self._decision.tier, {**params_beside(self._decision.params, self._given), **self._given}
         # A run's id is for one run.
         config = {name: value for name, value in self._config.items() if not (more and name == "run_id")}
         metadata = with_evidence(self._config.get("metadata"), self._decision, **more)

@@ -88,7 +88,7 @@ class RoutingMiddleware(AgentMiddleware[Any, Any, Any]):
             "model": model.model_copy(update={"metadata": with_evidence(metadata, decision)}),
             "model_settings": {
                 **own,
-                **params_beside(decision, request.model_settings),
+                **params_beside(decision.params, request.model_settings),
                 **request.model_settings,
             },
             "messages": self._tiers.messages_for(decision.tier, request.messages),

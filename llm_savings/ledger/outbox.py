@@ -24,7 +24,7 @@ from llm_savings.storage.urls import masked
 _log = logging.getLogger("llm_savings.ledger")
 
 _GATHER_SECONDS = 0.2  # how long entries are gathered before they are carried into the database together
-_SOON_SECONDS = 0.05  # and how long in an event loop that carries them itself
+_SOON_SECONDS = 0.1  # and how long in an event loop that carries them itself
 _RETRY_SECONDS = 1.0
 # A failure that took long (a machine that does not answer) is tried again later still: it costs 5% of the time at most.
 _RETRY_TIMES = 20

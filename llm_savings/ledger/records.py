@@ -257,6 +257,8 @@ def clean(values: Entry) -> Entry:
     """The entry, whole, with text that every database takes: no NUL, no half of a surrogate pair."""
     if len(values) == len(SENT_COLUMNS):
         values = (*values, *NOT_SETTLED)
+    if (said := repr(values)).isascii() and "\\" not in said:  # as nearly always, and told at once
+        return values
     return tuple([value if type(value) is not str or _is_clean(value) else _cleaned(value) for value in values])
 
 

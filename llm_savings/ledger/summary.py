@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
+from functools import reduce
+from operator import attrgetter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -75,14 +77,22 @@ class Line:
         return not self.calls or self.unknown + self.unpriced + self.unvalued < self.calls
 
     def __add__(self, other: Line) -> Line:
-        return Line(self.key, *(_plus(getattr(self, n), getattr(other, n)) for n in _ADDED))
+        return added(self.key, (self, other))
 
 
-def _plus(one: Any, other: Any) -> Any:
-    return EXACT.add(one, other) if type(one) is Decimal else one + other  # whatever the caller's context is
+def added(key: str, lines: Iterable[Line]) -> Line:
+    """Lines as one, of another key; column by column, which takes a third of adding them one to another."""
+    return Line(key, *map(_sum, zip(*map(_VALUES, lines), strict=True)))
 
 
-_ADDED = tuple(n for n in Line.__dataclass_fields__ if n != "key")
+def _sum(column: Sequence[Any]) -> Any:
+    if isinstance(column[0], Usage):
+        return Usage(*map(sum, zip(*map(_COUNTS, column), strict=True)))
+    return reduce(EXACT.add, column) if isinstance(column[0], Decimal) else sum(column)  # whatever the context is
+
+
+_COUNTS = attrgetter(*FIELDS)
+_VALUES = attrgetter(*(name for name in Line.__dataclass_fields__ if name != "key"))
 
 By = Literal["model", "day", "user", "host", "total"] | str
 """What to group by; `tag:NAME` groups by the value of one of the user's tags."""
@@ -135,7 +145,7 @@ def total(lines: list[Line]) -> Line:
         >>> total([Line("a", calls=1), Line("b", calls=2)]).calls
         3
     """
-    return replace(sum(lines[1:], lines[0]), key="total") if lines else Line("total")
+    return added("total", lines) if lines else Line("total")
 
 
 def zone(tz: str | tzinfo) -> tzinfo:

@@ -111,13 +111,16 @@ def _saying(report: Any) -> Any:
     return saying
 
 
-def of_what_came(details: Mapping[str, Any], response: Any, answer: Answer) -> Answer | None:
-    """The answer of a stream that nobody read to its end, counted here; None where it was, or nobody says otherwise.
+def is_left(details: Mapping[str, Any]) -> bool:
+    """Whether this is a stream that nobody read to its end."""
+    return bool(details.get(_LEFT))
+
+
+def of_what_came(response: Any, answer: Answer) -> Answer:
+    """The answer of a stream that nobody read to its end, counted here.
 
     The provider tells the tokens of an answer at its end; what it says before is one or a few.
     """
-    if not details.get(_LEFT):
-        return None
     if answer.usage is None:
         return Answer()
     came = tokens.count(answer_text(response) or "", str(answer.model))
@@ -237,8 +240,10 @@ def answer_text(response: Any) -> str | None:
     return "" if _get(response, "data") is not None else None  # embeddings have no text
 
 
-_TEXT_KEYS = ("content", "text", "reasoning_content", "refusal", "arguments", "name", "input", "output")
-_NESTED_KEYS = ("message", "delta", "tool_calls", "function", "function_call")
+_KEYS = (
+    *("message", "delta", "tool_calls", "function", "function_call"),
+    *("content", "text", "reasoning_content", "refusal", "arguments", "name", "input", "output"),
+)
 
 
 def texts(value: Any) -> Iterable[str]:
@@ -248,10 +253,13 @@ def texts(value: Any) -> Iterable[str]:
     elif isinstance(value, list | tuple):
         for item in cast("Sequence[Any]", value):
             yield from texts(item)
+    elif isinstance(value, dict):
+        for name in _KEYS:
+            if name in value:
+                yield from texts(value[name])
     elif value is not None:
-        for name in (*_NESTED_KEYS, *_TEXT_KEYS):
-            if (found := _get(value, name)) is not None:
-                yield from texts(found)
+        for name in _KEYS:
+            yield from texts(_get(value, name))
 
 
 def _is_litellms_count(response: Any, raw: Any) -> bool:

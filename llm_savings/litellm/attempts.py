@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from llm_savings.errors import BudgetError, UsageError
+from llm_savings.ledger import Settled
 from llm_savings.litellm.answers import raw_answer, streamed_answer
 from llm_savings.meter import Answer, Live, Meter
 from llm_savings.storage.forks import Latch
@@ -55,6 +56,7 @@ class Attempt:
         reported: The provider may be expected to report usage.
         known: By what the attempt was held in its budgets, until LiteLLM announces its request.
         stop: Why a budget does not let the request leave.
+        told: What its row will say, once somebody wanted to know.
     """
 
     owner: object
@@ -64,6 +66,7 @@ class Attempt:
     reported: bool = True
     known: Mapping[str, Any] | None = None
     stop: BudgetError | None = None
+    told: Settled | None = None
     _claimed: bool = field(default=False, init=False)
 
     def claim(self) -> Live | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
@@ -17,7 +16,7 @@ from pydantic import BaseModel
 
 from llm_savings.labels import USER_KEYS, text
 from llm_savings.ledger import tenant_hash
-from llm_savings.litellm.calls import part_of
+from llm_savings.litellm.calls import part_of, provider_of
 from llm_savings.semantic_cache.scope import Request
 
 Kind = Literal["chat", "text", "responses", "messages"]
@@ -221,11 +220,10 @@ def _where(call: Mapping[str, Any]) -> tuple[str, list[Any], str | None]:
     return model, [provider, None if base is None else str(base).rstrip("/")], key
 
 
-@lru_cache(maxsize=1024)  # LiteLLM takes more than a millisecond for some
 def _provider(model: str, provider: str | None, base: str | None) -> tuple[str, str | None]:
     """A model's bare name and its provider; what it says of the base and the key is not always what was given."""
     with suppress(Exception):  # of a provider that LiteLLM does not know
-        model, provider, _, _ = litellm.get_llm_provider(model, provider, base)
+        return provider_of(model, provider, base)
     return model, provider
 
 

@@ -217,7 +217,7 @@ class SemanticCache(Cache):
     def _asked(self, call: Mapping[str, Any], kind: Kind) -> Question | Miss:
         """What a call asks; not read a second time where LiteLLM has just asked for the key of the very same call."""
         read, self._read = self._read, None
-        if read is not None and read[0] == {name: value for name, value in call.items() if name != "cache_key"}:
+        if read is not None and {**read[0], "cache_key": None} == {**call, "cache_key": None}:
             return read[1]
         return self.answers.asked(self._request(call, kind))
 

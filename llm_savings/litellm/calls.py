@@ -9,7 +9,10 @@ from __future__ import annotations
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
+
+import litellm
 
 from llm_savings import tokens
 from llm_savings.bounds import limits
@@ -79,11 +82,17 @@ def question(details: Mapping[str, Any]) -> tuple[Any, Any]:
     return prompt, part_of(details, "optional_params").get("tools")
 
 
+def reads_more(details: Mapping[str, Any]) -> bool:
+    """Whether the provider may add to the prompt without telling."""
+    prompt = details.get("input") or details.get("messages")
+    return may_read_more(str(details.get("model")), part_of(details, "optional_params"), prompt)
+
+
 def prompt_bound(details: Mapping[str, Any]) -> int | None:
     """Tokens that the prompt cannot exceed, or None when the provider may add to it without telling."""
-    asked, prompt = part_of(details, "optional_params"), details.get("input") or details.get("messages")
-    if may_read_more(str(details.get("model")), asked, prompt):
+    if reads_more(details):
         return None
+    asked, prompt = part_of(details, "optional_params"), details.get("input") or details.get("messages")
     bound = tokens.upper_bound(asked)
     for turn in cast("list[Any]", prompt) if isinstance(prompt, list) else (prompt,):
         bound += tokens.MESSAGE_OVERHEAD + (_plain(turn) or tokens.upper_bound(turn))
@@ -100,23 +109,18 @@ def _plain(turn: Any) -> int | None:
 
 
 def output_limit(details: Mapping[str, Any]) -> int | None:
-    """The most output tokens that the request allows, or None when it sets no limit."""
-    if str(details.get("call_type")).endswith("embedding"):
-        return 0
+    """The most output tokens that the request allows, also as it is written; None when it sets no limit."""
     wire = part_of(part_of(details, "additional_args"), "complete_input_dict")
-    for source in (part_of(details, "optional_params"), wire):
-        if (most := limits(source)[0]) is not None:
-            return most
-    return None
+    most, _ = asked_limits(details)
+    return limits(wire)[0] if most is None else most
 
 
-def choices(details: Mapping[str, Any]) -> int:
-    """How many answers are paid for."""
-    asked = part_of(details, "optional_params")
-    _, each = limits(asked)
-    prompt = details.get("input")
-    many = isinstance(prompt, list) and str(details.get("call_type")).endswith("text_completion")
-    return each * len(cast("list[Any]", prompt)) if many else each
+def asked_limits(details: Mapping[str, Any]) -> tuple[int | None, int]:
+    """The most output tokens that the user asked for (None for no limit), and how many answers are paid for."""
+    most, each = limits(part_of(details, "optional_params"))
+    kind, prompt = str(details.get("call_type")), details.get("input")
+    many = isinstance(prompt, list) and kind.endswith("text_completion")
+    return 0 if kind.endswith("embedding") else most, each * len(cast("list[Any]", prompt)) if many else each
 
 
 def base_model(details: Mapping[str, Any]) -> str | None:
@@ -124,6 +128,16 @@ def base_model(details: Mapping[str, Any]) -> str | None:
     params = part_of(details, "litellm_params")
     declared = params.get("base_model") or part_of(params, "model_info").get("base_model")
     return declared or part_of(metadata_of(details), "model_info").get("base_model")
+
+
+@lru_cache(maxsize=1024)  # LiteLLM takes more than a millisecond for some
+def provider_of(model: str, provider: str | None, base: str | None) -> tuple[str, str]:
+    """A model's bare name and its provider's.
+
+    Raises:
+        Exception: LiteLLM knows no provider of such a model.
+    """
+    return litellm.get_llm_provider(model, provider, base)[:2]
 
 
 def mode_of(tier: object) -> Mode | None:
@@ -134,7 +148,7 @@ def mode_of(tier: object) -> Mode | None:
 def part_of(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The mapping under a name; an empty one where there is none."""
     value = source.get(name)
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else _NOTHING
+    return value if isinstance(value, dict) else _NOTHING
 
 
 def metadata_of(details: Mapping[str, Any]) -> Mapping[str, Any]:

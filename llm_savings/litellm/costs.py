@@ -22,11 +22,10 @@ from litellm.integrations.custom_logger import CustomLogger
 from llm_savings import settings
 from llm_savings.budget import Budget
 from llm_savings.errors import BudgetError, BudgetUnavailableError, ConfigError, UsageError
-from llm_savings.evidence import at_end
 from llm_savings.ledger import Ledger, Settled
 from llm_savings.ledger.counters import BusyError
 from llm_savings.litellm import stops
-from llm_savings.litellm.answers import answer_of, of_what_came, raw_answer, watch_messages
+from llm_savings.litellm.answers import answer_of, is_left, of_what_came, raw_answer, watch_messages
 from llm_savings.litellm.attempts import Attempt, Leftovers, Trace, awaited, is_awaited, keep, latest, leaving, stop_for
 from llm_savings.litellm.calls import (
     BILLED,
@@ -41,7 +40,7 @@ from llm_savings.litellm.calls import (
 )
 from llm_savings.litellm.holds import has_grown, known_of, size_of
 from llm_savings.litellm.wire import StreamUsage
-from llm_savings.meter import METERED, Answer, Live, Meter, current_call, settle
+from llm_savings.meter import METERED, Answer, Live, Meter, current_call
 from llm_savings.metered import Metered
 from llm_savings.pricing import PriceBook
 from llm_savings.resends import RetriedError, watch
@@ -50,7 +49,6 @@ from llm_savings.usage import Usage
 _log = logging.getLogger("llm_savings.litellm")
 # LiteLLM's proxy announces requests that it turns away itself; nothing is sent for them.
 _NOT_SENT = "litellm_no_upstream_llm_call"
-_FREE = Answer(usage=Usage())
 _MOCK_KEY = "mock-key"  # what LiteLLM passes as the API key of a mock_response
 
 
@@ -182,14 +180,17 @@ class CostLogger(Metered, CustomLogger):
             hit: A cache answered.
         """
         attempt = latest(details, self._where)
-        live = attempt.trace.live if attempt and attempt.trace and attempt.owner is self else None
-        if live is None and not hit:
-            return None
-        sent = live.sent if live else call_sent(details, "", tags={})
-        done = at_end((live.strategies if live else None) or {}, None, 0)
-        answer = _answer(details, response, attempt or Attempt(self), hit=hit)
-        answer = replace(answer, strategies={**done, **strategies_of(details)})
-        return settle(self.meter.prices, sent, answer, "hit" if hit else "ok")
+        if attempt and attempt.trace and attempt.owner is self:
+            return self._told(details, response, attempt, attempt.trace.live, hit=hit)
+        live = Live(call_sent(details, "", tags={}), self._where, 0.0)
+        return self._told(details, response, Attempt(self), live, hit=True) if hit else None
+
+    def _told(self, details: dict[str, Any], response: Any, attempt: Attempt, live: Live, *, hit: bool) -> Settled:
+        """What a call came to: worked out once, for the client and the ledger."""
+        if attempt.told is None or (attempt.told.status == "hit") != hit:
+            _say(details, live, hit=hit)
+            attempt.told = self.meter.told(live, _answer(details, response, attempt, hit=hit))
+        return attempt.told
 
     def __repr__(self) -> str:
         # LiteLLM writes its callbacks into a line of debugging in every call, whether that is shown or not.
@@ -243,7 +244,7 @@ class CostLogger(Metered, CustomLogger):
             if before is not None and (lost := before.claim()) is not None:
                 # The SDK's own retries run inside the handler of the first error, and report none of the others.
                 error = sys.exception() if before.number == 1 else None
-                self.meter.failed(lost, error or RetriedError(), _FREE if before.known else None)
+                self.meter.failed(lost, error or RetriedError(), _free() if before.known else None)
             attempt = self._begun(details, details, before.number + 1 if before else 1)
         if str(details.get("call_type")).endswith(("anthropic_messages", "pass_through_endpoint")):
             watch_messages()
@@ -286,10 +287,11 @@ class CostLogger(Metered, CustomLogger):
         """A new attempt, held in its budgets and written ahead."""
         sent = call_sent(known, self._ids.take(details.get("litellm_call_id")), tags=self.meter.tags)
         size = size_of(known)
-        most = replace(size, max_tokens=output_limit(known))
-        bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
+        most = replace(size, max_tokens=output_limit(known)) if "additional_args" in known else size
+        # made here, and known to nobody else yet
+        sent.bound = self.meter.bound(sent.requested_model, most, mode=sent.mode, provider=sent.provider)
         try:
-            live = self.meter.begin(replace(sent, bound=bound), size, now=now)
+            live = self.meter.begin(sent, size, now=now)
         except BusyError:
             self._ids.give_back(sent.call_id)
             raise
@@ -335,16 +337,13 @@ class CostLogger(Metered, CustomLogger):
             attempt = self._unannounced(details, response, start)
         if attempt is None or attempt.owner is not self or (live := attempt.claim()) is None:
             return
-        hit = details.get("cache_hit") is True
-        said = strategies_of(details) if hit else asked_for(details)
-        if said:  # some of it is known only after the call was written ahead
-            live.strategies = {**(live.strategies or {}), **said}
         _ended(live, end)
-        answer = _answer(details, response, attempt, hit=hit)
-        if not hit and (came := of_what_came(details, response, answer)) is not None:
-            self.meter.abandoned(live, came)
+        hit = details.get("cache_hit") is True
+        if not hit and is_left(details):
+            _say(details, live, hit=False)
+            self.meter.abandoned(live, of_what_came(response, _answer(details, response, attempt, hit=False)))
         else:
-            self.meter.answered(live, answer)
+            self.meter.settle(live, self._told(details, response, attempt, live, hit=hit))
 
     def _unannounced(self, details: dict[str, Any], response: Any, start: Any) -> Attempt | None:
         """An answer without a request: a cache's, or that of a provider for which LiteLLM announces none."""
@@ -370,7 +369,7 @@ class CostLogger(Metered, CustomLogger):
         self._streams.refused(details, error)
         never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
         self.meter.failed(
-            live, error if isinstance(error, BaseException) else RetriedError(), _FREE if never_left else None
+            live, error if isinstance(error, BaseException) else RetriedError(), _free() if never_left else None
         )
 
     def _replaced(self) -> bool:
@@ -395,11 +394,17 @@ class CostLogger(Metered, CustomLogger):
         return outer is not None and not outer.done and outer.target == self._where
 
 
+def _say(details: Mapping[str, Any], live: Live, *, hit: bool) -> None:
+    """Add what strategies say only after the call was written ahead."""
+    if said := strategies_of(details) if hit else asked_for(details):
+        live.strategies = {**(live.strategies or {}), **said}
+
+
 def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bool) -> Answer:
     """The answer, with the provider's own model and id also where the proxy has put others in their place."""
     answer = answer_of(details, response, hit=hit, reported=attempt.reported)
     if answer.response_id is None and isinstance(headers := details.get("response_headers"), dict):
-        answer = replace(answer, response_id=headers.get("request-id"))  # a stream in Anthropic's own protocol
+        answer.response_id = headers.get("request-id")  # a stream in Anthropic's own protocol
     hidden = getattr(response, "_hidden_params", None) or {}
     told = hidden.get("provider_response_model") or base_model(details)
     if told or "user_api_key" not in metadata_of(details):
@@ -410,8 +415,14 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     except UsageError:
         own = None
     if own is None:  # the model that was asked for is the best guess then
-        return replace(answer, model=None)
-    return replace(answer, model=own.model, response_id=own.response_id or answer.response_id)
+        answer.model = None
+    else:
+        answer.model, answer.response_id = own.model, own.response_id or answer.response_id
+    return answer
+
+
+def _free() -> Answer:
+    return Answer(usage=Usage())
 
 
 def _ended(live: Live, end: Any) -> None:

@@ -7,13 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-import litellm
 from litellm.types.utils import all_litellm_params
 
 from llm_savings import tokens
 from llm_savings.bounds import Size
 from llm_savings.litellm.answers import texts
-from llm_savings.litellm.calls import choices, output_limit, prompt_bound
+from llm_savings.litellm.calls import asked_limits, prompt_bound, provider_of, reads_more
 
 _NO_PARAMETERS = frozenset((*all_litellm_params, "model", "messages", "input", "prompt", "user"))
 # Parameters that are a part of the prompt.
@@ -31,9 +30,8 @@ def known_of(arguments: Mapping[str, Any], call_type: str) -> dict[str, Any]:
     Raises:
         Exception: LiteLLM knows no provider of such a model.
     """
-    model, provider, _, _ = litellm.get_llm_provider(
-        arguments["model"], arguments.get("custom_llm_provider"), arguments.get("api_base"), arguments.get("api_key")
-    )
+    base = arguments.get("api_base")
+    model, provider = provider_of(arguments["model"], arguments.get("custom_llm_provider"), base)
     if call_type.startswith(("acompletion", "completion")):
         model = model.removeprefix("responses/")  # says only which of OpenAI's interfaces to use
     return {
@@ -54,8 +52,7 @@ def known_of(arguments: Mapping[str, Any], call_type: str) -> dict[str, Any]:
 
 def size_of(details: Mapping[str, Any]) -> Size:
     """How large a call can get. A limit on its output is one that the user gave, never LiteLLM's own default."""
-    limit = output_limit({**details, "additional_args": None})
-    return Size(prompt_bound(details), limit, choices(details), lambda: prompt_tokens(details))
+    return Size(prompt_bound(details), *asked_limits(details), lambda: prompt_tokens(details))
 
 
 def prompt_tokens(details: Mapping[str, Any]) -> int | None:
@@ -92,10 +89,10 @@ def has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether a request may cost more than the arguments that it was held by: a hook may have changed it since."""
     if _bare(before["model"]) != _bare(now.get("model")):
         return True
-    limit, allowed = output_limit(before), output_limit({**now, "additional_args": None})
-    if (limit is not None and (allowed is None or allowed > limit)) or choices(now) > choices(before):
+    (limit, answers), (allowed, more) = asked_limits(before), asked_limits(now)
+    if (limit is not None and (allowed is None or allowed > limit)) or more > answers:
         return True
-    if (prompt_bound(now) is None) and prompt_bound(before) is not None:
+    if reads_more(now) and not reads_more(before):
         return True
     return _length(now) > _length(before)
 

@@ -178,6 +178,8 @@ class PromptCaching(CustomLogger):
             return self._plans.pop(str(details.get("litellm_call_id")), (None, None))
 
     def _ended(self, details: Mapping[str, Any], response: Any) -> None:
+        if str(details.get("litellm_call_id")) not in self._plans:
+            return
         found = getattr(response, "usage", None)
         try:
             usage = Usage.from_litellm(found) if found else None

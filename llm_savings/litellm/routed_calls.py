@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, cast
 
@@ -161,9 +161,10 @@ class RoutedCall:
         self._at_least = at_least_in(*told)
         allowed = next((each[ALLOWED] for each in told if isinstance(each.get(ALLOWED), list)), names)
         self._allowed = tuple(name for name in names if name in allowed) or names[:1]
-        ours = (ALLOWED, SAVES)
         for name, each in said.items():
-            said[name] = {key: value for key, value in each.items() if key not in ours}
+            said[name] = kept = dict(each)
+            for ours in (ALLOWED, SAVES):
+                kept.pop(ours, None)
         self._given: Mapping[str, Any] = {**given, **said}
         self._sent: dict[str, Any] = {**self._given, "model": group.tiers[self._allowed[-1]].model}
         if self._conversation:
@@ -173,8 +174,9 @@ class RoutedCall:
     @property
     def asked(self) -> Mapping[str, Any]:
         """What the Router's own method is called with: whole, where the answer is judged."""
-        left_out = ("stream", "stream_options") if self.is_judged else ()
-        return {name: value for name, value in self._sent.items() if name not in left_out}
+        if not self.is_judged:
+            return self._sent
+        return {name: value for name, value in self._sent.items() if name not in ("stream", "stream_options")}
 
     @property
     def in_pieces(self) -> bool:
@@ -258,7 +260,7 @@ class RoutedCall:
 
     def _sent_by(self, decision: Decision) -> dict[str, Any]:
         given, tier = self._given, self._group.tiers[decision.tier]
-        params = params_beside(replace(decision, params={**tier.params, **decision.params}), given)
+        params = params_beside({**tier.params, **decision.params}, given)
         if self._way in _RESPONSES:
             params = {_FOR_RESPONSES.get(name, name): value for name, value in params.items()}
         metadata = with_evidence(given.get(self._where), decision, **self._more)

@@ -17,7 +17,7 @@ from llm_savings.attribution import attribute
 from llm_savings.evidence import AT_END, noted
 from llm_savings.ledger import tenant_hash
 from llm_savings.litellm import CostLogger
-from llm_savings.litellm.calls import CallIds, call_sent, choices, output_limit, prompt_bound
+from llm_savings.litellm.calls import CallIds, asked_limits, call_sent, output_limit, prompt_bound
 from llm_savings.sandbox import Sandbox
 from llm_savings.tokens import count
 
@@ -200,9 +200,11 @@ def test_output_limits(details: dict[str, Any], limit: int | None) -> None:
 
 
 def test_how_many_answers() -> None:
-    assert choices({"call_type": "completion", "optional_params": {"n": 3}, "input": FAQ}) == 3
-    assert choices({"call_type": "atext_completion", "optional_params": {"best_of": 2}, "input": ["a", "b"]}) == 4
-    assert choices({"call_type": "completion", "optional_params": {"n": None}}) == 1
+    assert asked_limits({"call_type": "completion", "optional_params": {"n": 3}, "input": FAQ})[1] == 3
+    assert (
+        asked_limits({"call_type": "atext_completion", "optional_params": {"best_of": 2}, "input": ["a", "b"]})[1] == 4
+    )
+    assert asked_limits({"call_type": "completion", "optional_params": {"n": None}})[1] == 1
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=50))

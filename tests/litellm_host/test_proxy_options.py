@@ -184,18 +184,23 @@ def test_check_lets_go_of_the_ledger_that_it_asked(
     assert (status, found["metering"][0], closed) == (0, "on", [postgres_url])
 
 
-def test_what_is_not_installed_is_not_loaded_anew_in_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiteLLM asks for its tracing in each request; without OpenTelemetry's SDK it read the module to fail."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, TRACING, raising=False)
+@pytest.mark.parametrize(("needed", "asked"), [("opentelemetry.sdk.trace", TRACING), ("prisma", "prisma")])
+def test_what_is_not_installed_is_not_looked_for_anew_in_each_request(
+    monkeypatch: pytest.MonkeyPatch, needed: str, asked: str
+) -> None:
+    """LiteLLM asks for its tracing and its database in each request, and went to the disk only to fail."""
+    monkeypatch.delitem(sys.modules, asked, raising=False)
+    monkeypatch.setitem(sys.modules, needed, None)  # as if it were not installed
     plug._spare_imports()
-    assert sys.modules[TRACING] is None
+    assert sys.modules[asked] is None
     with pytest.raises(ImportError):
-        import_module(TRACING)
+        import_module(asked)
 
 
-def test_tracing_that_is_installed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", ModuleType("opentelemetry.sdk.trace"))
+def test_what_is_installed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("opentelemetry.sdk.trace", "prisma"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.delitem(sys.modules, TRACING, raising=False)
     plug._spare_imports()
     assert TRACING not in sys.modules
+    assert sys.modules["prisma"] is not None

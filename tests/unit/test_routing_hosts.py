@@ -58,10 +58,10 @@ def test_a_router_is_given_made_or_refused() -> None:
 
 def test_the_callers_own_parameters_come_first() -> None:
     decision = ComplexityRouter(TIERS).route("hi")
-    assert params_beside(decision, {}) == {"max_tokens": 200, "reasoning_effort": "low"}
+    assert params_beside(decision.params, {}) == {"max_tokens": 200, "reasoning_effort": "low"}
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-        assert params_beside(decision, {name: 5}) == {"reasoning_effort": "low"}
-    assert params_beside(decision, {"reasoning_effort": None}) == {"max_tokens": 200}
+        assert params_beside(decision.params, {name: 5}) == {"reasoning_effort": "low"}
+    assert params_beside(decision.params, {"reasoning_effort": None}) == {"max_tokens": 200}
 
 
 def test_the_evidence_is_added_to_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
