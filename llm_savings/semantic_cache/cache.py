@@ -342,6 +342,8 @@ class AnswerCache:
         settings = self.settings
         if len(asked.text) > settings.longest:
             return Miss(reason="long", question=asked)
+        if near is None and not (self._embedding.lasts() or self._store.holds(asked.scope)):
+            return Miss(reason="new scope", question=asked)  # as at each turn of a conversation: no vector is made
         vector = self._vector(asked.text)
         if vector is None:
             return Miss(reason="embedder" if self._embedding.lasts() else "no vector", question=asked)

@@ -177,7 +177,7 @@ def test_what_says_whose_vectors_it_makes_needs_no_name(tmp_path: Path) -> None:
 
 
 def test_a_vector_of_zeros_is_never_alike() -> None:
-    cache = make(embeddings=lambda texts: [[0.0] * 4 for _ in texts])
+    cache = make(embeddings=lambda texts: [[0.0 if text == ALIKE else 1.0] * 4 for text in texts])
     keep(cache, FIRST)
     assert missed(cache, ALIKE).reason == "no vector"
     assert served(cache, FIRST).tier == "exact"
@@ -454,16 +454,38 @@ def test_a_slow_embedder_is_a_miss_and_does_not_hold_up(caplog: pytest.LogCaptur
     going = threading.Event()
 
     def slow(texts: list[str]) -> Any:
-        going.wait(5)
+        if texts != [FIRST]:
+            going.wait(5)
         return [[1.0, 0.0] for _ in texts]
 
     cache = make(embeddings=slow, embed_timeout=0.05)
+    keep(cache, FIRST)
     began = time.monotonic()
     for number in range(3):
         assert missed(cache, f"{FIRST} {number}").reason == "embedder"
     assert time.monotonic() - began < 3
     going.set()
     assert caplog.text.count("took more than 0.05 s") == 1
+
+
+def test_no_vector_is_made_to_look_where_there_is_nothing(tmp_path: Path) -> None:
+    """An embedder over the network would hold up each turn of a conversation: each has a scope of its own."""
+    asked: list[str] = []
+
+    def embed(texts: list[str]) -> Any:
+        asked.extend(texts)
+        return [[1.0, 0.0] for _ in texts]
+
+    for target in (None, tmp_path / "cache.db"):
+        cache = make(target, embeddings=("mine", embed))
+        assert missed(cache, FIRST).reason == "new scope"
+        assert not asked
+        keep(cache, FIRST)
+        assert missed(cache, UNLIKE, parameters={"seed": 1}).reason == "new scope"
+        assert asked == [FIRST]
+        served(cache, ALIKE)
+        assert asked == [FIRST, ALIKE]
+        asked.clear()
 
 
 def test_an_embedder_is_asked_once_for_a_question() -> None:
@@ -482,7 +504,7 @@ def test_an_embedder_is_asked_once_for_a_question() -> None:
 
 @pytest.mark.parametrize("vectors", [[[float("nan"), 1.0]], [1.0, 2.0], [[1.0], [2.0]], "no", [["a"]]])
 def test_vectors_that_are_none_are_a_miss(vectors: Any) -> None:
-    cache = make(embeddings=lambda texts: vectors)
+    cache = make(embeddings=lambda texts: [[1.0, 0.0]] if texts == [FIRST] else vectors)
     keep(cache, FIRST)
     assert missed(cache, ALIKE).reason == "embedder"
     served(cache, FIRST)

@@ -102,6 +102,17 @@ def shared(opener: Opener) -> Opener:
 # What is kept comes back
 
 
+def test_a_scope_without_entries_is_told_without_a_vector(store: Store, opener: Opener) -> None:
+    assert not store.holds("s")
+    store.put(entry("one"), vectors(1)[0])
+    assert store.holds("s") and not store.holds("other")
+    if getattr(store, "path", "") != ":memory:":
+        assert opener().holds("s")
+    store.nearest("s", vectors(1)[0], 1, NOW)
+    store.remove(Which(scope="s"))
+    assert not store.holds("s")
+
+
 def test_an_entry_comes_back_as_it_was(store: Store) -> None:
     full = entry(
         "full", expires_at=NOW + HOUR, sliding=True, tags=("a,b", "source:FAQ {1}", "한글"), user="u", hits=3,

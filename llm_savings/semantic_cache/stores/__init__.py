@@ -25,6 +25,10 @@ class Store(Protocol):
         """The entry of this id, unless it has expired."""
         ...
 
+    def holds(self, scope: str) -> bool:
+        """Whether this scope may have entries with vectors; where it has none, no question's vector is needed."""
+        ...
+
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """The entries of this scope whose vectors are nearest, best first, none expired.
 

@@ -49,6 +49,10 @@ class MemoryStore(Guarded):
         found = self._kept.get(entry_id)
         return None if found is None or _is_over(found.entry, now) else found.entry
 
+    def holds(self, scope: str) -> bool:
+        """See `Store.holds`."""
+        return scope in self._names
+
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked = rows.unit(vector, rows.dimensions_of(self._length))

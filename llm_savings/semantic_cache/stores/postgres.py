@@ -82,6 +82,13 @@ class PostgresStore(rows.Paged):
             found = db.execute(sql, (rows.plain(entry_id), rows.instant(now))).fetchone()
         return rows.entry_of(found) if found else None
 
+    def holds(self, scope: str) -> bool:
+        """See `Store.holds`."""
+        sql = f"SELECT EXISTS (SELECT 1 FROM {self._table} WHERE scope = %s)"
+        with self._using() as db:
+            (found,) = db.execute(sql, (rows.plain(scope),)).fetchone() or (True,)
+        return bool(found)
+
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked, name = rows.unit(vector, self._dimensions), rows.plain(scope)

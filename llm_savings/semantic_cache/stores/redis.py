@@ -127,6 +127,12 @@ class RedisStore:
             found = self._ask("HMGET", self._key(entry_id), *_READ)
         return _answer(found, moment)
 
+    def holds(self, scope: str) -> bool:
+        """See `Store.holds`."""
+        with self._using():
+            count, *_ = self._ask("FT.SEARCH", self._index, f"@scope:{{{_digest(scope)}}}", "LIMIT", 0, 0)
+        return bool(count)
+
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         wanted, moment = count, rows.instant(now)

@@ -88,6 +88,12 @@ class SqliteStore(rows.Paged):
             found = patiently(db, sql, self._busy, (rows.plain(entry_id), rows.instant(now))).fetchone()
         return rows.entry_of(found) if found else None
 
+    def holds(self, scope: str) -> bool:
+        """See `Store.holds`."""
+        place, sql = _place(scope), "SELECT EXISTS (SELECT 1 FROM cache_vectors WHERE place = ?)"
+        with self._reading() as db:
+            return bool(self._scopes.get(place) or patiently(db, sql, self._busy, (place,)).fetchone()[0])
+
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked, moment = rows.unit(vector, self._dimensions), rows.instant(now)
