@@ -215,7 +215,7 @@ class Meter(Guarded):
         if live.strategies:
             output = answer.usage.output if answer.usage else 0
             done = at_end(live.strategies, answer.text if output else None, output)
-            answer.strategies = {**done, **answer.strategies}  # the host made it for this call
+            answer = replace(answer, strategies={**done, **answer.strategies})
         return settle(self.prices, live.sent, answer, status, error=error)
 
     def _settle(self, live: Live, outcome: Callable[[], Settled]) -> None:

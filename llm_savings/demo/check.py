@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from llm_savings.ledger import Call
+from llm_savings.ledger import Call, Settled
 from llm_savings.semantic_cache.match.bounds import at_most
 from llm_savings.usage import Usage
 
@@ -49,10 +49,9 @@ def check(fresh: Mapping[str, str], answers: Mapping[str, str], calls: Iterable[
         settled, name = call.settled, call.sent.tags.get("request")
         if settled is None or name is None:
             continue
-        routing: Mapping[str, Any] = settled.strategies.get("routing") or {}
         if settled.status == "hit":
             how[name] = "answered by the cache"
-        elif routing.get("tier") == "simple":
+        elif _tier(settled) == "simple":
             how[name] = "answered by a smaller model"
         else:
             how.setdefault(name, "answered by the same model")
@@ -74,12 +73,15 @@ def kept(calls: Iterable[Call]) -> tuple[int, Decimal]:
     """Calls that routing left with the strongest model, and what they cost in USD: what limits the saving."""
     hard, usd = 0, Decimal(0)
     for call in calls:
-        if (settled := call.settled) is None or settled.status == "hit":
-            continue
-        routing: Mapping[str, Any] = settled.strategies.get("routing") or {}
-        if routing.get("tier") == "complex":
+        settled = call.settled
+        if settled is not None and settled.status != "hit" and _tier(settled) == "complex":
             hard, usd = hard + 1, usd + (settled.actual or 0)
     return hard, usd
+
+
+def _tier(settled: Settled) -> Any:
+    routing: Mapping[str, Any] = settled.strategies.get("routing") or {}
+    return routing.get("tier")
 
 
 def spared_seconds(calls: Iterable[Call]) -> float:

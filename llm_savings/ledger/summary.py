@@ -86,12 +86,9 @@ def added(key: str, lines: Iterable[Line]) -> Line:
 
 
 def _sum(column: Sequence[Any]) -> Any:
-    if isinstance(column[0], Usage):
-        return Usage(*map(sum, zip(*map(_COUNTS, column), strict=True)))
     return reduce(EXACT.add, column) if isinstance(column[0], Decimal) else sum(column)  # whatever the context is
 
 
-_COUNTS = attrgetter(*FIELDS)
 _VALUES = attrgetter(*(name for name in Line.__dataclass_fields__ if name != "key"))
 
 By = Literal["model", "day", "user", "host", "total"] | str

@@ -49,6 +49,7 @@ from llm_savings.usage import Usage
 _log = logging.getLogger("llm_savings.litellm")
 # LiteLLM's proxy announces requests that it turns away itself; nothing is sent for them.
 _NOT_SENT = "litellm_no_upstream_llm_call"
+_FREE = Answer(usage=Usage())
 _MOCK_KEY = "mock-key"  # what LiteLLM passes as the API key of a mock_response
 
 
@@ -244,7 +245,7 @@ class CostLogger(Metered, CustomLogger):
             if before is not None and (lost := before.claim()) is not None:
                 # The SDK's own retries run inside the handler of the first error, and report none of the others.
                 error = sys.exception() if before.number == 1 else None
-                self.meter.failed(lost, error or RetriedError(), _free() if before.known else None)
+                self.meter.failed(lost, error or RetriedError(), _FREE if before.known else None)
             attempt = self._begun(details, details, before.number + 1 if before else 1)
         if str(details.get("call_type")).endswith(("anthropic_messages", "pass_through_endpoint")):
             watch_messages()
@@ -369,7 +370,7 @@ class CostLogger(Metered, CustomLogger):
         self._streams.refused(details, error)
         never_left = attempt.mock or type(error).__name__ == "RawRequestCaptured"
         self.meter.failed(
-            live, error if isinstance(error, BaseException) else RetriedError(), _free() if never_left else None
+            live, error if isinstance(error, BaseException) else RetriedError(), _FREE if never_left else None
         )
 
     def _replaced(self) -> bool:
@@ -419,10 +420,6 @@ def _answer(details: dict[str, Any], response: Any, attempt: Attempt, *, hit: bo
     else:
         answer.model, answer.response_id = own.model, own.response_id or answer.response_id
     return answer
-
-
-def _free() -> Answer:
-    return Answer(usage=Usage())
 
 
 def _ended(live: Live, end: Any) -> None:
