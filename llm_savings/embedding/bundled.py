@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from llm_savings.embedding.text import WORD, Script, hangul_rows, hangul_weight, idf_slot, latin_rows, normalised, split
 
 _WEIGHTS = Path(__file__).parent / "weights"
-_MOST_WORDS_KEPT = 8_192  # about 8 MB of word vectors
+_MOST_WORDS_KEPT = 16_384  # about 8 MB
 
 
 class Word(NamedTuple):
@@ -47,7 +47,8 @@ class Word(NamedTuple):
 
 class _Entry(NamedTuple):
     script: int
-    raw: NDArray[np.float32] | None  # None for a word that is not known
+    small: NDArray[np.int8] | None  # -127 to 127; None for a word that is not known
+    factor: float  # by which that is its vector
     idf: float
 
 
@@ -87,11 +88,10 @@ def _weights() -> _Weights:
     )
 
 
-def _unit(raw: NDArray[np.float32] | None, script: int, weights: _Weights) -> NDArray[np.float32]:
+def _unit(small: NDArray[np.int8] | None, script: int, weights: _Weights) -> NDArray[np.float32]:
     unit = np.zeros((weights.hangul if script == Script.HANGUL else weights.latin).shape[1], np.float32)
-    norm = 0.0 if raw is None else sqrt(float(raw @ raw))
-    if raw is not None and norm > 1e-12:
-        np.divide(raw, np.float32(norm), out=unit)
+    if small is not None:
+        np.divide(small, sqrt(float(np.square(small, dtype=np.float32).sum())), out=unit)
     return unit
 
 
@@ -153,49 +153,49 @@ class BundledEmbedder:
         for match in split(normalised(text)):
             script = match.lastindex or Script.OTHER
             form = match[script]
-            _, raw, idf = self._known.get(form) or self._learn(form, script, weights)
-            out.append(Word(*match.span(script), form, Script(script), _unit(raw, script, weights), idf))
+            _, small, _, idf = self._known.get(form) or self._learn(form, script, weights)
+            out.append(Word(*match.span(script), form, Script(script), _unit(small, script, weights), idf))
         return out
 
-    def word(self, text: str) -> tuple[int, NDArray[np.float32], float] | None:
-        """Script, vector and its length of a text that is one word; None for any other, or where it is not known."""
+    def word(self, text: str) -> tuple[int, NDArray[np.int8]] | None:
+        """Script of a text that is one word, and its vector times some number; None for others, and unknown ones."""
         found = WORD.findall(normalised(text))
         if len(found) != 1:
             return None
         form, weights = "".join(found[0]), _weights()
-        script, raw, _ = self._known.get(form) or self._learn(form, found[0].index(form) + 1, weights)
-        return None if raw is None else (script, raw, sqrt(float(raw.dot(raw))))
+        script, small, *_ = self._known.get(form) or self._learn(form, found[0].index(form) + 1, weights)
+        return None if small is None else (script, small)
 
     def idf(self, text: str) -> float:
         """The IDF weight of the most telling word of a text, or of one never met where there is none."""
-        weights, known = _weights(), self._known
-        forms = [(found[0] or found[1] or found[2], found) for found in WORD.findall(normalised(text))]
-        return max(
-            [(known.get(form) or self._learn(form, found.index(form) + 1, weights)).idf for form, found in forms],
-            default=weights.highest_idf,
-        )
+        weights = _weights()
+        forms = [one or two or three for one, two, three in WORD.findall(normalised(text))]
+        return max([_idf(form, weights) for form in forms], default=weights.highest_idf)
 
     def _fill(self, row: NDArray[np.float32], text: str, weights: _Weights) -> None:
-        latin: NDArray[np.float32] | None = None
-        hangul: NDArray[np.float32] | None = None
+        latin: list[_Entry] = []
+        hangul: list[_Entry] = []
         latin_share = hangul_share = unknown = 0.0
         known = self._known
         for forms in WORD.findall(normalised(text)):
             form = forms[0] or forms[1] or forms[2]
-            script, raw, idf = known.get(form) or self._learn(form, forms.index(form) + 1, weights)
-            if raw is None:
+            entry = known.get(form) or self._learn(form, forms.index(form) + 1, weights)
+            script, small, _, idf = entry
+            if small is None:
                 unknown += idf
             elif script == 1:
-                hangul = raw if hangul is None else hangul + raw
+                hangul.append(entry)
                 hangul_share += idf
             else:
-                latin = raw if latin is None else latin + raw
+                latin.append(entry)
                 latin_share += idf
         if unknown > latin_share + hangul_share:
             return
         width = weights.latin.shape[1]
-        for part, total, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
-            if total is not None:
+        for part, words, share in ((row[:width], latin, latin_share), (row[width:], hangul, hangul_share)):
+            if words:
+                _, small, factors, _ = zip(*words, strict=True)
+                total = np.array(factors, np.float32) @ np.array(small).astype(np.float32)
                 norm = float(total.dot(total))
                 if norm > 1e-12:
                     np.multiply(total, sqrt(share / ((latin_share + hangul_share) * norm)), out=part)
@@ -207,6 +207,10 @@ class BundledEmbedder:
         return entry
 
 
+def _idf(form: str, weights: _Weights) -> float:
+    return weights.highest_idf * int(weights.idf[idf_slot(form)]) / 255
+
+
 def _read(form: str, script: int, weights: _Weights) -> _Entry:
     idf = int(weights.idf[idf_slot(form)])
     if script == Script.HANGUL:
@@ -214,11 +218,15 @@ def _read(form: str, script: int, weights: _Weights) -> _Entry:
     else:
         rows = latin_rows(form, weights.vocabulary) if script == Script.LATIN else []
         table, scale, weight = weights.latin, weights.latin_scale, 1.0
-    raw: NDArray[np.float32] | None = None
+    small: NDArray[np.int8] | None = None
+    factor = 0.0
     if rows:
         at = np.array(rows)
-        raw = (scale.take(at) @ table.take(at, axis=0).astype(np.float32)) * np.float32(weight / sqrt(len(rows)))
-    return _Entry(script, raw, weights.highest_idf * idf / 255)
+        raw = scale.take(at) @ table.take(at, axis=0).astype(np.float32)
+        most = float(max(raw.max(), -raw.min()))
+        if most > 1e-12:
+            small, factor = np.rint(raw * (127 / most)).astype(np.int8), most / 127 * weight / sqrt(len(rows))
+    return _Entry(script, small, factor, weights.highest_idf * idf / 255)
 
 
 bundled_embedder = lru_cache(maxsize=1)(BundledEmbedder)

@@ -26,11 +26,12 @@ def made(seed: int, kinds: list[tuple[int, int]], dimensions: int) -> Any:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture(params=[8, 1_500])
+@pytest.fixture(params=[(8, 0), (1_500, 5)])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors that share one matrix; more go apart, and are looked for by their signs."""
-    for module in (matrix, nearby):
-        monkeypatch.setattr(module, "FEW", request.param)
+    """Vectors that share one matrix, more go apart; how many times the likely ones are looked for by their signs."""
+    few, worth = request.param
+    monkeypatch.setattr(nearby, "FEW", few)
+    monkeypatch.setattr(matrix, "_WORTH", worth)
 
 
 @pytest.mark.usefixtures("few")
@@ -57,10 +58,10 @@ def test_the_nearest_are_the_nearest(seed: int, kinds: list[tuple[int, int]], di
     assert found == pytest.approx([cosine for cosine, _ in best[:5]], abs=2e-3)
 
 
-@pytest.mark.parametrize("count", [1_500, 1_501, 1_536, 1_600])
+@pytest.mark.parametrize("count", [7_680, 7_681, 7_744, 8_000])
 def test_short_vectors_are_found_by_their_signs_too(count: int) -> None:
-    stored = made(3, [(0, 1)] * count, 64)
-    index = Nearby(64)
+    stored = made(3, [(0, 2)] * count, 128)
+    index = Nearby(128)
     index.add(list(range(1, count + 1)), np.stack([small(vector) for vector in stored]))
     keys, cosines = index.search(stored[700], 5)
     assert keys[0] == 701 and cosines[0] == pytest.approx(1, abs=1e-3)

@@ -808,8 +808,8 @@ def test_vectors_of_two_parts_are_found_by_the_part_that_says_something() -> Non
 
 
 def test_a_large_scope_is_found_while_its_entries_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("matrix", "nearby"):
-        monkeypatch.setattr(f"llm_savings.semantic_cache.stores.{module}.FEW", 200)
+    monkeypatch.setattr("llm_savings.semantic_cache.stores.nearby.FEW", 200)
+    monkeypatch.setattr("llm_savings.semantic_cache.stores.matrix._WORTH", 0)
     store, made = MemoryStore(dimensions=D), vectors(1_500)
     alive: dict[int, Any] = {}
 

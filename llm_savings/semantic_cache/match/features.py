@@ -10,11 +10,11 @@ from typing import Protocol
 from llm_savings.semantic_cache.match.question import Question
 
 NAMES = (
-    "cosine", "closeness", "crowd", "grams", "shared", "aligned", "worst", "substituted", "added", "single", "swapped",
-    "words", "length", "asks", "inversions", "tokens", "latin",
+    "cosine", "closeness", "crowd", "grams", "aligned", "worst", "substituted", "added", "single", "swapped", "words",
+    "length", "asks", "inversions",
 )  # fmt: skip
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
-SIGNS = (1, 1, -1, 1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1, 1, -1)
+SIGNS = (1, 1, -1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1)
 
 
 class WordSpace(Protocol):
@@ -43,46 +43,32 @@ def features(asked: Question, stored: Question, *, cosine: float, crowd: float, 
     mine, theirs = asked.word_set, stored.word_set
     here = _unmatched(asked, theirs, stored)
     there = _unmatched(stored, mine, asked)
-    total = 0.0
-    for weight in space.weights(asked.surfaces + stored.surfaces):
-        total += weight
-    nearest = [0.0] * (len(here) + len(there))
+    gone, come = len(here), len(there)
+    weights = space.weights([*here, *there, *asked.surfaces, *stored.surfaces])
+    total = sum(weights[gone + come :])
+    nearest = [0.0] * (gone + come)
     if here and there:
         table = space.likeness(here, there)
         nearest = [max(0.0, *line) for line in table] + [max(0.0, *line) for line in zip(*table, strict=True)]
-    missing = close = worst = single = 0.0
-    for weight, best in zip(space.weights(here + there), nearest, strict=True):
-        lost = weight * (1.0 - best)
-        missing += weight
-        close += lost
-        if lost > worst:
-            worst = lost
-        single = 1.0 - best
-    gone, come = len(here), len(there)
-    if not gone == come == 1:
-        single = 0.0
+    lost = [weight * (1.0 - best) for weight, best in zip(weights, nearest, strict=False)]
     own, other = frozenset(asked.tokens), frozenset(stored.tokens)
-    common = len(own & other)
-    longer = max(len(asked.tokens), len(stored.tokens), 1)
+    one, two = len(asked.tokens), len(stored.tokens)
     bits = asked.grams.bit_count() + stored.grams.bit_count()
     return (
         cosine,
         -math.log(1.03 - min(cosine, 1.0)),  # the last steps to 1 tell more than those before
         min(max(crowd, 0.5), 1.0),  # below a half nothing is near at all
         2.0 * (asked.grams & stored.grams).bit_count() / bits if bits else 0.0,
-        1.0 - missing / total if total else 0.0,
-        1.0 - close / total if total else 0.0,
-        worst,
+        1.0 - sum(lost) / total if total else 0.0,
+        max(lost, default=0.0),
         float(min(gone, come, 4)),
         float(min(abs(gone - come), 4)),
-        single,
-        float(len(own - other) == 1 and len(other - own) == 1),
+        1.0 - nearest[0] if gone == come == 1 else 0.0,
+        float(len(own - other) == 1 == len(other - own)),
         math.log1p(min(len(mine), len(theirs))),
-        min(len(asked.tokens), len(stored.tokens)) / longer,
+        min(one, two) / max(one, two, 1),
         1.0 if asked.asks == stored.asks else 0.5 if not asked.asks or not stored.asks else 0.0,
         _inversions(asked.words, stored.words, mine & theirs),
-        common / max(len(own) + len(other) - common, 1),
-        float(_latin(asked, here) and _latin(stored, there)),
     )
 
 
@@ -107,7 +93,3 @@ def _inversions(words: tuple[str, ...], others: tuple[str, ...], shared: frozens
 def _turns(words: list[str], others: list[str]) -> int:
     place = {word: index for index, word in enumerate(others)}
     return sum(place[after] < place[before] for before, after in pairwise(words))
-
-
-def _latin(question: Question, left: list[str]) -> bool:
-    return question.language == "ko" and any(word.isascii() for word in left)

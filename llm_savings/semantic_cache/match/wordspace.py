@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import sqrt
 from typing import Any, cast
+
+import numkong
+import numpy as np
 
 from llm_savings.embedding import BundledEmbedder, bundled_embedder
 from llm_savings.semantic_cache.remembered import Remembered
 
-_WEIGHTS, _VECTORS = 20_000, 8_192  # words kept, 0.1 and 1 kB each
-_Placed = tuple[int, Any, float]  # a word's script, vector and its length
+_WEIGHTS, _VECTORS = 20_000, 8_192  # words kept, 0.1 and 0.4 kB each
+_Placed = tuple[int, Any, float]  # a word's script, vector in small numbers, and its length
+_dot = cast("Callable[[Any, Any], int]", numkong.dot)
+_NOWHERE: _Placed = 0, np.zeros(1, np.int8), 1.0
 
 
 class BundledWords:
@@ -22,7 +28,7 @@ class BundledWords:
     def __init__(self, embedder: BundledEmbedder) -> None:
         self._embedder = embedder
         self._weights: dict[str, float] = {}
-        self._vector: Callable[[str], _Placed | None] = Remembered(embedder.word, _VECTORS)
+        self._vector = Remembered[_Placed](self._placed, _VECTORS)
 
     def weights(self, words: Sequence[str]) -> list[float]:
         """Return each word's inverse document frequency, about 1 (common) to 10 (never seen)."""
@@ -42,12 +48,16 @@ class BundledWords:
         theirs = [self._vector(word) for word in others]
         return [[_cosine(ours, one) for one in theirs] for ours in map(self._vector, words)]
 
+    def _placed(self, word: str) -> _Placed:
+        found = self._embedder.word(word)
+        if found is None:
+            return _NOWHERE
+        script, vector = found
+        return script, vector, sqrt(_dot(vector, vector))
 
-def _cosine(one: _Placed | None, two: _Placed | None) -> float:
-    if one is None or two is None or one[0] != two[0]:
-        return 0.0
-    lengths = one[2] * two[2]
-    return float(one[1].dot(two[1])) / lengths if lengths else 0.0
+
+def _cosine(one: _Placed, two: _Placed) -> float:
+    return _dot(one[1], two[1]) / (one[2] * two[2]) if one[0] == two[0] else 0.0
 
 
 @lru_cache(maxsize=1)

@@ -13,11 +13,9 @@ from llm_savings.semantic_cache.stores.rows import Small
 WORD = 64
 """Numbers whose signs stand in one word."""
 
-FEW = 1_500
-"""Vectors that are compared as they stand."""
-
 _LIKELY = 6_144  # rows that are compared exactly, by the square of the words of signs: the fewer, the less they tell
-_SAMPLE = 8_192  # rows whose signs tell how alike those are
+_WORTH = 5  # times as many rows there must be for signs to save anything: a row compared takes as long as some signs
+_SAMPLE = 8_192  # rows whose signs tell how alike the likely ones are
 
 Span = tuple[int, int]
 """From which word of a vector to below which one its numbers are not all zero."""
@@ -41,6 +39,9 @@ class Matrix:
         # Which numbers are above zero, 64 to a word, a line for all rows' first words, and so on; none while few.
         self._signs: Any = np.empty((-(-width // WORD), 0), np.uint64)
         self._signed = 0
+        # Bytes take a third of the time and count to 255: of 256 signs, all unlike come out as none, and lose later.
+        self._most = 255 if width <= 256 else 65_535
+        self._absent: Any = np.empty(0, np.uint8 if width <= 256 else np.uint16)  # the most signs where one was removed
         self.count = self.gone = 0
         """Rows, and how many of them were removed."""
 
@@ -49,15 +50,15 @@ class Matrix:
         rows, count = rows[:, self._part], self.count + len(keys)
         if count > len(self._keys):
             room = max(count + more, len(self._keys) * 9 // 8, 64) - self.count
-            self._keys, self._rows, self._scale = (
+            self._keys, self._rows, self._scale, self._absent = (
                 np.concatenate([old[: self.count], np.empty((room, *old.shape[1:]), old.dtype)])
-                for old in (self._keys, self._rows, self._scale)
+                for old in (self._keys, self._rows, self._scale, self._absent)
             )
         new = slice(self.count, count)
-        self._keys[new], self._rows[new] = keys, rows
+        self._keys[new], self._rows[new], self._absent[new] = keys, rows, 0
         self._scale[new] = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
         self.count = count
-        if count > FEW:
+        if count > _WORTH * _likely(len(self._signs), count):
             self._sign()
 
     def remove(self, key: int) -> bool:
@@ -66,7 +67,7 @@ class Matrix:
         if at >= self.count or self._keys[at] != key:
             return False
         self.gone += bool(self._scale[at])
-        self._scale[at] = 0
+        self._scale[at], self._absent[at] = 0, self._most
         return True
 
     def vectors(self) -> tuple[list[int], Small]:
@@ -81,8 +82,19 @@ class Matrix:
         n, some = self.count, np.flatnonzero(self._scale[: self.count])
         if self._signed:
             self._signs, self._signed = self._signs[:, :n][:, some].copy(), len(some)
-        self._keys, self._rows, self._scale = (old[:n][some].copy() for old in (self._keys, self._rows, self._scale))
+        self._keys, self._rows, self._scale, self._absent = (
+            old[:n][some].copy() for old in (self._keys, self._rows, self._scale, self._absent)
+        )
         self.count, self.gone = len(some), 0
+
+    def meets(self, span: Span) -> bool:
+        """Whether its vectors have anything in common with those of another span."""
+        return span[0] < self.span[1] and self.span[0] < span[1]
+
+    def some(self, count: int) -> list[tuple[float, int]]:
+        """Some of its vectors for one that they have nothing in common with: cosines of 0, and keys."""
+        first = slice(min(self.count, count + self.gone))
+        return [(0.0, key) for key in self._keys[first][self._scale[first] > 0][:count].tolist()]
 
     def nearest(self, vector: Vector, asked: Small, span: Span, count: int) -> list[tuple[float, int]]:
         """The nearest in no order: their cosines and keys.
@@ -90,27 +102,26 @@ class Matrix:
         Args:
             vector: What is asked, of length 1.
             asked: The same in small numbers.
-            span: Its span.
+            span: Its span, which this one's meets.
             count: How many; there may be fewer.
         """
         first, last = max(span[0], self.span[0]), min(span[1], self.span[1])
-        if first >= last:  # they have nothing in common
-            some = slice(min(self.count, count + self.gone))
-            return [(0.0, key) for key in self._keys[some][self._scale[some] > 0][:count].tolist()]
-        part = slice(WORD * first, min(WORD * last, self._dimensions))
         lines = slice(first - self.span[0], last - self.span[0])
+        part = slice(WORD * first, min(WORD * last, self._dimensions))
         own = slice(WORD * lines.start, WORD * lines.start + part.stop - part.start)
-        some = self._likely(asked[part], lines) if self._signed else np.arange(self.count)
-        scale = self._scale.take(some)
-        rows = (self._rows.take(some, 0) if self._signed else self._rows[: self.count])[:, own]
-        if len(some) > count:
+        keys, rows, scale = self._keys[: self.count], self._rows[: self.count], self._scale[: self.count]
+        if self._signed:
+            some = self._likely(asked[part], lines)
+            keys, rows, scale = keys.take(some), rows.take(some, 0), scale.take(some)
+        rows = rows[:, own]
+        if len(rows) > count:
             cosines = np.asarray(cdist(asked[None, part], rows, "dot"))[0] * scale
             if self.gone:
                 cosines[scale == 0] = -np.inf
             best = cosines.argpartition(-count)[-count:]
-            some, scale, rows = some[best], scale[best], rows[best]
+            keys, rows, scale = keys.take(best), rows[best], scale.take(best)
         exact = rows.astype(np.float32).dot(vector[part]) * scale
-        found = zip(exact.tolist(), self._keys[some].tolist(), scale.tolist(), strict=True)
+        found = zip(exact.tolist(), keys.tolist(), scale.tolist(), strict=True)
         return [(cosine, key) for cosine, key, there in found if there]
 
     def _sign(self) -> None:
@@ -131,17 +142,22 @@ class Matrix:
         n = self.count
         bits = np.packbits(asked > 0).tobytes()
         signs = memoryview(bits.ljust(-(-len(bits) // 8) * 8, b"\0")).cast("Q").tolist()
-        # Bytes take a third of the time and count to 255: of 256 signs, all unlike come out as none, and lose later.
-        unlike = np.zeros(n, np.uint8 if len(signs) * WORD <= 256 else np.uint16)
+        unlike = np.zeros(n, self._absent.dtype)
         word, few = np.empty(n, np.uint64), np.empty(n, np.uint8)
         for line, own in zip(self._signs[lines, :n], signs, strict=True):
             np.bitwise_xor(line, own, out=word)
             np.add(unlike, np.bitwise_count(word, out=few), out=unlike)
         if self.gone:
-            unlike[self._scale[:n] == 0] = np.iinfo(unlike.dtype).max
+            np.maximum(unlike, self._absent[:n], out=unlike)
         step = n // _SAMPLE | 1  # odd, since languages may come in turns
-        place = min(max(_LIKELY // len(signs) ** 2, 256, n // 1_000), n - 1) // step
-        return np.flatnonzero(unlike <= np.partition(unlike[::step].astype(np.uint16), place)[place])
+        place = min(_likely(len(signs), n), n - 1) // step
+        limit = int(np.partition(unlike[::step].astype(np.uint16), place)[place])
+        return (unlike <= limit).nonzero()[0]
+
+
+def _likely(words: int, rows: int) -> int:
+    """How many rows are compared exactly where signs are so many words long."""
+    return max(_LIKELY // words**2, 256, rows // 1_000)
 
 
 def span_of(row: Small) -> Span:

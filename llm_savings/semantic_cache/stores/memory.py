@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +20,9 @@ _FEW = 32  # vectors that take no longer to be read again than to be kept as a m
 _BACK = timedelta(minutes=1)  # by which clocks are set back
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     key: int
     entry: Entry
-    cost: int
-    size: int
 
 
 class MemoryStore(Guarded):
@@ -36,7 +34,7 @@ class MemoryStore(Guarded):
     def __init__(self, *, dimensions: Dimensions) -> None:
         self._length = dimensions
         self._kept: dict[str, _Kept] = {}  # in the order they were stored
-        self._names: dict[str, dict[int, str]] = {}  # of entries with a vector: scope -> key -> id
+        self._near: dict[str, dict[int, Entry]] = {}  # those with a vector: scope -> key -> entry
         self._loose: dict[str, dict[int, rows.Small]] = {}  # the vectors of scopes that have no index
         self._scopes: dict[str, Nearby] = {}
         self._counters: dict[str, dict[str, int]] = {}
@@ -51,21 +49,21 @@ class MemoryStore(Guarded):
 
     def holds(self, scope: str) -> bool:
         """See `Store.holds`."""
-        return scope in self._names
+        return scope in self._near
 
     def nearest(self, scope: str, vector: Vector, count: int, now: datetime) -> list[Near]:
         """See `Store.nearest`."""
         asked = rows.unit(vector, rows.dimensions_of(self._length))
         with self._lock:
-            names = self._names.get(scope)
-            if not names:
+            entries = self._near.get(scope)
+            if not entries:
                 return []
             nearby, wanted = self._nearby(scope), count * 2
             while True:
                 keys, cosines = nearby.search(asked, wanted)
                 alive: list[Near] = []
                 for key, cosine in zip(keys, cosines, strict=True):
-                    entry = self._kept[names[key]].entry
+                    entry = entries[key]
                     until = entry.expires_at
                     if until is None or until > now:
                         alive.append(Near(entry.text, cosine, lambda entry=entry: entry))
@@ -80,22 +78,21 @@ class MemoryStore(Guarded):
     def put(self, entry: Entry, vector: Vector | None) -> None:
         """See `Store.put`."""
         try:
-            cost = to_picodollars(entry.cost) or 0
+            to_picodollars(entry.cost)
         except RecordError as error:
             raise CacheError(f"entry {entry.id!r}: {error}") from None
         for moment in (entry.created_at, entry.expires_at, entry.used_at):
             if moment is not None:
                 rows.instant(moment)
-        length = 0 if vector is None else rows.dimensions_of(self._length)
-        small = None if vector is None else rows.small(rows.unit(vector, length))
-        size = entry.size + length
+        small = None if vector is None else rows.small(rows.unit(vector, rows.dimensions_of(self._length)))
         with self._lock:
             self._forget(entry.id)
             self._key += 1
-            self._kept[entry.id] = _Kept(self._key, entry, cost, size)
-            self._size += size
+            self._kept[entry.id] = _Kept(self._key, entry)
+            self._size += entry.size
             if small is not None:
-                self._names.setdefault(entry.scope, {})[self._key] = entry.id
+                self._size += len(small)
+                self._near.setdefault(entry.scope, {})[self._key] = entry
                 if (nearby := self._scopes.get(entry.scope)) is not None:
                     nearby.add([self._key], small[None])
                 else:
@@ -110,12 +107,15 @@ class MemoryStore(Guarded):
             for name, (hits, last, expiry) in uses.items():
                 if (kept := self._kept.get(name)) is None:
                     continue
-                entry = kept.entry
+                key, entry = kept
                 until = entry.expires_at
                 if until is not None and expiry is not None:
                     until = max(until, expiry)
                 last = last if entry.used_at is None else max(entry.used_at, last)
-                kept.entry = replace(entry, hits=entry.hits + hits, used_at=last, expires_at=until)
+                entry = replace(entry, hits=entry.hits + hits, used_at=last, expires_at=until)
+                self._kept[name] = _Kept(key, entry)
+                if key in (near := self._near.get(entry.scope, {})):
+                    near[key] = entry
 
     def remove(self, which: Which) -> int:
         """See `Store.remove`."""
@@ -141,9 +141,14 @@ class MemoryStore(Guarded):
         """See `Store.weights`."""
         with self._lock:
             return [
-                Weight(name, kept.size, one.hits, kept.cost, rows.instant(one.used_at or one.created_at))
-                for name, kept in self._kept.items()
-                for one in (kept.entry,)
+                Weight(
+                    name,
+                    self._weighs(key, one),
+                    one.hits,
+                    to_picodollars(one.cost) or 0,
+                    rows.instant(one.used_at or one.created_at),
+                )
+                for name, (key, one) in self._kept.items()
             ]
 
     def add(self, owner: str, deltas: Mapping[str, int]) -> None:
@@ -166,7 +171,7 @@ class MemoryStore(Guarded):
     def close(self) -> None:
         """See `Store.close`."""
         with self._lock:
-            for held in (self._scopes, self._kept, self._names, self._loose, self._counters):
+            for held in (self._scopes, self._kept, self._near, self._loose, self._counters):
                 held.clear()
             self._size = 0
 
@@ -192,18 +197,23 @@ class MemoryStore(Guarded):
         kept = self._kept.pop(name, None)
         if kept is None:
             return
-        self._size -= kept.size
-        scope = kept.entry.scope
-        names = self._names.get(scope, {})
-        if names.pop(kept.key, None) is None:
+        key, entry = kept
+        self._size -= self._weighs(key, entry)
+        scope = entry.scope
+        near = self._near.get(scope, {})
+        if near.pop(key, None) is None:
             return
-        if not names:
-            for held in (self._names, self._loose, self._scopes):
+        if not near:
+            for held in (self._near, self._loose, self._scopes):
                 held.pop(scope, None)
         elif (nearby := self._scopes.get(scope)) is not None:
-            nearby.remove(kept.key)
+            nearby.remove(key)
         else:
-            del self._loose[scope][kept.key]
+            del self._loose[scope][key]
+
+    def _weighs(self, key: int, entry: Entry) -> int:
+        """Bytes that an entry takes, with its vector if it has one."""
+        return entry.size + (rows.dimensions_of(self._length) if key in self._near.get(entry.scope, ()) else 0)
 
 
 def _is_over(entry: Entry, now: datetime) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from llm_savings.semantic_cache.entries import Vector
-from llm_savings.semantic_cache.stores.matrix import FEW, WORD, Matrix, Span, span_of
+from llm_savings.semantic_cache.stores.matrix import WORD, Matrix, Span, span_of
 from llm_savings.semantic_cache.stores.rows import Small, small
+
+FEW = 1_500
+"""Vectors that share one matrix."""
 
 _KINDS = 8  # spans that have a matrix of their own; an embedder whose zeros are anywhere has more
 
@@ -53,10 +56,17 @@ class Nearby:
         asked = small(vector)
         span = span_of(asked)
         found: list[tuple[float, int]] = []
+        apart: list[Matrix] = []
         for matrix in self._matrices.values():
-            if matrix.count:
+            if not matrix.meets(span):
+                apart.append(matrix)
+            elif matrix.count:
                 found += matrix.nearest(vector, asked, span, count)
         found.sort(reverse=True)
+        if apart and (len(found) < count or found[count - 1][0] < 0):
+            for matrix in apart:
+                found += matrix.some(count)
+            found.sort(reverse=True)
         return [key for _, key in found[:count]], [cosine for cosine, _ in found[:count]]
 
     def _add(self, keys: list[int], rows: Small, more: int) -> None:
