@@ -459,9 +459,8 @@ class AnswerCache:
         return found
 
     def _learned(self, found: Lookup, question: Question, domain: Domain) -> None:
-        now = self._clock()
         if isinstance(found, Hit):
-            entry, renewed = found.entry, None
+            now, entry, renewed = self._clock(), found.entry, None
             if entry.sliding and entry.expires_at is not None:  # it lives as long again as it was to live
                 renewed = now + (entry.expires_at - (entry.used_at or entry.created_at))
             self._tally.used(entry.id, now, renewed)

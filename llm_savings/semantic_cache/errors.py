@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llm_savings.semantic_cache import learning
 from llm_savings.semantic_cache.entries import counters_of
@@ -23,8 +24,7 @@ _DOMAINS = 1_000
 _FEW, _LABEL = 60, 3
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(NamedTuple):
     """Where errors are learned together.
 
     Attributes:
