@@ -223,7 +223,7 @@ def _read(form: str, script: int, weights: _Weights) -> _Entry:
     if rows:
         at = np.array(rows)
         raw = scale.take(at) @ table.take(at, axis=0).astype(np.float32)
-        most = float(max(raw.max(), -raw.min()))
+        most = float(np.abs(raw).max())
         if most > 1e-12:
             small, factor = np.rint(raw * (127 / most)).astype(np.int8), most / 127 * weight / sqrt(len(rows))
     return _Entry(script, small, factor, weights.highest_idf * idf / 255)
