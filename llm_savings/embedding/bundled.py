@@ -48,7 +48,7 @@ class Word(NamedTuple):
 class _Entry(NamedTuple):
     script: int
     small: NDArray[np.int8] | None  # -127 to 127; None for a word that is not known
-    factor: float  # by which that is its vector
+    factor: float  # times which it is the word's vector
     idf: float
 
 
@@ -170,7 +170,7 @@ class BundledEmbedder:
         """The IDF weight of the most telling word of a text, or of one never met where there is none."""
         weights = _weights()
         forms = [one or two or three for one, two, three in WORD.findall(normalised(text))]
-        return max([_idf(form, weights) for form in forms], default=weights.highest_idf)
+        return weights.highest_idf * max([int(weights.idf[idf_slot(form)]) for form in forms], default=255) / 255
 
     def _fill(self, row: NDArray[np.float32], text: str, weights: _Weights) -> None:
         latin: list[_Entry] = []
@@ -205,10 +205,6 @@ class BundledEmbedder:
             self._known, self._older = {}, self._known
         entry = self._known[form] = self._older.get(form) or _read(form, script, weights)
         return entry
-
-
-def _idf(form: str, weights: _Weights) -> float:
-    return weights.highest_idf * int(weights.idf[idf_slot(form)]) / 255
 
 
 def _read(form: str, script: int, weights: _Weights) -> _Entry:

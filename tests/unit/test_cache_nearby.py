@@ -58,13 +58,28 @@ def test_the_nearest_are_the_nearest(seed: int, kinds: list[tuple[int, int]], di
     assert found == pytest.approx([cosine for cosine, _ in best[:5]], abs=2e-3)
 
 
-@pytest.mark.parametrize("count", [7_680, 7_681, 7_744, 8_000])
-def test_short_vectors_are_found_by_their_signs_too(count: int) -> None:
-    stored = made(3, [(0, 2)] * count, 128)
-    index = Nearby(128)
+@pytest.mark.parametrize("count", [1_500, 1_501, 1_536, 1_600])
+def test_short_vectors_are_found_by_their_signs_too(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "_WORTH", 0)
+    stored = made(3, [(0, 1)] * count, 64)
+    index = Nearby(64)
     index.add(list(range(1, count + 1)), np.stack([small(vector) for vector in stored]))
     keys, cosines = index.search(stored[700], 5)
     assert keys[0] == 701 and cosines[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_what_comes_after_most_were_removed_is_found_too() -> None:
+    stored = made(4, [(0, 4)] * 3_101, 256)
+    rows = np.stack([small(vector) for vector in stored])
+    index = Nearby(256)
+    index.add(list(range(1, 3_101)), rows[:3_100])
+    for key in range(1, 3_000):
+        index.remove(key)
+    index.add([3_101], rows[3_100:])
+    assert len(index) == 102
+    for key in (3_050, 3_101):
+        keys, cosines = index.search(stored[key - 1], 5)
+        assert keys[0] == key and cosines[0] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_scope_of_another_script_has_candidates_all_the_same() -> None:

@@ -40,7 +40,6 @@ class Matrix:
         self._signs: Any = np.empty((-(-width // WORD), 0), np.uint64)
         self._signed = 0
         # Bytes take a third of the time and count to 255: of 256 signs, all unlike come out as none, and lose later.
-        self._most = 255 if width <= 256 else 65_535
         self._absent: Any = np.empty(0, np.uint8 if width <= 256 else np.uint16)  # the most signs where one was removed
         self.count = self.gone = 0
         """Rows, and how many of them were removed."""
@@ -58,7 +57,7 @@ class Matrix:
         self._keys[new], self._rows[new], self._absent[new] = keys, rows, 0
         self._scale[new] = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
         self.count = count
-        if count > _WORTH * _likely(len(self._signs), count):
+        if self._signed or count > _WORTH * _compared(len(self._signs), count):
             self._sign()
 
     def remove(self, key: int) -> bool:
@@ -67,7 +66,7 @@ class Matrix:
         if at >= self.count or self._keys[at] != key:
             return False
         self.gone += bool(self._scale[at])
-        self._scale[at], self._absent[at] = 0, self._most
+        self._scale[at], self._absent[at] = 0, np.iinfo(self._absent.dtype).max
         return True
 
     def vectors(self) -> tuple[list[int], Small]:
@@ -150,12 +149,12 @@ class Matrix:
         if self.gone:
             np.maximum(unlike, self._absent[:n], out=unlike)
         step = n // _SAMPLE | 1  # odd, since languages may come in turns
-        place = min(_likely(len(signs), n), n - 1) // step
+        place = min(_compared(len(signs), n), n - 1) // step
         limit = int(np.partition(unlike[::step].astype(np.uint16), place)[place])
         return (unlike <= limit).nonzero()[0]
 
 
-def _likely(words: int, rows: int) -> int:
+def _compared(words: int, rows: int) -> int:
     """How many rows are compared exactly where signs are so many words long."""
     return max(_LIKELY // words**2, 256, rows // 1_000)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,8 @@ _FEW = 32  # vectors that take no longer to be read again than to be kept as a m
 _BACK = timedelta(minutes=1)  # by which clocks are set back
 
 
-class _Kept(NamedTuple):
+@dataclass(slots=True)
+class _Kept:
     key: int
     entry: Entry
 
@@ -34,7 +34,7 @@ class MemoryStore(Guarded):
     def __init__(self, *, dimensions: Dimensions) -> None:
         self._length = dimensions
         self._kept: dict[str, _Kept] = {}  # in the order they were stored
-        self._near: dict[str, dict[int, Entry]] = {}  # those with a vector: scope -> key -> entry
+        self._near: dict[str, dict[int, _Kept]] = {}  # those with a vector: scope -> key -> entry
         self._loose: dict[str, dict[int, rows.Small]] = {}  # the vectors of scopes that have no index
         self._scopes: dict[str, Nearby] = {}
         self._counters: dict[str, dict[str, int]] = {}
@@ -55,15 +55,15 @@ class MemoryStore(Guarded):
         """See `Store.nearest`."""
         asked = rows.unit(vector, rows.dimensions_of(self._length))
         with self._lock:
-            entries = self._near.get(scope)
-            if not entries:
+            near = self._near.get(scope)
+            if not near:
                 return []
             nearby, wanted = self._nearby(scope), count * 2
             while True:
                 keys, cosines = nearby.search(asked, wanted)
                 alive: list[Near] = []
                 for key, cosine in zip(keys, cosines, strict=True):
-                    entry = entries[key]
+                    entry = near[key].entry
                     until = entry.expires_at
                     if until is None or until > now:
                         alive.append(Near(entry.text, cosine, lambda entry=entry: entry))
@@ -88,11 +88,9 @@ class MemoryStore(Guarded):
         with self._lock:
             self._forget(entry.id)
             self._key += 1
-            self._kept[entry.id] = _Kept(self._key, entry)
-            self._size += entry.size
+            kept = self._kept[entry.id] = _Kept(self._key, entry)
             if small is not None:
-                self._size += len(small)
-                self._near.setdefault(entry.scope, {})[self._key] = entry
+                self._near.setdefault(entry.scope, {})[self._key] = kept
                 if (nearby := self._scopes.get(entry.scope)) is not None:
                     nearby.add([self._key], small[None])
                 else:
@@ -100,6 +98,7 @@ class MemoryStore(Guarded):
                     loose[self._key] = small
                     if len(loose) > _FEW:
                         self._nearby(entry.scope)
+            self._size += self._weighs(kept)
 
     def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
         """See `Store.used`."""
@@ -107,15 +106,12 @@ class MemoryStore(Guarded):
             for name, (hits, last, expiry) in uses.items():
                 if (kept := self._kept.get(name)) is None:
                     continue
-                key, entry = kept
+                entry = kept.entry
                 until = entry.expires_at
                 if until is not None and expiry is not None:
                     until = max(until, expiry)
                 last = last if entry.used_at is None else max(entry.used_at, last)
-                entry = replace(entry, hits=entry.hits + hits, used_at=last, expires_at=until)
-                self._kept[name] = _Kept(key, entry)
-                if key in (near := self._near.get(entry.scope, {})):
-                    near[key] = entry
+                kept.entry = replace(entry, hits=entry.hits + hits, used_at=last, expires_at=until)
 
     def remove(self, which: Which) -> int:
         """See `Store.remove`."""
@@ -143,12 +139,13 @@ class MemoryStore(Guarded):
             return [
                 Weight(
                     name,
-                    self._weighs(key, one),
+                    self._weighs(kept),
                     one.hits,
                     to_picodollars(one.cost) or 0,
                     rows.instant(one.used_at or one.created_at),
                 )
-                for name, (key, one) in self._kept.items()
+                for name, kept in self._kept.items()
+                for one in (kept.entry,)
             ]
 
     def add(self, owner: str, deltas: Mapping[str, int]) -> None:
@@ -197,23 +194,23 @@ class MemoryStore(Guarded):
         kept = self._kept.pop(name, None)
         if kept is None:
             return
-        key, entry = kept
-        self._size -= self._weighs(key, entry)
-        scope = entry.scope
+        self._size -= self._weighs(kept)
+        scope = kept.entry.scope
         near = self._near.get(scope, {})
-        if near.pop(key, None) is None:
+        if near.pop(kept.key, None) is None:
             return
         if not near:
             for held in (self._near, self._loose, self._scopes):
                 held.pop(scope, None)
         elif (nearby := self._scopes.get(scope)) is not None:
-            nearby.remove(key)
+            nearby.remove(kept.key)
         else:
-            del self._loose[scope][key]
+            del self._loose[scope][kept.key]
 
-    def _weighs(self, key: int, entry: Entry) -> int:
+    def _weighs(self, kept: _Kept) -> int:
         """Bytes that an entry takes, with its vector if it has one."""
-        return entry.size + (rows.dimensions_of(self._length) if key in self._near.get(entry.scope, ()) else 0)
+        has = kept.key in self._near.get(kept.entry.scope, ())
+        return kept.entry.size + (rows.dimensions_of(self._length) if has else 0)
 
 
 def _is_over(entry: Entry, now: datetime) -> bool:
