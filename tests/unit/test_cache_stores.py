@@ -475,6 +475,34 @@ def test_many_entries_of_redis_go_into_a_graph_that_all_look_in(
     theirs.remove(Which())
 
 
+def test_postgres_moves_what_is_new_soon_where_the_graph_is_in_use(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    for name, value in (("_EXACT", 10), ("_LOOK", 25)):
+        monkeypatch.setattr(f"llm_savings.semantic_cache.stores.postgres.{name}", value)
+    store, made = open_store(postgres_url, dimensions=5 * D), vectors(300, 5 * D)
+
+    def fresh() -> int:
+        store.settle()  # pyright: ignore[reportAttributeAccessIssue]
+        with psycopg.connect(postgres_url) as db:
+            found = db.execute(f"SELECT COUNT(fresh) FROM llm_savings_cache3_{5 * D}").fetchone()
+        return found[0] if found else -1
+
+    for i in range(100):
+        store.put(entry(f"{i}", "large"), made[i])
+    assert fresh() < 100
+    monkeypatch.setattr("llm_savings.semantic_cache.stores.postgres._LOOK", 10**12)  # no other scope is looked at
+    for i in range(100, 300):
+        store.put(entry(f"{i}", "large"), made[i])
+        store.put(entry(f"other {i}", "other"), made[i])
+    assert 200 <= fresh() < 250
+    assert [near.entry.id for near in store.nearest("large", made[150], 1, NOW)] == ["150"]
+    store.remove(Which())
+    store.close()
+
+
 def test_a_large_scope_of_postgres_goes_into_graphs_that_all_look_in(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,8 +125,10 @@ class PostgresStore(rows.Paged):
                 f"ON CONFLICT (id) DO UPDATE SET seq = DEFAULT, vector = NULL, {same}",
                 (*row, *given),
             )
-        if crc32(row[0].encode()) % _LOOK == 0 and not (self._mover and self._mover.is_alive()):
-            self._mover = threading.Thread(target=self._move, args=[row[1]], name="llm-savings-cache-graph")
+        large = self._remembered(row[1])
+        looks = crc32(row[0].encode()) % (_AT_ONCE if large else _LOOK) == 0
+        if looks and not (self._mover and self._mover.is_alive()):
+            self._mover = threading.Thread(target=self._move, args=[row[1], large], name="llm-savings-cache-graph")
             self._mover.start()
 
     def used(self, uses: Mapping[str, tuple[int, datetime, datetime | None]]) -> None:
@@ -234,12 +236,17 @@ class PostgresStore(rows.Paged):
 
     def _breadth(self, db: Any, scope: str) -> int:
         """How many times as many of a scope the graph is asked for as are wanted; 0 to compare them one by one."""
-        until, breadth = self._breadths.get(scope, (0.0, 0))
-        if monotonic() > until:
-            breadth = self._worth(db, scope, "vector")
-            if len(self._breadths) > 10_000:
-                self._breadths.clear()
-            self._breadths[scope] = monotonic() + _REMEMBERED, breadth
+        breadth = self._remembered(scope)
+        return self._remember(scope, self._worth(db, scope, "vector")) if breadth is None else breadth
+
+    def _remembered(self, scope: str) -> int | None:
+        until, breadth = self._breadths.get(scope, (0.0, None))
+        return breadth if monotonic() <= until else None
+
+    def _remember(self, scope: str, breadth: int) -> int:
+        if len(self._breadths) > 10_000:
+            self._breadths.clear()
+        self._breadths[scope] = monotonic() + _REMEMBERED, breadth
         return breadth
 
     def _worth(self, db: Any, scope: str, counted: str) -> int:
@@ -258,20 +265,23 @@ class PostgresStore(rows.Paged):
             return 0
         return _WIDE if own > _MANY else _NARROW
 
-    def _move(self, scope: str) -> None:
-        """Move what is fresh of a scope into the graph, if it is worth it."""
+    def _move(self, scope: str, breadth: int | None) -> None:
+        """Move what is fresh of a scope into the graph, if it is worth it, as it is where the graph is in use."""
         sql = (
             # Rows that others are at work on are left to the next one: nobody waits here for who waits for this.
             f"UPDATE {self._table} SET vector = fresh, fresh = NULL WHERE seq = ANY(ARRAY(SELECT seq "
             f"FROM {self._table} WHERE scope = %s AND fresh IS NOT NULL LIMIT {_AT_ONCE} FOR UPDATE SKIP LOCKED))"
         )
         with suppress(CacheError):  # those that follow will try again
-            with self._using() as db:
-                more = self._worth(db, scope, "seq")
+            if not breadth:
+                with self._using() as db:
+                    breadth = self._worth(db, scope, "seq")
+            more = breadth > 0
             while more and not self._closed and threading.main_thread().is_alive():
                 with self._using() as db:
                     more = db.execute(sql, (scope,)).rowcount == _AT_ONCE
-            self._breadths.pop(scope, None)
+            if breadth:
+                self._remember(scope, breadth)
 
     @contextmanager
     def _using(self) -> Generator[Any]:

@@ -28,7 +28,7 @@ _PAGE = 1_000
 _REMOVED = 10  # at once: mending the graph takes the server a millisecond or more each, and a busy one ten times that
 _FOREVER = 2**53  # later than any expiry, and exact as the index's numbers are
 _KEPT = 30 * 86_400  # seconds an entry's counters outlive their last addition: Redis removes expired entries alone
-_READ = ("row", "hits", "used_us", "expires_us", "counts")
+_READ = (b"row", b"hits", b"used_us", b"expires_us", b"counts")
 _MANY = 10_000  # entries that are compared one by one in no more time than they take to be put into a graph
 _LOOK = 1_000  # entries stored, by whomever, between two looks at whether there are many
 _DEAR, _BATCH = 4_000, 20  # see `_policy`
@@ -223,7 +223,7 @@ class RedisStore:
     def weights(self) -> list[Weight]:
         """See `Store.weights`."""
         found: list[Weight] = []
-        for page in self._pages(Which(), (*_READ, "size")):
+        for page in self._pages(Which(), (*_READ, b"size")):
             for fields in page:
                 if (row := _row_of(_values(fields))) is None:
                     continue
@@ -260,7 +260,7 @@ class RedisStore:
     def _key(self, entry_id: str) -> str:
         return f"{self._index}:{rows.plain(entry_id)}"
 
-    def _pages(self, which: Which, fields: Sequence[str]) -> Iterator[list[dict[bytes, bytes]]]:
+    def _pages(self, which: Which, fields: Sequence[bytes]) -> Iterator[list[dict[bytes, bytes]]]:
         """Fields of the entries meant, some at a time, in the order they were stored (of many ids, some by some)."""
         ids = iter(which.ids or ())
         while True:
@@ -422,6 +422,8 @@ def _counters(owner: str) -> str:
 
 
 def _counts(found: bytes) -> dict[str, int]:
+    if found == b"{}":  # of most
+        return {}
     parts: list[str] = list(orjson.loads(found))
     return {rows.original(name): int(value) for name, value in zip(parts[::2], parts[1::2], strict=True)}
 
@@ -435,7 +437,7 @@ def _named(fields: Sequence[bytes] | None) -> dict[bytes, bytes]:
 
 
 def _values(fields: Mapping[bytes, bytes]) -> list[bytes | None]:
-    return [fields.get(name.encode()) for name in _READ]
+    return [fields.get(name) for name in _READ]
 
 
 def _row_of(found: Sequence[bytes | None]) -> list[Any] | None:
