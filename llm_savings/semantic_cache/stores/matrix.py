@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numkong import cdist
+from numkong import dots_pack, dots_packed
 
 from llm_savings.semantic_cache.entries import Vector
 from llm_savings.semantic_cache.stores.rows import Small
@@ -14,7 +14,8 @@ WORD = 64
 """Numbers whose signs stand in one word."""
 
 _LIKELY = 6_144  # rows that are compared exactly, by the square of the words of signs: the fewer, the less they tell
-_WORTH = 5  # times as many rows there must be for signs to save anything: a row compared takes as long as some signs
+_WORTH = 3 << 20  # bytes of rows from which signs save time; fewer are compared before the likely ones would be found
+_GROUP = 16  # values of which the highest stands for all when the highest of all are looked for
 _SAMPLE = 8_192  # rows whose signs tell how alike the likely ones are
 
 Span = tuple[int, int]
@@ -57,7 +58,7 @@ class Matrix:
         self._keys[new], self._rows[new], self._absent[new] = keys, rows, 0
         self._scale[new] = 1 / np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float32))
         self.count = count
-        if self._signed or count > _WORTH * _compared(len(self._signs), count):
+        if self._signed or count * self._rows.shape[1] > _WORTH:
             self._sign()
 
     def remove(self, key: int) -> bool:
@@ -104,22 +105,19 @@ class Matrix:
             span: Its span, which this one's meets.
             count: How many; there may be fewer.
         """
-        first, last = max(span[0], self.span[0]), min(span[1], self.span[1])
-        lines = slice(first - self.span[0], last - self.span[0])
-        part = slice(WORD * first, min(WORD * last, self._dimensions))
-        own = slice(WORD * lines.start, WORD * lines.start + part.stop - part.start)
         keys, rows, scale = self._keys[: self.count], self._rows[: self.count], self._scale[: self.count]
         if self._signed:
-            some = self._likely(asked[part], lines)
+            some = self._likely(asked, span)
             keys, rows, scale = keys.take(some), rows.take(some, 0), scale.take(some)
-        rows = rows[:, own]
         if len(rows) > count:
-            cosines = np.asarray(cdist(asked[None, part], rows, "dot"))[0] * scale
+            # One against many, in this order: the other way round the kernel is called once for each row.
+            dots = np.asarray(dots_packed(rows, dots_pack(asked[None, self._part], "int8")))[:, 0]
+            cosines = np.multiply(dots, scale, dtype=np.float32)
             if self.gone:
                 cosines[scale == 0] = -np.inf
-            best = cosines.argpartition(-count)[-count:]
+            best = _highest(cosines, count)
             keys, rows, scale = keys.take(best), rows[best], scale.take(best)
-        exact = rows.astype(np.float32).dot(vector[part]) * scale
+        exact = rows.astype(np.float32).dot(vector[self._part]) * scale
         found = zip(exact.tolist(), keys.tolist(), scale.tolist(), strict=True)
         return [(cosine, key) for cosine, key, there in found if there]
 
@@ -133,13 +131,15 @@ class Matrix:
         self._signs[:, new] = _signs(self._rows[new])
         self._signed = self.count
 
-    def _likely(self, asked: Small, lines: slice) -> Any:
-        """Where those rows are whose signs in these words are the most alike.
+    def _likely(self, asked: Small, span: Span) -> Any:
+        """Where those rows are whose signs are the most alike, in the words where what is asked has numbers.
 
         Of 100,000 questions' five nearest 99.1% are found so, of their nearest all (bundled embedder).
         """
         n = self.count
-        bits = np.packbits(asked > 0).tobytes()
+        first, last = max(span[0], self.span[0]), min(span[1], self.span[1])
+        lines = slice(first - self.span[0], last - self.span[0])
+        bits = np.packbits(asked[WORD * first : WORD * last] > 0).tobytes()
         signs = memoryview(bits.ljust(-(-len(bits) // 8) * 8, b"\0")).cast("Q").tolist()
         unlike = np.zeros(n, self._absent.dtype)
         word, few = np.empty(n, np.uint64), np.empty(n, np.uint8)
@@ -152,6 +152,18 @@ class Matrix:
         place = min(_compared(len(signs), n), n - 1) // step
         limit = int(np.partition(unlike[::step].astype(np.uint16), place)[place])
         return (unlike <= limit).nonzero()[0]
+
+
+def _highest(values: Any, count: int) -> Any:
+    """Where the so many highest values are, and perhaps some more.
+
+    That many groups reach what the lowest of their maxima is, so that many values do: numpy partitions the few maxima
+    in a sixth of the time that it takes for all values.
+    """
+    groups = values[: len(values) - len(values) % _GROUP].reshape(_GROUP, -1).max(0)
+    if len(groups) < count:
+        return values.argpartition(-count)[-count:]
+    return (values >= np.partition(groups, -count)[-count]).nonzero()[0]
 
 
 def _compared(words: int, rows: int) -> int:
