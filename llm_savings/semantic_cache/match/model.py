@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from operator import mul
 from typing import Any, NamedTuple
 
 from llm_savings.semantic_cache.match.asking import asks_otherwise
-from llm_savings.semantic_cache.match.features import NAMES, WordSpace, features
+from llm_savings.semantic_cache.match.features import NAMES, WordSpace, compared, outline
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question, prepare
@@ -135,6 +136,8 @@ class MatchModel:
         shows = ("dense",) if len(candidates) > 2 and candidates[2].cosine >= DENSE else ()
         *linear, intercept = self._linear[language]
         for place, (stored, cosine) in enumerate(candidates):
+            if not left:
+                break
             if not 0.0 < cosine <= 1.01:
                 continue
             question = prepared(stored) if isinstance(stored, str) else stored
@@ -147,23 +150,23 @@ class MatchModel:
                 nearest = blocked
             if blocked:
                 continue
-            found = features(asked, question, cosine=cosine, crowd=crowd, space=self._words)
-            value = intercept
-            for weight, number in zip(linear, found, strict=True):
-                value += weight * number
+            left -= 1
+            pair = outline(asked, question, cosine=cosine, crowd=crowd)
+            same = language == "en" and bare(question.tokens) == manner
+            if not same and sum(map(mul, linear, pair.row), intercept) <= score:
+                continue  # whatever its words are like
+            found = compared(pair, asked, question, self._words)
+            value = sum(map(mul, linear, found), intercept)
             if not place and cosine >= NEAR:
                 shows += _shown(found, language)
             if not repeats:
                 value -= UNMATCHED * found[_WORST]
                 if value > 0.0 and asks_otherwise(asked, question):
                     value -= OTHER_ASK
-            if language == "en" and bare(question.tokens) == manner:
+            if same:
                 value = max(value, _SAME)  # however few questions there are to tell what is usual here
             if value > score:
                 best, score, row = place, value, found
-            left -= 1
-            if not left:
-                break
         chance = 1.0 / (1.0 + math.exp(-max(min(score, 40.0), -40.0))) if best is not None else 0.0
         return Judgement(best, chance, nearest or (), row, shows)
 
