@@ -503,6 +503,35 @@ def test_postgres_moves_what_is_new_soon_where_the_graph_is_in_use(
     store.close()
 
 
+def test_postgres_counts_a_growing_scope_anew_however_much_is_moved(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_savings.semantic_cache.stores import postgres
+
+    now, counted = [0.0], list[float]()
+    for name, value in (("_EXACT", 10), ("_LOOK", 1), ("_AT_ONCE", 1), ("monotonic", lambda: now[0])):
+        monkeypatch.setattr(postgres, name, value)
+    store, made = postgres.PostgresStore(postgres_url, dimensions=6 * D), vectors(150, 6 * D)
+    worth = store._worth  # pyright: ignore[reportPrivateUsage]
+
+    def counting(*asked: Any) -> int:
+        counted.append(now[0])
+        return worth(*asked)
+
+    for i in range(20):
+        store.put(entry(f"{i}", "large"), made[i])
+        store.settle()
+    monkeypatch.setattr(store, "_worth", counting)
+    for second in range(20, 150):
+        now[0] += 1.0
+        store.put(entry(f"{second}", "large"), made[second])  # one more that is moved
+        store.settle()
+        store.nearest("large", made[second], 1, NOW)
+    assert counted == [61.0, 122.0]  # a minute after it was known, and again
+    store.remove(Which())
+    store.close()
+
+
 def test_a_large_scope_of_postgres_goes_into_graphs_that_all_look_in(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ NAMES = (
     "cosine", "closeness", "crowd", "grams", "aligned", "worst", "substituted", "added", "single", "swapped", "words",
     "length", "asks", "inversions",
 )  # fmt: skip
-_ALIGNED, _SINGLE = NAMES.index("aligned"), NAMES.index("single")  # behind the first stands "worst"
+ALIGNED, WORST, SINGLE = (NAMES.index(name) for name in ("aligned", "worst", "single"))
 # Which way a feature may move the probability: +1 up only, -1 down only, 0 either.
 SIGNS = (1, 1, -1, 1, 1, -1, -1, -1, -1, -1, 0, 1, 1, -1)
 
@@ -99,10 +99,11 @@ def compared(pair: Outline, asked: Question, stored: Question, space: WordSpace)
         nearest = [max(0.0, *line) for line in table] + [max(0.0, *line) for line in zip(*table, strict=True)]
     lost = [weight * (1.0 - best) for weight, best in zip(weights, nearest, strict=False)]
     total = sum(weights[gone + come :])
-    aligned = 1.0 - sum(lost) / total if total else 0.0
-    single = 1.0 - nearest[0] if gone == come == 1 else 0.0
-    before, between, after = row[:_ALIGNED], row[_ALIGNED + 2 : _SINGLE], row[_SINGLE + 1 :]
-    return (*before, aligned, max(lost), *between, single, *after)
+    found = list(row)
+    found[ALIGNED] = 1.0 - sum(lost) / total if total else 0.0
+    found[WORST] = max(lost)
+    found[SINGLE] = 1.0 - nearest[0] if gone == come == 1 else 0.0
+    return tuple(found)
 
 
 def _unmatched(question: Question, theirs: frozenset[str], other: Question) -> list[str]:

@@ -11,7 +11,7 @@ from operator import mul
 from typing import Any, NamedTuple
 
 from llm_savings.semantic_cache.match.asking import asks_otherwise
-from llm_savings.semantic_cache.match.features import NAMES, WordSpace, compared, outline
+from llm_savings.semantic_cache.match.features import NAMES, SINGLE, WORST, WordSpace, compared, outline
 from llm_savings.semantic_cache.match.guards import blocks
 from llm_savings.semantic_cache.match.lexicon import Language
 from llm_savings.semantic_cache.match.question import Question, prepare
@@ -77,15 +77,15 @@ def crowding(cosines: Sequence[float], language: Language) -> float:
     return max(fifth, SPARSE[language]) if math.isfinite(fifth) else LONELY[language]
 
 
-_WORST, _SINGLE, _BOTH, _MORE = (NAMES.index(name) for name in ("worst", "single", "substituted", "added"))
+_BOTH, _MORE = NAMES.index("substituted"), NAMES.index("added")
 
 
 def _shown(found: Sequence[float], language: Language) -> tuple[str, ...]:
     """What a near pair shows: the same content words, one exchanged for an unlike one, one more, or several others."""
-    if not found[_WORST]:
+    if not found[WORST]:
         return ("reworded",)
-    if found[_SINGLE]:
-        return ("exchanged",) if found[_SINGLE] > EXCHANGED[language] else ()
+    if found[SINGLE]:
+        return ("exchanged",) if found[SINGLE] > EXCHANGED[language] else ()
     return ("added",) if not found[_BOTH] and found[_MORE] == 1.0 else ("varied",)
 
 
@@ -160,7 +160,7 @@ class MatchModel:
             if not place and cosine >= NEAR:
                 shows += _shown(found, language)
             if not repeats:
-                value -= UNMATCHED * found[_WORST]
+                value -= UNMATCHED * found[WORST]
                 if value > 0.0 and asks_otherwise(asked, question):
                     value -= OTHER_ASK
             if same:

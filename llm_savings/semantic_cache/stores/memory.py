@@ -34,7 +34,7 @@ class MemoryStore(Guarded):
     def __init__(self, *, dimensions: Dimensions) -> None:
         self._length = dimensions
         self._kept: dict[str, _Kept] = {}  # in the order they were stored
-        self._near: dict[str, dict[int, _Kept]] = {}  # those with a vector: scope -> key -> entry
+        self._near: dict[str, dict[int, _Kept]] = {}  # those with a vector: scope -> key -> what is kept
         self._loose: dict[str, dict[int, rows.Small]] = {}  # the vectors of scopes that have no index
         self._scopes: dict[str, Nearby] = {}
         self._counters: dict[str, dict[str, int]] = {}

@@ -265,7 +265,7 @@ class PostgresStore(rows.Paged):
             return 0
         return _WIDE if own > _MANY else _NARROW
 
-    def _move(self, scope: str, breadth: int | None) -> None:
+    def _move(self, scope: str, known: int | None) -> None:
         """Move what is fresh of a scope into the graph, if it is worth it, as it is where the graph is in use."""
         sql = (
             # Rows that others are at work on are left to the next one: nobody waits here for who waits for this.
@@ -273,6 +273,7 @@ class PostgresStore(rows.Paged):
             f"FROM {self._table} WHERE scope = %s AND fresh IS NOT NULL LIMIT {_AT_ONCE} FOR UPDATE SKIP LOCKED))"
         )
         with suppress(CacheError):  # those that follow will try again
+            breadth = known
             if not breadth:
                 with self._using() as db:
                     breadth = self._worth(db, scope, "seq")
@@ -280,7 +281,7 @@ class PostgresStore(rows.Paged):
             while more and not self._closed and threading.main_thread().is_alive():
                 with self._using() as db:
                     more = db.execute(sql, (scope,)).rowcount == _AT_ONCE
-            if breadth:
+            if breadth and not known:  # what was known is counted anew in its time: the scope grows
                 self._remember(scope, breadth)
 
     @contextmanager
